@@ -1,0 +1,137 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/spec"
+)
+
+// Outcome is what a pass did, in one word: the `result` of metrics.
+type Outcome string
+
+const (
+	Unchanged  Outcome = "unchanged"   // live is as desired
+	Applied    Outcome = "applied"     // something was written
+	Waiting    Outcome = "waiting"     // a rollout goes on, or another stack comes first
+	Held       Outcome = "held"        // there is a difference that is not to be written
+	RolledBack Outcome = "rolled_back" // this pass went back to an earlier release
+	Failed     Outcome = "error"       // the pass could not be finished
+)
+
+// A Result is what one pass over one stack found and did.
+type Result struct {
+	Stack   string
+	Outcome Outcome
+	// Reason is one CamelCase word for machines, Message a sentence for people.
+	Reason  string
+	Message string
+	// Requeue says when to look again; 0: when something happens.
+	Requeue    time.Duration
+	Conditions []Condition
+	Services   []ServiceStatus
+	// Release is the newest release, nil before the first.
+	Release *Release
+	// Plan is the difference that was found (and written, where Outcome is Applied).
+	Plan     *Plan
+	Findings []spec.Finding
+	// Transitions are what to tell: what became different in this pass.
+	Transitions []Transition
+	// Err is why Outcome is Failed.
+	Err error
+}
+
+// ConditionType names a condition.
+type ConditionType string
+
+const (
+	Ready       ConditionType = "Ready"
+	Progressing ConditionType = "Progressing"
+	Degraded    ConditionType = "Degraded"
+	Stalled     ConditionType = "Stalled"
+)
+
+// A Condition says whether something holds of a stack, and why.
+type Condition struct {
+	Type    ConditionType `json:"type"`
+	True    bool          `json:"true"`
+	Reason  string        `json:"reason"`
+	Message string        `json:"message"`
+	Since   time.Time     `json:"since"`
+}
+
+// A Transition is something that happened in a pass and is worth telling once.
+type Transition struct {
+	// Action is "rollout-started", "rollout-healthy", "rollout-failed",
+	// "drift-corrected", "drift-seen", "adopted", "superseded", "pruned", "held",
+	// "orphaned", "stack-removed" or "wave-started".
+	Action  string
+	Service string // where it is about one
+	Reason  string
+	Message string
+	// Bad says that a person should look.
+	Bad bool
+	// Duration is how long the rollout took, where one ended.
+	Duration time.Duration
+}
+
+// HealthStatus of a service or a stack; of several the worst counts.
+type HealthStatus string
+
+// From best to worst.
+const (
+	Healthy           HealthStatus = "Healthy"
+	Suspended         HealthStatus = "Suspended"
+	HealthProgressing HealthStatus = "Progressing"
+	Missing           HealthStatus = "Missing"
+	HealthDegraded    HealthStatus = "Degraded"
+	Unknown           HealthStatus = "Unknown"
+)
+
+// A ServiceStatus is a service as status shows it.
+type ServiceStatus struct {
+	Name    string       `json:"name"`
+	Key     string       `json:"key,omitempty"`
+	Image   string       `json:"image,omitempty"`
+	Mode    string       `json:"mode,omitempty"`
+	Running uint64       `json:"running"`
+	Desired uint64       `json:"desired"`
+	Health  HealthStatus `json:"health"`
+	Reason  string       `json:"reason,omitempty"` // one sentence
+}
+
+// Phase of a release.
+type Phase string
+
+const (
+	PhaseProgressing Phase = "Progressing" // being written, or not converged yet
+	PhaseHealthy     Phase = "Healthy"
+	PhaseFailed      Phase = "Failed"
+	PhaseSuperseded  Phase = "Superseded" // a newer one came before it was healthy
+)
+
+// A Release is a digest that was rolled out, with its outcome.
+type Release struct {
+	Number   int       `json:"number"`
+	Digest   string    `json:"digest"`
+	Source   string    `json:"source"` // the source's fingerprint
+	Revision string    `json:"revision"`
+	Subject  string    `json:"subject,omitempty"` // of the commit
+	Phase    Phase     `json:"phase"`
+	Reason   string    `json:"reason,omitempty"`
+	Message  string    `json:"message,omitempty"`
+	Started  time.Time `json:"started"`
+	Ended    time.Time `json:"ended,omitzero"`
+
+	id      string // of its record
+	version uint64
+}
+
+// An Input is what a pass is about.
+type Input struct {
+	Name string
+	// Stack is the newest snapshot's, or nil where its file is gone.
+	Stack *spec.Stack
+	// Blocked says, in a sentence, which stack has to be Ready first; empty when
+	// none has.
+	Blocked string
+}

@@ -1,0 +1,245 @@
+// Package spec turns files into desired state: a directory of compose files
+// becomes a Snapshot of Stacks, each the set of Swarm objects its author
+// described, with findings about what will not do what the author thinks.
+//
+// It reads files and knows Docker's API types. It never speaks to an engine,
+// never reads the process's own environment, and never decides what to do with
+// what it read: package reconcile does that.
+package spec
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+)
+
+// Labels that Docker's own stack commands use; skep sets them so that
+// `docker stack ls|services|ps|rm` work on what it creates.
+const (
+	LabelNamespace = "com.docker.stack.namespace"
+	LabelImage     = "com.docker.stack.image"
+)
+
+// A Snapshot is what the specs directory said at one moment.
+type Snapshot struct {
+	Dir string
+	// Revision names the moment: a short git commit hash where Dir lies in a
+	// git work tree (with "-dirty" behind it when a file that was read differs
+	// from that commit), else "sha256:" and twelve hex digits over all files read.
+	Revision string
+	// Commit is nil where Dir is not in a git work tree.
+	Commit *Commit
+	// Stacks holds the stacks that loaded without an error, by name.
+	Stacks map[string]*Stack
+	// Problems holds the errors of stacks that did not load, by stack name (or by
+	// path below Dir where not even a name is known). A stack is in Stacks or in
+	// Problems, never in both; one that is in Problems is to stay as it is.
+	Problems map[string][]Finding
+	// Complete says that the whole directory was read: only then does a stack's
+	// absence mean that its file is gone.
+	Complete bool
+	// Err says why the snapshot is not complete.
+	Err error
+}
+
+// A Commit is the git commit a snapshot was read at.
+type Commit struct {
+	Hash    string // 40 hex digits
+	Short   string // the first 7
+	Subject string
+	Author  string
+	Time    time.Time
+	Dirty   bool
+}
+
+// A Stack is the desired state of one stack. Objects refer to each other by the
+// names that `docker stack deploy` would give them; package reconcile turns names
+// into IDs, and names of configs and secrets into names with a content hash.
+// A Stack is never changed after it was loaded.
+type Stack struct {
+	Name string
+	// Source tells which files made it, and Fingerprint is a hash over their
+	// content and the variables they were interpolated with.
+	Source Source
+	// Services, Networks, Configs and Secrets are sorted by name.
+	Services []Service
+	Networks []Network
+	Configs  []Config
+	Secrets  []Secret
+	Policy   Policy
+	Findings []Finding
+}
+
+// Source says where a stack came from.
+type Source struct {
+	File        string   // the compose file, relative to the specs directory
+	Files       []string // every file that was read for it, likewise
+	Fingerprint string   // "sha256:" and 64 hex digits
+	Revision    string   // the snapshot's revision
+	Commit      *Commit  // the snapshot's commit, nil without git
+}
+
+// A Service is one desired service.
+type Service struct {
+	Key  string // as the compose file names it
+	Name string // as Swarm names it: <stack>_<key>
+	// Spec is complete but for what only an engine knows: network targets are
+	// names, config and secret references have names (the Name of a Config or
+	// Secret of this stack) and no ID, the image is as written.
+	Spec swarm.ServiceSpec
+	// DependsOn holds the keys of services that come before this one.
+	DependsOn []string
+	// Rollout is the stack's rollout policy with the service's own over it.
+	Rollout Rollout
+	// StartFirstUnsafe says why start-first is not safe for this service, in
+	// words; empty where it is.
+	StartFirstUnsafe string
+}
+
+// A Network is a network that the stack's services use.
+type Network struct {
+	Key      string
+	Name     string // <stack>_<key>, or the file's name
+	External bool   // must exist; never created, changed or removed
+	Create   network.CreateOptions
+}
+
+// A Config is a config that the stack declares.
+type Config struct {
+	Key      string
+	Name     string // <stack>_<key>, or the file's name, without a content hash
+	External bool
+	Spec     swarm.ConfigSpec // Name as above, labels and data; empty where External
+}
+
+// A Secret is a secret that the stack declares.
+type Secret struct {
+	Key      string
+	Name     string
+	External bool
+	// Spec carries no Data: that is in Value, which does not print. Spec.Driver is
+	// set where a plugin holds the value; then Value is empty.
+	Spec  swarm.SecretSpec
+	Value Sensitive
+}
+
+// Sensitive holds a secret's bytes from the file to the engine. It prints as
+// "•••" with every verb and in JSON; Reveal is the only way in.
+type Sensitive struct{ b []byte }
+
+// NewSensitive wraps b, which the caller must not change afterwards.
+func NewSensitive(b []byte) Sensitive { return Sensitive{b} }
+
+// Reveal returns the bytes themselves: for the engine and for keyed hashes only.
+func (s Sensitive) Reveal() []byte { return s.b }
+
+const masked = "•••"
+
+func (s Sensitive) String() string               { return masked }
+func (s Sensitive) GoString() string             { return masked }
+func (s Sensitive) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(masked)) }
+func (s Sensitive) MarshalJSON() ([]byte, error) { return []byte(`"` + masked + `"`), nil }
+func (s Sensitive) MarshalText() ([]byte, error) { return []byte(masked), nil }
+
+// Severity of a finding.
+type Severity string
+
+// An Error keeps the stack from being applied, a Warning does not, an Info is
+// told where somebody asks.
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+	Info    Severity = "info"
+)
+
+// A Finding is something about a file that its author should know.
+type Finding struct {
+	File     string   `json:"file"` // relative to the specs directory
+	Line     int      `json:"line,omitempty"`
+	Column   int      `json:"column,omitempty"`
+	Severity Severity `json:"severity"`
+	Code     string   `json:"code"` // kebab-case, stable: "bind-relative"
+	// Message says what is wrong and, in brackets at its end, what to do.
+	Message string `json:"message"`
+	// Service is the compose key of the service it is about, if any.
+	Service string `json:"service,omitempty"`
+}
+
+// String is "file:line:column: severity: code: message", without the parts that
+// are not known.
+func (f Finding) String() string {
+	at := f.File
+	if f.Line > 0 {
+		at = fmt.Sprintf("%s:%d", at, f.Line)
+		if f.Column > 0 {
+			at = fmt.Sprintf("%s:%d", at, f.Column)
+		}
+	}
+	return fmt.Sprintf("%s: %s: %s: %s", at, f.Severity, f.Code, f.Message)
+}
+
+// Policy is a stack's x-skep block with its defaults filled in.
+type Policy struct {
+	Suspend   bool
+	DependsOn []string // stacks
+	Prune     bool     // default true
+	Drift     DriftPolicy
+	Ignore    []IgnorePath
+	Images    ImagePolicy
+	Rollout   Rollout
+}
+
+// DriftPolicy says what to do when live differs from what was rolled out.
+type DriftPolicy string
+
+// Correct (the default) puts it right, Report only tells.
+const (
+	DriftCorrect DriftPolicy = "correct"
+	DriftReport  DriftPolicy = "report"
+)
+
+// ImagePolicy says whether tags become digests when a release is made.
+type ImagePolicy string
+
+// Pin (the default) asks the registry for the digest, AsWritten does not.
+const (
+	ImagesPin       ImagePolicy = "pin"
+	ImagesAsWritten ImagePolicy = "as-written"
+)
+
+// An IgnorePath names a field whose live value wins: the service's key, and the
+// path below it as a compose file would write it ("deploy.replicas",
+// "environment.FEATURE_X").
+type IgnorePath struct {
+	Service string
+	Path    string
+}
+
+// Rollout says how a release is watched.
+type Rollout struct {
+	Deadline  time.Duration // default 10m
+	Bake      time.Duration // default 1m
+	Guard     time.Duration // default 10m; 0 turns it off
+	OnFailure FailurePolicy
+	Scope     ScopePolicy
+}
+
+// FailurePolicy says what happens when a release fails.
+type FailurePolicy string
+
+// Rollback (the default) goes back to the newest healthy release, Hold stops.
+const (
+	OnFailureRollback FailurePolicy = "rollback"
+	OnFailureHold     FailurePolicy = "hold"
+)
+
+// ScopePolicy says what goes back on failure.
+type ScopePolicy string
+
+// Stack (the default) takes the whole release back, Service only what failed.
+const (
+	ScopeStack   ScopePolicy = "stack"
+	ScopeService ScopePolicy = "service"
+)
