@@ -37,8 +37,13 @@ type Snapshot struct {
 	// path below Dir where not even a name is known). A stack is in Stacks or in
 	// Problems, never in both; one that is in Problems is to stay as it is.
 	Problems map[string][]Finding
-	// Complete says that the whole directory was read: only then does a stack's
-	// absence mean that its file is gone.
+	// Nameless holds the files, relative to Dir, that are too broken to tell their
+	// stack's name for sure. Their findings are in Problems under the best guess.
+	Nameless []string
+	// Findings are about the directory itself, not about a stack.
+	Findings []Finding
+	// Complete says that the whole directory was read: only then can a stack's
+	// absence mean that its file is gone; ask Gone.
 	Complete bool
 	// Err says why the snapshot is not complete.
 	Err error

@@ -1,0 +1,186 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// What a compose file may be at most. The largest real files are a few hundred
+// kilobytes, a dozen levels deep and some ten thousand nodes.
+const (
+	maxTextSize  = 1 << 20
+	maxTextDepth = 100
+	maxTextNodes = 100_000
+	// maxTextWeight is over the sum of every value's distance from the top: a
+	// loader's time follows that, about 2 µs each.
+	maxTextWeight = 1_000_000
+)
+
+// checkText says why text is not fit to be read as a compose file; nil where it
+// is. The finding has no File yet.
+//
+// A compose loader takes time that grows faster than the text with its nesting,
+// and cannot be stopped once it began: so what it gets is bounded here. The
+// parser that measures is safe at any text: it works in linear time and refuses
+// more than 10,000 levels by itself (TestCheckTextHostile holds it to that).
+// Several documents in one text are measured together.
+func checkText(text []byte, max int64) *Finding {
+	if max <= 0 {
+		max = maxTextSize
+	}
+	if int64(len(text)) > max {
+		return refuse(0, "file-too-large", "the file has %d bytes, and at most %d are read (move long contents into config files)", len(text), max)
+	}
+	if i := bytes.IndexByte(text, 0); i >= 0 {
+		return refuse(lineOf(text, i), "not-text", "the file holds a NUL byte (write it as UTF-8 text)")
+	}
+	if i := invalidUTF8(text); i >= 0 {
+		return refuse(lineOf(text, i), "not-text", "the file is not valid UTF-8 (save it as UTF-8)")
+	}
+	return checkYAML(text)
+}
+
+// checkYAML bounds the depth and the number of nodes of all documents in text.
+func checkYAML(text []byte) (found *Finding) {
+	defer func() {
+		if p := recover(); p != nil {
+			found = refuse(0, "yaml-syntax", "the YAML parser gave up: %v (check the file's syntax)", p)
+		}
+	}()
+	m := measure{anchors: map[*yaml.Node]extent{}}
+	var nodes, weight int64
+	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var doc yaml.Node
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return syntaxFinding(err)
+		}
+		e := m.extent(&doc)
+		nodes, weight = nodes+e.nodes, weight+e.weight
+		switch {
+		case e.endless > 0:
+			return refuse(e.endless, "yaml-endless", "an alias stands inside of what it names (write the value out)")
+		case e.depth > maxTextDepth:
+			return refuse(e.deepest, "yaml-too-deep", "values are nested more than %d levels deep (flatten them)", maxTextDepth)
+		case nodes > maxTextNodes:
+			return refuse(0, "yaml-too-large", "the file has more than %d values once its aliases are expanded (split it into several stacks)", maxTextNodes)
+		case weight > maxTextWeight:
+			return refuse(0, "yaml-too-large", "the file has too many deeply nested values (flatten them, or split the file into several stacks)")
+		}
+	}
+}
+
+// An extent is the size of a value with its aliases expanded.
+type extent struct {
+	nodes   int64 // saturates just above maxTextNodes
+	weight  int64 // the sum of the values' levels; saturates just above maxTextWeight
+	depth   int   // mappings and sequences around its innermost value
+	deepest int   // the line of the innermost mapping or sequence
+	endless int   // the line of an alias that names what is around it, 0 for none
+}
+
+// measure finds extents; anchors keeps those of values that aliases name, so that
+// every value is visited once however often it is named.
+type measure struct {
+	anchors map[*yaml.Node]extent
+}
+
+// inProgress marks an anchored value whose extent is being found.
+var inProgress = extent{endless: -1}
+
+func (m *measure) extent(n *yaml.Node) extent {
+	if n.Kind == yaml.AliasNode {
+		return m.alias(n)
+	}
+	if n.Anchor != "" {
+		m.anchors[n] = inProgress
+	}
+	e := extent{nodes: 1}
+	for _, c := range n.Content {
+		e.add(m.extent(c))
+	}
+	if n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode {
+		e.depth++
+		e.weight = min(e.weight+e.nodes, maxTextWeight+1)
+		if e.depth == 1 {
+			e.deepest = n.Line
+		}
+	}
+	if n.Anchor != "" {
+		m.anchors[n] = e
+	}
+	return e
+}
+
+// alias is the extent of the value that n names.
+func (m *measure) alias(n *yaml.Node) extent {
+	e, ok := m.anchors[n.Alias]
+	if !ok || e == inProgress {
+		return extent{nodes: 1, endless: max(n.Line, 1)}
+	}
+	return e
+}
+
+// add takes a child into its parent.
+func (e *extent) add(child extent) {
+	e.nodes = min(e.nodes+child.nodes, maxTextNodes+1)
+	e.weight = min(e.weight+child.weight, maxTextWeight+1)
+	if child.depth > e.depth {
+		e.depth, e.deepest = child.depth, child.deepest
+	}
+	if e.endless == 0 {
+		e.endless = child.endless
+	}
+}
+
+var yamlLine = regexp.MustCompile(`^line (\d+): `)
+
+// syntaxFinding tells a parser's error with its line apart.
+func syntaxFinding(err error) *Finding {
+	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		text = text[len(m[0]):]
+	}
+	if strings.Contains(text, "exceeded max depth") {
+		return refuse(line, "yaml-too-deep", "values are nested more than %d levels deep (flatten them)", maxTextDepth)
+	}
+	return refuse(line, "yaml-syntax", "this is not YAML: %s (check quotes and indentation there and in the line above)", text)
+}
+
+// refuse makes the finding of a text that is not read.
+func refuse(line int, code, format string, args ...any) *Finding {
+	return &Finding{Line: line, Severity: Error, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// invalidUTF8 is the offset of the first byte that is not UTF-8, -1 for none.
+func invalidUTF8(text []byte) int {
+	for i := 0; i < len(text); {
+		if text[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// lineOf is the line that the byte at offset stands in, from 1.
+func lineOf(text []byte, offset int) int {
+	return 1 + bytes.Count(text[:offset], []byte("\n"))
+}
