@@ -1,5 +1,4 @@
-// Command skep keeps a Docker Swarm as a directory of compose files says. All of
-// it is in the packages; this hands over to the command line.
+// Command skep keeps a Docker Swarm as a directory of compose files says.
 package main
 
 import (
@@ -13,7 +12,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for a clean stop; a second one ends the process at once.
+	// The first signal asks for a clean stop; a second one, then, is the system's.
 	context.AfterFunc(ctx, stop)
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

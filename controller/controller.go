@@ -1,0 +1,299 @@
+// Package controller is the daemon: it keeps a Swarm being what a directory of
+// compose files says. Files, engine events and time put names of stacks into a
+// queue; workers take them out and make one pass each:
+//
+//	files ──► source ──► what is desired ─────────────┐
+//	             │ names                              ▼
+//	             └──────────► queue ──► worker ──► one pass ──► book, log, metrics
+//	             ┌──────────►   ▲                     │
+//	             │ names        └─ again in a while ──┘
+//	engine ──► refresher ──► what is live (kept by the reconciler)
+//
+// It decides when a pass is made, never what a pass does: that is package
+// reconcile's. It never writes to an engine itself, never blocks a pass on a
+// rollout, and keeps nothing that a restart may not lose. Logging and metrics live
+// here alone.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+// stopLimit is how long a stop may take as a whole: Docker kills a container ten
+// seconds after it asked it to stop.
+const stopLimit = 9 * time.Second
+
+// A Reconciler makes passes. *reconcile.Reconciler is one.
+type Reconciler interface {
+	// Refresh lists the Swarm and names the stacks whose objects changed.
+	Refresh(ctx context.Context) (changed []string, err error)
+	// Stacks names the stacks of this owner in the newest listing.
+	Stacks() []string
+	// Reconcile makes one pass over one stack, and never two at a time over one.
+	Reconcile(ctx context.Context, in reconcile.Input) reconcile.Result
+}
+
+// An Engine is what the daemon asks of an engine. *client.Client of
+// github.com/docker/docker is one.
+type Engine interface {
+	reconcile.Swarm
+	Events
+}
+
+// Config says what a daemon works on and how.
+type Config struct {
+	Specs    string            // the specs directory
+	Env      map[string]string // variables that compose files may use
+	Profiles []string          // compose profiles that are on
+
+	Client      Engine
+	Credentials reconcile.Credentials // nil: none
+	Owner       string                // default "skep"
+	PruneStacks bool                  // remove a stack whose file is gone
+	History     int                   // releases kept a stack; 0: package reconcile's default
+
+	Resync  time.Duration // between readings of everything, default 1m
+	Workers int           // stacks worked on at a time, default 4
+	Once    bool          // return when every stack is settled, instead of never
+
+	Listen    string         // address of metrics and health; empty: none
+	Listening func(net.Addr) // told the address that is listened on, if not nil
+	Registry  *prometheus.Registry
+	Logger    *zap.Logger
+	Version   string
+	Now       func() time.Time
+}
+
+// check fills in defaults and says what is missing.
+func (c *Config) check() error {
+	if c.Specs == "" {
+		return errors.New("no specs directory (give --specs DIR)")
+	}
+	if c.Resync < 0 || c.Workers < 0 || c.History < 0 {
+		return errors.New("resync, workers and history must not be negative")
+	}
+	if c.Resync == 0 {
+		c.Resync = time.Minute
+	}
+	if c.Workers == 0 {
+		c.Workers = 4
+	}
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return nil
+}
+
+// Run works until ctx ends, or, with c.Once, until every stack is settled. An
+// engine that is away and files that cannot be read do not end it: it waits for
+// them, and says so. Its error is nil after a clean stop.
+func Run(ctx context.Context, c Config) error {
+	if c.Client == nil {
+		return errors.New("no engine to work on")
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles})
+	return run(ctx, c, edges{
+		reconciler: reconcile.New(reconcile.Options{
+			Swarm: c.Client, Credentials: c.Credentials, Owner: c.Owner,
+			History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
+		}),
+		events: c.Client,
+		scan:   scanner.Scan,
+		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
+	})
+}
+
+// edges are where the daemon meets the world.
+type edges struct {
+	reconciler Reconciler
+	events     Events
+	scan       func(context.Context) *spec.Snapshot
+	watch      func(context.Context) <-chan struct{} // a value when files may have changed
+}
+
+// A controller is the daemon at work.
+type controller struct {
+	Config
+	edges
+	desired atomic.Pointer[desired]
+	rescan  chan struct{}
+	book    *book
+	queue   *queue
+	engine  *refresher
+	stream  *stream
+	metrics *metrics
+	report  *report
+	health  *health
+}
+
+func newController(cfg Config, e edges) *controller {
+	c := &controller{
+		Config:  cfg,
+		edges:   e,
+		rescan:  make(chan struct{}, 1),
+		book:    newBook(),
+		queue:   newQueue(newQueueMetrics(cfg.Registry)),
+		metrics: newMetrics(cfg.Registry),
+		report:  newReport(cfg.Logger),
+		health:  newHealth(cfg.Now, "source", "engine"),
+	}
+	c.desired.Store(&desired{})
+	c.engine = &refresher{
+		reconciler:  e.reconciler,
+		resync:      cfg.Resync,
+		queue:       c.queue,
+		report:      c.report,
+		health:      c.health,
+		all:         func() []string { return c.desired.Load().names() },
+		listedAgain: func() { poke(c.rescan) },
+		opened:      make(chan struct{}, 1),
+		hints:       make(chan struct{}, 1),
+	}
+	c.stream = &stream{source: e.events, opened: c.engine.opened, hints: c.engine.hints, report: c.report}
+	registerProcess(cfg.Registry, cfg.Version)
+	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up}))
+	return c
+}
+
+func run(ctx context.Context, cfg Config, e edges) error {
+	c := newController(cfg, e)
+	if cfg.Once {
+		defer c.queue.work.ShutDown()
+		return c.once(ctx)
+	}
+	return c.daemon(ctx)
+}
+
+// daemon starts every part, waits until ctx ends or a part breaks, and stops them
+// in the opposite order.
+func (c *controller) daemon(ctx context.Context) error {
+	var listener net.Listener
+	if c.Listen != "" {
+		l, err := listen(c.Listen)
+		if err != nil {
+			c.queue.work.ShutDown()
+			return err
+		}
+		listener = l
+	}
+	c.Logger.Info("started", zap.String("version", c.Version), zap.String("specs", c.Specs), zap.Duration("resync", c.Resync))
+	p := newParts(ctx)
+	if listener != nil {
+		p.start("http", func(ctx context.Context) error {
+			return serve(ctx, listener, handler(c.Registry, c.health.check, c.ready), c.Logger)
+		})
+		if c.Listening != nil {
+			c.Listening(listener.Addr())
+		}
+	}
+	p.start("workers", endless(c.work))
+	p.start("engine", endless(c.engine.run))
+	p.start("events", endless(c.stream.run))
+	p.start("source", endless(c.readFiles))
+	broken := p.wait(ctx)
+	err := errors.Join(broken, p.stop(stopLimit))
+	c.Logger.Info("stopped", zap.Error(err))
+	return err
+}
+
+// endless is a part that only ends when its context does.
+func endless(f func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		f(ctx)
+		return nil
+	}
+}
+
+// parts run side by side, each with a context of its own, so that they can be
+// stopped one after the other.
+type parts struct {
+	base    context.Context
+	started []*part
+	broken  chan error
+}
+
+type part struct {
+	name   string
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // valid when done is closed
+}
+
+// newParts keeps ctx's values, not its end.
+func newParts(ctx context.Context) *parts {
+	return &parts{base: context.WithoutCancel(ctx), broken: make(chan error, 1)}
+}
+
+func (p *parts) start(name string, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(p.base)
+	x := &part{name: name, cancel: cancel, done: make(chan struct{})}
+	p.started = append(p.started, x)
+	go func() {
+		defer close(x.done)
+		err := f(ctx)
+		if ctx.Err() != nil {
+			x.err = err
+			return
+		}
+		if err == nil {
+			err = fmt.Errorf("the %s ended by itself", name)
+		}
+		select {
+		case p.broken <- err:
+		default:
+		}
+	}()
+}
+
+// wait returns nil when ctx ends, or the error of the first part that broke.
+func (p *parts) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-p.broken:
+		return err
+	}
+}
+
+// stop ends the parts, the last started first, all of them within the limit.
+func (p *parts) stop(limit time.Duration) error {
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	var errs []error
+	for i, x := range slices.Backward(p.started) {
+		x.cancel()
+		select {
+		case <-x.done:
+			if x.err != nil {
+				errs = append(errs, fmt.Errorf("stop %s: %w", x.name, x.err))
+			}
+		case <-late.C:
+			for _, rest := range p.started[:i] {
+				rest.cancel()
+			}
+			return errors.Join(append(errs, fmt.Errorf("stop %s: it still ran after %s", x.name, limit))...)
+		}
+	}
+	return errors.Join(errs...)
+}

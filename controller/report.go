@@ -1,0 +1,251 @@
+package controller
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+// A report tells the log what became different, once. The same thing again is told
+// at debug level, so that a steady state, a good or a bad one, is silent.
+type report struct {
+	log *zap.Logger
+
+	mu     sync.Mutex
+	engine string // why the engine is away, as told; empty while it is not
+	stream string
+	specs  string
+	told   map[string]told // by stack
+}
+
+// told is what was said about a stack and still holds.
+type told struct {
+	problem  string // why its file does not load
+	failure  string // why its passes fail
+	waiting  bool   // for another stack
+	of       string // the fingerprint that findings are about
+	findings []spec.Finding
+}
+
+func newReport(log *zap.Logger) *report { return &report{log: log, told: map[string]told{}} }
+
+// again keeps *said up to date and says how loudly text is to be told: level where
+// it is new, debug where it was said before.
+func again(said *string, text string, level zapcore.Level) zapcore.Level {
+	if *said == text {
+		return zapcore.DebugLevel
+	}
+	*said = text
+	return level
+}
+
+func (r *report) engineDown(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log.Log(again(&r.engine, err.Error(), zapcore.ErrorLevel), "engine is away, nothing is reconciled", zap.Error(err))
+}
+
+func (r *report) engineUp(outage time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.engine = ""
+	r.log.Info("engine is back", zap.Duration("duration", outage))
+}
+
+func (r *report) streamLost(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	level := again(&r.stream, err.Error(), zapcore.WarnLevel)
+	if r.engine != "" {
+		level = zapcore.DebugLevel // that was told already
+	}
+	r.log.Log(level, "event stream lost, drift is seen at resync only until it is back", zap.Error(err))
+}
+
+func (r *report) streamOpen() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	level := zapcore.DebugLevel
+	if r.stream != "" {
+		level, r.stream = zapcore.InfoLevel, ""
+	}
+	r.log.Log(level, "event stream is open")
+}
+
+// source tells what a scan changed.
+func (r *report) source(before, next desired, changed []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readable(next)
+	for _, name := range changed {
+		r.stackChanged(name, before, next)
+	}
+	for name, findings := range next.problems {
+		r.problem(name, findings)
+	}
+	for name, t := range r.told {
+		if next.problems[name] == nil && t.problem != "" {
+			t.problem = ""
+			r.told[name] = t
+			r.log.Info("stack's file has no error any more", zap.String("stack", name))
+		}
+	}
+}
+
+func (r *report) readable(next desired) {
+	if next.err != nil {
+		r.log.Log(again(&r.specs, next.err.Error(), zapcore.ErrorLevel), "specs cannot be read, what was read last stays in force", zap.Error(next.err))
+		return
+	}
+	if r.specs != "" {
+		r.specs = ""
+		r.log.Info("specs can be read again", zap.String("revision", next.revision))
+	}
+}
+
+func (r *report) stackChanged(name string, before, next desired) {
+	log := r.log.With(zap.String("stack", name), zap.String("revision", next.revision))
+	switch {
+	case next.gone[name] && !before.gone[name]:
+		log.Info("stack's file is gone")
+	case next.stacks[name] == nil:
+	case before.stacks[name] == nil:
+		log.Info("stack's file is new")
+	case fingerprint(before.stacks[name]) != fingerprint(next.stacks[name]):
+		log.Info("stack's file changed")
+	}
+}
+
+func (r *report) problem(name string, findings []spec.Finding) {
+	t := r.told[name]
+	level := again(&t.problem, firstError(findings), zapcore.ErrorLevel)
+	r.told[name] = t
+	if level == zapcore.DebugLevel {
+		return
+	}
+	for _, f := range findings {
+		r.log.Log(level, "stack's file does not load, the stack stays as it is", zap.String("stack", name), zap.String("reason", f.Code), zap.String("detail", f.String()))
+	}
+}
+
+// pass tells what a pass found and did.
+func (r *report) pass(in reconcile.Input, result reconcile.Result, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.told[in.Name]
+	log := r.log.With(fields(in, result)...)
+	for _, tr := range result.Transitions {
+		transition(log, tr)
+	}
+	t.failed(log, result)
+	t.waits(log, in.Blocked, result)
+	t.found(log, in.Stack, result.Findings)
+	r.told[in.Name] = t
+	log.Debug("pass", zap.String("result", string(result.Outcome)), zap.String("reason", result.Reason), zap.String("detail", result.Message), zap.Duration("duration", took))
+}
+
+func fields(in reconcile.Input, result reconcile.Result) []zap.Field {
+	fields := []zap.Field{zap.String("stack", in.Name)}
+	if in.Stack != nil {
+		fields = append(fields, zap.String("revision", in.Stack.Source.Revision))
+	}
+	if result.Release != nil {
+		fields = append(fields, zap.Int("release", result.Release.Number))
+	}
+	return fields
+}
+
+// failed tells a failure when it is a new one, and its end.
+func (t *told) failed(log *zap.Logger, result reconcile.Result) {
+	if result.Outcome != reconcile.Failed {
+		if t.failure != "" {
+			t.failure = ""
+			log.Info("passes succeed again")
+		}
+		return
+	}
+	err := result.Err
+	if err == nil {
+		err = errors.New(sentence(result))
+	}
+	level := again(&t.failure, err.Error(), zapcore.ErrorLevel)
+	extra := []zap.Field{zap.String("reason", result.Reason), zap.Error(err)}
+	if p, ok := errors.AsType[*panicError](err); ok {
+		extra = append(extra, zap.ByteString("stacktrace", p.trace))
+	}
+	log.Log(level, "pass failed, it is repeated with growing pauses", extra...)
+}
+
+// waits tells that a stack waits for another, once for as long as it does.
+func (t *told) waits(log *zap.Logger, blocked string, result reconcile.Result) {
+	if blocked == "" || result.Outcome != reconcile.Waiting {
+		t.waiting = false
+		return
+	}
+	if !t.waiting {
+		t.waiting = true
+		log.Info("stack waits for another", zap.String("reason", result.Reason), zap.String("detail", blocked))
+	}
+}
+
+// found tells each finding once for each version of the stack's files.
+func (t *told) found(log *zap.Logger, stack *spec.Stack, more []spec.Finding) {
+	if of := fingerprint(stack); of != t.of {
+		t.of, t.findings = of, nil
+	}
+	findings := more
+	if stack != nil {
+		findings = slices.Concat(stack.Findings, more)
+	}
+	for _, f := range findings {
+		if slices.Contains(t.findings, f) {
+			continue
+		}
+		t.findings = append(t.findings, f)
+		log.Log(severityLevel(f.Severity), "finding", zap.String("service", f.Service), zap.String("reason", f.Code), zap.String("detail", f.String()))
+	}
+}
+
+func severityLevel(s spec.Severity) zapcore.Level {
+	switch s {
+	case spec.Error:
+		return zapcore.ErrorLevel
+	case spec.Warning:
+		return zapcore.WarnLevel
+	}
+	return zapcore.DebugLevel
+}
+
+// transition tells what happened in a pass: info where it is good; where a person
+// should look, error for a rollout that failed and else warn.
+func transition(log *zap.Logger, t reconcile.Transition) {
+	level := zapcore.InfoLevel
+	if t.Bad {
+		level = zapcore.WarnLevel
+		if t.Action == "rollout-failed" {
+			level = zapcore.ErrorLevel
+		}
+	}
+	fields := []zap.Field{zap.String("action", t.Action), zap.String("reason", t.Reason), zap.String("detail", t.Message)}
+	if t.Service != "" {
+		fields = append(fields, zap.String("service", t.Service))
+	}
+	if t.Duration > 0 {
+		fields = append(fields, zap.Duration("duration", t.Duration))
+	}
+	log.Log(level, "stack changed", fields...)
+}
+
+// forget drops what was said about a stack that is no more.
+func (r *report) forget(stack string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.told, stack)
+}

@@ -1,0 +1,324 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+const (
+	settleWorkers = 4
+	settleAgain   = time.Second // after a pass that does not say when to come again
+)
+
+// Settle makes passes over the stacks of these names (all of the snapshot's where
+// there are none), without a daemon: each after those that x-skep.depends_on names.
+// With wait it goes on until every stack is final: converged, held, failed, or
+// waiting for a stack that will not become Ready. Without wait each gets one pass.
+//
+// It returns the newest result of every stack; progress, if not nil, gets the
+// result of every pass, one at a time. When ctx ends it returns what there is: a
+// stack that no pass was made over has failed with ctx's cause.
+//
+// A stack outside names that another depends on is not touched; where r can tell
+// its status, as *reconcile.Reconciler can, that counts. A name whose file is gone
+// for certain and that lives in the Swarm gets passes as an orphan.
+func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result)) map[string]reconcile.Result {
+	s := &settling{
+		reconciler: r,
+		desired:    desired{stacks: snapshot.Stacks, problems: snapshot.Problems},
+		book:       newBook(),
+		wait:       wait,
+		results:    map[string]reconcile.Result{},
+		pending:    map[string]time.Time{},
+		took: func(in reconcile.Input, result reconcile.Result, _ time.Duration) {
+			if progress != nil {
+				progress(result)
+			}
+		},
+	}
+	return s.run(ctx, snapshot, names)
+}
+
+// settling is Settle at work.
+type settling struct {
+	reconciler Reconciler
+	desired    desired
+	book       *book
+	wait       bool
+	took       func(reconcile.Input, reconcile.Result, time.Duration)
+
+	mu      sync.Mutex
+	results map[string]reconcile.Result
+	pending map[string]time.Time // not final yet: when the next pass is due
+	outside map[string]bool      // whether a stack that is not among them is Ready
+}
+
+func (s *settling) run(ctx context.Context, snapshot *spec.Snapshot, names []string) map[string]reconcile.Result {
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(s.desired.all(s.desired)))
+	}
+	if err := s.refresh(ctx); err != nil {
+		for _, name := range names {
+			s.end(name, failed(name, "EngineAway", err))
+		}
+		return s.results
+	}
+	for _, name := range names {
+		s.begin(name, snapshot)
+	}
+	for len(s.pending) > 0 {
+		s.round(ctx)
+		if !s.pause(ctx) {
+			break
+		}
+	}
+	for name := range s.pending {
+		if _, ok := s.results[name]; !ok {
+			s.results[name] = failed(name, "Stopped", context.Cause(ctx))
+		}
+	}
+	return s.results
+}
+
+// begin lines a stack up for its passes, or says why it gets none.
+func (s *settling) begin(name string, snapshot *spec.Snapshot) {
+	switch {
+	case s.desired.stacks[name] != nil:
+		s.pending[name] = time.Time{}
+	case s.desired.problems[name] != nil:
+		s.end(name, failed(name, "SourceInvalid", errors.New(s.desired.problem(name))))
+	case snapshot.Gone(name) && slices.Contains(s.reconciler.Stacks(), name):
+		s.pending[name] = time.Time{}
+	default:
+		s.end(name, failed(name, "UnknownStack", fmt.Errorf("no file in %s describes a stack %s", snapshot.Dir, name)))
+	}
+}
+
+// end gives a stack a result that no pass made.
+func (s *settling) end(name string, result reconcile.Result) {
+	s.results[name] = result
+	s.took(reconcile.Input{Name: name, Stack: s.desired.stacks[name]}, result, 0)
+}
+
+// round makes a pass over every stack that is due.
+func (s *settling) round(ctx context.Context) {
+	passes, cancel := outlive(ctx, drainLimit)
+	defer cancel()
+	var workers errgroup.Group
+	workers.SetLimit(settleWorkers)
+	for _, name := range s.due() {
+		in := s.input(ctx, name)
+		workers.Go(func() error {
+			result, took := pass(passes, s.reconciler, in)
+			s.take(in, result, took)
+			return nil
+		})
+	}
+	_ = workers.Wait()
+}
+
+// due holds the stacks whose time has come and whose dependencies have had a pass.
+// Where that holds of none since they wait for each other, all of them are due.
+func (s *settling) due() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	var ready, held []string
+	for _, name := range slices.Sorted(maps.Keys(s.pending)) {
+		switch {
+		case s.pending[name].After(now):
+		case s.first(name):
+			held = append(held, name)
+		default:
+			ready = append(ready, name)
+		}
+	}
+	if len(ready) == 0 {
+		return held
+	}
+	return ready
+}
+
+// first says that a pass over another stack has to be made first.
+func (s *settling) first(name string) bool {
+	stack := s.desired.stacks[name]
+	return stack != nil && slices.ContainsFunc(stack.Policy.DependsOn, func(dep string) bool {
+		_, pending := s.pending[dep]
+		_, had := s.results[dep]
+		return pending && !had
+	})
+}
+
+func (s *settling) input(ctx context.Context, name string) reconcile.Input {
+	stack := s.desired.stacks[name]
+	if stack == nil {
+		return reconcile.Input{Name: name}
+	}
+	return reconcile.Input{Name: name, Stack: stack, Blocked: s.desired.blocked(stack, func(dep *spec.Stack) (bool, string) {
+		return s.ready(ctx, dep)
+	})}
+}
+
+// ready is a readiness: by our own passes, and for other stacks by their status.
+func (s *settling) ready(ctx context.Context, dep *spec.Stack) (bool, string) {
+	s.mu.Lock()
+	_, pending := s.pending[dep.Name]
+	_, had := s.results[dep.Name]
+	s.mu.Unlock()
+	if pending || had {
+		return s.book.ready(dep)
+	}
+	teller, ok := s.reconciler.(interface {
+		Status(ctx context.Context, stack string) (reconcile.Result, error)
+	})
+	if !ok {
+		return false, "it is not among the stacks to apply"
+	}
+	status, err := teller.Status(ctx, dep.Name)
+	switch {
+	case err != nil:
+		return false, err.Error()
+	case status.Release == nil || status.Release.Source != fingerprint(dep):
+		return false, "its file was not applied yet, and it is not among the stacks to apply"
+	case !isReady(status):
+		return false, notReady(status)
+	}
+	return true, ""
+}
+
+// take notes a pass's result, and whether the stack is final by it.
+func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.book.record(in, result)
+	s.results[in.Name] = result
+	s.took(in, result, took)
+	if !s.wait || s.final(in, result) {
+		delete(s.pending, in.Name)
+		return
+	}
+	again := result.Requeue
+	if again <= 0 {
+		again = settleAgain
+	}
+	s.pending[in.Name] = time.Now().Add(again)
+}
+
+// final says that another pass would find nothing else.
+func (s *settling) final(in reconcile.Input, result reconcile.Result) bool {
+	switch result.Outcome {
+	case reconcile.Failed:
+		return true
+	case reconcile.Unchanged, reconcile.Held:
+		return !holds(result, reconcile.Progressing)
+	case reconcile.Waiting:
+		return in.Blocked != "" && s.forever(in.Stack)
+	}
+	return false
+}
+
+// forever says that none of the stacks that this one waits for gets a pass any
+// more, or that it waits for itself.
+func (s *settling) forever(stack *spec.Stack) bool {
+	if s.desired.circle(stack.Name) != nil {
+		return true
+	}
+	return !slices.ContainsFunc(stack.Policy.DependsOn, func(dep string) bool {
+		_, pending := s.pending[dep]
+		return pending
+	})
+}
+
+// pause waits until the next pass is due and lists the Swarm for it. It is false
+// where there is none, or ctx ended.
+func (s *settling) pause(ctx context.Context) bool {
+	if len(s.pending) == 0 {
+		return false
+	}
+	next := slices.MinFunc(slices.Collect(maps.Values(s.pending)), time.Time.Compare)
+	wait := time.Until(next)
+	if wait <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	}
+	// A listing that fails is told by the passes that need it.
+	_ = s.refresh(ctx)
+	return ctx.Err() == nil
+}
+
+func (s *settling) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, listLimit)
+	defer cancel()
+	return protect(func() error {
+		if _, err := s.reconciler.Refresh(ctx); err != nil {
+			return fmt.Errorf("list the Swarm: %w", err)
+		}
+		return nil
+	})
+}
+
+// once settles every stack and returns; its error names those that failed.
+func (c *controller) once(ctx context.Context) error {
+	snapshot, orphans, err := c.readOnce(ctx)
+	if err != nil {
+		return err
+	}
+	s := &settling{
+		reconciler: c.reconciler,
+		desired:    desired{stacks: snapshot.Stacks, problems: snapshot.Problems},
+		book:       newBook(),
+		wait:       true,
+		results:    map[string]reconcile.Result{},
+		pending:    map[string]time.Time{},
+		took:       c.take,
+	}
+	names := append(slices.Collect(maps.Keys(s.desired.all(s.desired))), orphans...)
+	var errs []error
+	for name, result := range s.run(ctx, snapshot, names) {
+		if result.Outcome == reconcile.Failed {
+			errs = append(errs, fmt.Errorf("stack %s: %w", name, result.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readOnce reads the directory, and once more where a stack seems to have gone
+// from it, so that its file is known to be gone.
+func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orphans []string, err error) {
+	if _, err := c.engine.list(ctx); err != nil {
+		return nil, nil, err
+	}
+	missing := c.reconciler.Stacks()
+	for range 2 {
+		snapshot = c.scanSafely(ctx)
+		if !snapshot.Complete {
+			return nil, nil, fmt.Errorf("read %s: %w", c.Specs, snapshot.Err)
+		}
+		missing = slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return !snapshot.Gone(name) })
+		if len(missing) == 0 {
+			return snapshot, nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		case <-time.After(vanishAfter):
+		}
+	}
+	return snapshot, missing, nil
+}

@@ -1,0 +1,274 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/skep-io/skep/spec"
+)
+
+// vanishAfter is how far apart two complete scans have to be that both miss a
+// stack before its file counts as gone: editors and git replace files in steps.
+const vanishAfter = 2 * time.Second
+
+// desired is what the files say, as far as they could be read. It is never
+// changed after it was made; fold makes the next one.
+type desired struct {
+	// stacks are in force: the newest version of each that could be loaded, while
+	// its file is there or not yet known to be gone.
+	stacks map[string]*spec.Stack
+	// problems are the newest scan's.
+	problems map[string][]spec.Finding
+	// missing says since when complete scans have missed a stack; gone holds those
+	// that were missed for long enough.
+	missing map[string]time.Time
+	gone    map[string]bool
+
+	revision string
+	err      error // why the newest scan was not complete
+	loaded   bool  // there was a complete scan
+}
+
+// fold takes in a scan at a moment, given the stacks that live in the Swarm. It
+// returns what is desired now and, sorted, the stacks that it is new for.
+//
+//	the scan          the stack in it     what is in force
+//	not complete      whatever            what was
+//	complete          loaded              the scan's version
+//	complete          has a problem       what was; nothing, if it never loaded
+//	complete          missed              what was, for vanishAfter; then gone
+func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desired, []string) {
+	if !scan.Complete {
+		d.err = scan.Err
+		if d.err == nil {
+			d.err = errors.New("the specs directory could not be read completely")
+		}
+		return d, nil
+	}
+	next := desired{
+		stacks:   maps.Clone(scan.Stacks),
+		problems: scan.Problems,
+		missing:  map[string]time.Time{},
+		gone:     map[string]bool{},
+		revision: scan.Revision,
+		loaded:   true,
+	}
+	if next.stacks == nil {
+		next.stacks = map[string]*spec.Stack{}
+	}
+	for name := range d.known(live) {
+		if next.stacks[name] == nil {
+			next.keep(name, d, scan.Gone(name), slices.Contains(live, name), now)
+		}
+	}
+	return next, next.differs(d)
+}
+
+// known holds every stack that was ever heard of and may have to be dealt with.
+func (d desired) known(live []string) map[string]bool {
+	known := map[string]bool{}
+	for name := range d.stacks {
+		known[name] = true
+	}
+	for name := range d.gone {
+		known[name] = true
+	}
+	for _, name := range live {
+		known[name] = true
+	}
+	return known
+}
+
+// keep decides about a stack that the scan behind d did not load.
+func (d *desired) keep(name string, before desired, surelyGone, lives bool, now time.Time) {
+	old := before.stacks[name]
+	since, missed := before.missing[name]
+	switch {
+	case !surelyGone && old != nil:
+		d.stacks[name] = old
+	case !surelyGone:
+		// It is not ours to touch before it has loaded.
+	case before.gone[name]:
+		// Once nothing of it lives any more there is nothing left to do.
+		if lives {
+			d.gone[name] = true
+		}
+	case missed && now.Sub(since) >= vanishAfter:
+		d.gone[name] = true
+	default:
+		if !missed {
+			since = now
+		}
+		d.missing[name] = since
+		if old != nil {
+			d.stacks[name] = old
+		}
+	}
+}
+
+// differs holds the stacks for which d says something else than before did.
+func (d desired) differs(before desired) []string {
+	changed := map[string]bool{}
+	for name := range d.all(before) {
+		if fingerprint(d.stacks[name]) != fingerprint(before.stacks[name]) ||
+			d.gone[name] != before.gone[name] ||
+			(d.problems[name] == nil) != (before.problems[name] == nil) {
+			changed[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(changed))
+}
+
+func (d desired) all(before desired) map[string]bool {
+	all := map[string]bool{}
+	for _, x := range []desired{d, before} {
+		maps.Copy(all, x.gone)
+		for name := range x.stacks {
+			all[name] = true
+		}
+		for name := range x.problems {
+			all[name] = true
+		}
+	}
+	return all
+}
+
+// names holds the stacks that want passes, sorted.
+func (d desired) names() []string {
+	names := slices.Collect(maps.Keys(d.stacks))
+	names = slices.AppendSeq(names, maps.Keys(d.gone))
+	slices.Sort(names)
+	return names
+}
+
+// again says how long after now the next scan has to be so that a stack that is
+// missing can be told to be gone; 0 where none is.
+func (d desired) again(now time.Time) time.Duration {
+	var wait time.Duration
+	for _, since := range d.missing {
+		left := max(since.Add(vanishAfter).Sub(now), time.Millisecond)
+		if wait == 0 || left < wait {
+			wait = left
+		}
+	}
+	return wait
+}
+
+func fingerprint(s *spec.Stack) string {
+	if s == nil {
+		return ""
+	}
+	return s.Source.Fingerprint
+}
+
+// problem is the first error of a stack that did not load, as a sentence.
+func (d desired) problem(name string) string {
+	findings, ok := d.problems[name]
+	if !ok {
+		return ""
+	}
+	return firstError(findings)
+}
+
+func firstError(findings []spec.Finding) string {
+	for _, f := range findings {
+		if f.Severity == spec.Error {
+			return f.String()
+		}
+	}
+	if len(findings) > 0 {
+		return findings[0].String()
+	}
+	return "its file could not be loaded"
+}
+
+// readFiles scans at the start, when the watch says so, at every resync, and when
+// a stack that is missing may be gone, until ctx ends.
+func (c *controller) readFiles(ctx context.Context) {
+	signals := c.watch(ctx)
+	resync := time.NewTicker(c.Resync)
+	defer resync.Stop()
+	pulse := time.NewTicker(pulseEvery)
+	defer pulse.Stop()
+	for {
+		again := c.scanOnce(ctx)
+	wait:
+		for {
+			c.health.beat("source")
+			select {
+			case <-ctx.Done():
+				return
+			case _, ok := <-signals:
+				if !ok {
+					signals = nil // the watch ended: resync remains
+					continue
+				}
+				break wait
+			case <-resync.C:
+				break wait
+			case <-c.rescan:
+				break wait
+			case <-again:
+				break wait
+			case <-pulse.C:
+			}
+		}
+	}
+}
+
+// scanOnce reads the directory, puts what it says in force and asks for passes
+// over what changed. The channel says when to scan again, whatever happens.
+func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
+	scan := c.scanSafely(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	before := *c.desired.Load()
+	next, changed := before.fold(scan, c.live(), c.Now())
+	c.desired.Store(&next)
+	c.report.source(before, next, changed)
+	c.forgetLost(before, next)
+	c.queue.changed(changed...)
+	c.queue.look(next.dependents(changed)...)
+	if wait := next.again(c.Now()); wait > 0 {
+		return time.After(wait)
+	}
+	return nil
+}
+
+// scanSafely makes an incomplete snapshot of a scan that panicked.
+func (c *controller) scanSafely(ctx context.Context) *spec.Snapshot {
+	var scan *spec.Snapshot
+	err := protect(func() error {
+		scan = c.scan(ctx)
+		return nil
+	})
+	if err != nil {
+		return &spec.Snapshot{Dir: c.Specs, Err: err}
+	}
+	return scan
+}
+
+// live holds the stacks of this owner in the Swarm; none before the first listing.
+func (c *controller) live() []string {
+	if c.engine.listed() {
+		return c.reconciler.Stacks()
+	}
+	return nil
+}
+
+// forgetLost drops all memory of stacks that are neither desired nor gone any
+// more, so that their series vanish.
+func (c *controller) forgetLost(before, next desired) {
+	known := next.all(next)
+	for name := range before.all(before) {
+		if !known[name] {
+			c.book.forget(name)
+			c.metrics.forget(name)
+			c.report.forget(name)
+		}
+	}
+}

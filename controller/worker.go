@@ -1,0 +1,152 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/skep-io/skep/reconcile"
+)
+
+const (
+	// passLimit bounds a pass. Passes never wait for a rollout: one that takes so
+	// long hangs.
+	passLimit = 5 * time.Minute
+	// drainLimit is how long passes that are under way may go on after a stop: a
+	// write that is cut off may have happened or not.
+	drainLimit = 4 * time.Second
+)
+
+// work makes passes with c.Workers workers until ctx ends, then lets those under
+// way finish within drainLimit.
+func (c *controller) work(ctx context.Context) {
+	passes, cancel := outlive(ctx, drainLimit)
+	defer cancel()
+	var workers sync.WaitGroup
+	for range c.Workers {
+		workers.Go(func() { c.worker(ctx, passes) })
+	}
+	<-ctx.Done()
+	c.queue.work.ShutDown()
+	workers.Wait()
+}
+
+// outlive is a context that ends d after ctx.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		late := time.NewTimer(d)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel(fmt.Errorf("stopped %s after it was asked to", d))
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// worker takes stacks from the queue until that shuts down. What is still in the
+// queue then is left undone.
+func (c *controller) worker(ctx, passes context.Context) {
+	for {
+		stack, shutdown := c.queue.work.Get()
+		if shutdown {
+			return
+		}
+		if ctx.Err() == nil {
+			c.process(passes, stack)
+		}
+		c.queue.work.Done(stack)
+	}
+}
+
+// process makes a pass over a stack and says when the next one is due.
+func (c *controller) process(ctx context.Context, stack string) {
+	in, ok := c.input(stack)
+	if !ok || c.engine.up() != nil {
+		// Not a stack any more, or an engine that is away: when it is back, all
+		// stacks get a pass.
+		c.queue.settled(stack, 0)
+		return
+	}
+	result, took := c.pass(ctx, in)
+	c.take(in, result, took)
+	if result.Outcome == reconcile.Failed {
+		c.engine.doubt(result.Err)
+		c.queue.failed(stack)
+		return
+	}
+	c.queue.settled(stack, result.Requeue)
+}
+
+// take notes a result everywhere it is wanted, and wakes the stacks that waited
+// for it.
+func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
+	becameReady := c.book.record(in, result)
+	c.metrics.observe(in.Name, result, took)
+	c.report.pass(in, result, took)
+	if becameReady {
+		c.queue.look(c.desired.Load().dependents([]string{in.Name})...)
+	}
+}
+
+// input is what a pass over the stack is about; false where nothing says that it
+// should have one.
+func (c *controller) input(name string) (reconcile.Input, bool) {
+	d := c.desired.Load()
+	stack := d.stacks[name]
+	if stack == nil {
+		return reconcile.Input{Name: name}, d.gone[name]
+	}
+	return reconcile.Input{Name: name, Stack: stack, Blocked: d.blocked(stack, c.book.ready)}, true
+}
+
+// pass makes one pass, and a failed result of a panic in it.
+func (c *controller) pass(ctx context.Context, in reconcile.Input) (reconcile.Result, time.Duration) {
+	return pass(ctx, c.reconciler, in)
+}
+
+func pass(ctx context.Context, r Reconciler, in reconcile.Input) (reconcile.Result, time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(ctx, passLimit, fmt.Errorf("the pass took longer than %s", passLimit))
+	defer cancel()
+	start := time.Now()
+	var result reconcile.Result
+	err := protect(func() error {
+		result = r.Reconcile(ctx, in)
+		return nil
+	})
+	if err != nil {
+		result = failed(in.Name, "Panic", err)
+	}
+	return result, time.Since(start)
+}
+
+func failed(stack, reason string, err error) reconcile.Result {
+	return reconcile.Result{Stack: stack, Outcome: reconcile.Failed, Reason: reason, Message: err.Error(), Err: err}
+}
+
+// A panicError is a panic that was caught, with the stack trace of where it was.
+type panicError struct {
+	value any
+	trace []byte
+}
+
+func (e *panicError) Error() string {
+	return fmt.Sprintf("panic: %v (a bug in skep: please report it)", e.value)
+}
+
+// protect makes an error of a panic in f.
+func protect(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	return f()
+}
