@@ -213,6 +213,14 @@ func (g *gitSource) entry(path string) (gitEntry, error) {
 	return e, nil
 }
 
+// GitDir returns the git directory of the work tree that dir, an absolute path
+// without symlinks, lies in; empty where there is none. Its HEAD and index change
+// with every commit and checkout, without any file of dir having to.
+func GitDir(dir string) string {
+	_, gitDir := findGit(dir)
+	return gitDir
+}
+
 // findGit finds the work tree that dir, an absolute path, lies in, and its git
 // directory; both are empty where there is none.
 func findGit(dir string) (top, gitDir string) {
@@ -250,7 +258,7 @@ const staleLock = 5 * time.Minute
 // moment: it holds index.lock from before its first to after its last change, and
 // between those files may be missing that no commit ever lacked.
 func gitAtWork(dir string, now time.Time) bool {
-	_, gitDir := findGit(dir)
+	gitDir := GitDir(dir)
 	if gitDir == "" {
 		return false
 	}

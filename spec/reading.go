@@ -84,7 +84,7 @@ func (s *Scanner) read(ctx context.Context, at site) reading {
 		case moved:
 			before = after
 			s.rest(ctx)
-		case stack == nil || slices.ContainsFunc(findings, isError):
+		case stack == nil || hasError(findings):
 			return broken(at, old, after, findings)
 		default:
 			m := memo{name: stack.Name, file: at.file, stack: stack, files: after, proven: proven}
@@ -92,8 +92,6 @@ func (s *Scanner) read(ctx context.Context, at site) reading {
 		}
 	}
 }
-
-func isError(f Finding) bool { return f.Severity == Error }
 
 // compare tells from the imprints before and after a stack was loaded whether a file
 // moved meanwhile, and whether it is proven that none did. A file that was not

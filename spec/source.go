@@ -93,7 +93,9 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 		return snap, err
 	}
 	busy := !s.awaitGit(ctx, before.path)
-	root, err := os.OpenRoot(before.path)
+	// By its own name: what a stack makes of its folder's path (a relative bind
+	// mount) stays the same when a symlink is swapped.
+	root, err := os.OpenRoot(before.name)
 	if err != nil {
 		return snap, fmt.Errorf("open specs directory %s: %w", s.dir, err)
 	}
@@ -164,6 +166,7 @@ func (s *Scanner) rest(ctx context.Context) {
 
 // A location is where the specs directory really is.
 type location struct {
+	name string // absolute
 	path string // absolute, without symlinks
 	info fs.FileInfo
 }
@@ -191,7 +194,7 @@ func locate(dir string) (location, error) {
 	if !info.IsDir() {
 		return location{}, fmt.Errorf("specs directory %s is not a directory (name the directory that holds the stack files)", dir)
 	}
-	return location{resolved, info}, nil
+	return location{abs, resolved, info}, nil
 }
 
 // composeNames are the names of a stack's file in a folder of its own.
