@@ -1,0 +1,348 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/swarm"
+)
+
+// How values are shown to people. A show function returns "" for a value that is
+// not there.
+
+func verbatim(s string) string        { return maskText(s) }
+func showInt(n int64) string          { return orBlank(n, strconv.FormatInt(n, 10)) }
+func showUint(n uint64) string        { return orBlank(n, strconv.FormatUint(n, 10)) }
+func showList(l []string) string      { return maskText(strings.Join(l, ", ")) }
+func showParallelism(n uint64) string { return cmp.Or(showUint(n), "0 (all at once)") }
+func showRatio(r float32) string      { return strconv.FormatFloat(float64(r), 'g', -1, 32) }
+
+// orBlank is shown, or "" for a zero value.
+func orBlank[T comparable](v T, shown string) string {
+	var zero T
+	if v == zero {
+		return ""
+	}
+	return shown
+}
+
+func showInit(b *bool) string {
+	if b == nil {
+		return ""
+	}
+	return strconv.FormatBool(*b)
+}
+
+// showDuration writes 90s as "1m30s" and one minute as "1m".
+func showDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// showCPUs writes nano CPUs as an exact decimal.
+func showCPUs(nano int64) string {
+	s := fmt.Sprintf("%d.%09d", nano/1e9, nano%1e9)
+	return orBlank(nano, strings.TrimRight(strings.TrimRight(s, "0"), "."))
+}
+
+// showBytes writes a size with the largest unit that divides it.
+func showBytes(n int64) string {
+	for _, u := range []struct {
+		size int64
+		name string
+	}{{1 << 30, "G"}, {1 << 20, "M"}, {1 << 10, "K"}} {
+		if n != 0 && n%u.size == 0 {
+			return strconv.FormatInt(n/u.size, 10) + u.name
+		}
+	}
+	return orBlank(n, strconv.FormatInt(n, 10)+"B")
+}
+
+func showScale(s scale) string {
+	total := strconv.FormatUint(s.total, 10)
+	if s.concurrent == s.total {
+		return total
+	}
+	return fmt.Sprintf("%s (%d at once)", total, s.concurrent)
+}
+
+// shownDigest is how many hex digits of a digest are told apart by eye.
+const shownDigest = 12
+
+// showImage is the short form of an image: as docker shows it, with a short digest.
+func showImage(image string) string {
+	if ref, err := reference.ParseNormalizedNamed(image); err == nil {
+		image = reference.FamiliarString(ref)
+	}
+	name, digest, pinned := strings.Cut(image, "@sha256:")
+	if !pinned || len(digest) <= shownDigest {
+		return image
+	}
+	return name + "@" + digest[:shownDigest]
+}
+
+func showCommand(args []string) string {
+	out := make([]string, len(args))
+	for i, a := range args {
+		out[i] = quoteArg(a)
+	}
+	return maskArgs(strings.Join(out, " "))
+}
+
+var plainArg = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+
+func quoteArg(a string) string {
+	if plainArg.MatchString(a) {
+		return a
+	}
+	return "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+}
+
+func showEnv(entry string) string {
+	k, v, set := strings.Cut(entry, "=")
+	if !set {
+		return "(unset)"
+	}
+	return showNamed(k, v)
+}
+
+// showNamed shows a value that has a name, masked where either looks secret.
+func showNamed(name, v string) string {
+	switch {
+	case v == "":
+		return `""`
+	case looksSecret(name) && !namesFile(name, v):
+		return masked
+	}
+	return maskText(v)
+}
+
+func showUlimit(u *container.Ulimit) string {
+	if u.Soft == u.Hard {
+		return strconv.FormatInt(u.Soft, 10)
+	}
+	return fmt.Sprintf("%d:%d", u.Soft, u.Hard)
+}
+
+func showCredential(c swarm.CredentialSpec) string {
+	switch {
+	case c.Config != "":
+		return "config " + c.Config
+	case c.File != "":
+		return "file " + c.File
+	case c.Registry != "":
+		return "registry " + c.Registry
+	}
+	return ""
+}
+
+func portKey(p *swarm.PortConfig) string {
+	return fmt.Sprintf("%d/%s", p.TargetPort, portOf(p).Protocol)
+}
+
+func showPort(p *swarm.PortConfig) string {
+	s := portKey(p)
+	if p.PublishedPort != 0 {
+		s = fmt.Sprintf("%d:%s", p.PublishedPort, s)
+	}
+	if portOf(p).PublishMode == swarm.PortConfigPublishModeHost {
+		s += " on each host"
+	}
+	return s
+}
+
+func showMount(m *mount.Mount) string {
+	words := []string{string(m.Type)}
+	if m.Source != "" {
+		words = append(words, m.Source)
+	}
+	var more []string
+	tell := func(when bool, what string) {
+		if when {
+			more = append(more, what)
+		}
+	}
+	tell(m.ReadOnly, "read-only")
+	if m.BindOptions != nil {
+		b := bindOf(m)
+		tell(b.Propagation != mount.PropagationRPrivate, string(b.Propagation))
+		tell(b.NonRecursive, "not recursive")
+	}
+	if o := m.VolumeOptions; o != nil {
+		tell(o.NoCopy, "nocopy")
+		tell(o.Subpath != "", "subpath "+o.Subpath)
+		if o.DriverConfig != nil {
+			tell(o.DriverConfig.Name != "", "driver "+o.DriverConfig.Name)
+			more = append(more, showPairs(o.DriverConfig.Options)...)
+		}
+		more = append(more, showPairs(o.Labels)...)
+	}
+	if o := m.TmpfsOptions; o != nil {
+		tell(o.SizeBytes != 0, showBytes(o.SizeBytes))
+		tell(o.Mode != 0, fmt.Sprintf("mode %#o", o.Mode))
+		for _, opt := range o.Options {
+			more = append(more, strings.Join(opt, "="))
+		}
+	}
+	return withDetails(strings.Join(words, " "), more)
+}
+
+func withDetails(s string, details []string) string {
+	if len(details) == 0 {
+		return s
+	}
+	return s + " (" + strings.Join(details, ", ") + ")"
+}
+
+func showPairs(m map[string]string) []string {
+	var out []string
+	for _, k := range sortedKeys(m) {
+		out = append(out, k+"="+showNamed(k, m[k]))
+	}
+	return out
+}
+
+func showConfig(name string, r *swarm.ConfigReference) string {
+	if r.File == nil {
+		return name
+	}
+	return withDetails(name, fileDetails(r.File.UID, r.File.GID, uint32(r.File.Mode)))
+}
+
+func showSecret(name string, r *swarm.SecretReference) string {
+	if r.File == nil {
+		return name
+	}
+	return withDetails(name, fileDetails(r.File.UID, r.File.GID, uint32(r.File.Mode)))
+}
+
+func fileDetails(uid, gid string, mode uint32) []string {
+	var out []string
+	if cmp.Or(uid, "0") != "0" || cmp.Or(gid, "0") != "0" {
+		out = append(out, "owner "+cmp.Or(uid, "0")+":"+cmp.Or(gid, "0"))
+	}
+	if mode != 0o444 {
+		out = append(out, fmt.Sprintf("mode %#o", mode))
+	}
+	return out
+}
+
+func showAttachment(n *swarm.NetworkAttachmentConfig) string {
+	s := "attached"
+	if len(n.Aliases) > 0 {
+		s = "as " + strings.Join(sortedCopy(n.Aliases), ", ")
+	}
+	return withDetails(s, showPairs(n.DriverOpts))
+}
+
+func genericResource(r *swarm.GenericResource) (kind, amount string) {
+	switch {
+	case r.DiscreteResourceSpec != nil:
+		return r.DiscreteResourceSpec.Kind, strconv.FormatInt(r.DiscreteResourceSpec.Value, 10)
+	case r.NamedResourceSpec != nil:
+		return r.NamedResourceSpec.Kind, r.NamedResourceSpec.Value
+	}
+	return "", ""
+}
+
+func showPreferences(s *swarm.ServiceSpec) string {
+	var out []string
+	for _, p := range placementOf(s).Preferences {
+		if p.Spread != nil {
+			out = append(out, "spread "+p.Spread.SpreadDescriptor)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// What looks secret.
+
+const masked = "•••"
+
+// secretWords in a name make its value one that is not shown. Those in
+// secretEnds only count where a word of the name ends with them: KEY is in
+// API_KEY and in KEYBOARD.
+var (
+	secretWords = []string{"PASSW", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE", "BASICAUTH", "DIGESTAUTH", "HTPASS", "COOKIE", "SIGNATURE"}
+	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "PIN", "JWT", "OTP"}
+	nameWord    = regexp.MustCompile(`[A-Za-z0-9]+`)
+	camelBreak  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+)
+
+func looksSecret(name string) bool {
+	upper := strings.ToUpper(name)
+	for _, w := range secretWords {
+		if strings.Contains(upper, w) {
+			return true
+		}
+	}
+	for _, word := range nameWord.FindAllString(camelBreak.ReplaceAllString(name, "${1}_${2}"), -1) {
+		for _, end := range secretEnds {
+			if strings.HasSuffix(strings.ToUpper(word), end) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// namesFile says that a value is where a secret lies, not the secret.
+func namesFile(name, v string) bool {
+	return strings.HasSuffix(strings.ToUpper(name), "FILE") && strings.HasPrefix(v, "/")
+}
+
+var (
+	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):[^\s@'"]+@`)
+	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
+	assignment = regexp.MustCompile(`([A-Za-z][\w.-]*)(=|:\s?| )('[^']*'|"[^"]*"|[^\s,;&|'"]+)`)
+)
+
+// maskText hides what looks secret wherever it stands: passwords in URLs,
+// password hashes, private keys, and name=value pairs whose name looks secret.
+func maskText(s string) string {
+	if strings.Contains(s, "-----BEGIN") {
+		return masked
+	}
+	s = userInfo.ReplaceAllString(s, "${1}:"+masked+"@")
+	s = hashedWord.ReplaceAllString(s, masked)
+	return maskAssignments(s, false)
+}
+
+// maskArgs is maskText for a command line, where a flag and its value may be
+// words of their own.
+func maskArgs(s string) string { return maskAssignments(maskText(s), true) }
+
+func maskAssignments(s string, words bool) string {
+	return assignment.ReplaceAllStringFunc(s, func(m string) string {
+		p := assignment.FindStringSubmatch(m)
+		if p[2] == " " && !words || !looksSecret(p[1]) || namesFile(p[1], p[3]) {
+			return m
+		}
+		return p[1] + p[2] + masked
+	})
+}
+
+// tellApart makes a change visible that masking or shortening made look like none.
+func tellApart(f Field) Field {
+	if f.Old == f.New && f.Old != "" {
+		f.New += " (changed)"
+	}
+	return f
+}
+
+func sortedCopy(l []string) []string            { return slices.Sorted(slices.Values(l)) }
