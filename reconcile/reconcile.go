@@ -2,7 +2,15 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/swarm"
 
 	"github.com/skep-io/skep/spec"
 )
@@ -20,26 +28,434 @@ type Options struct {
 // A Reconciler makes passes over stacks of one Swarm. It may be used from many
 // goroutines, but only from one at a time for the same stack.
 type Reconciler struct {
-	o Options
+	o        Options
+	observer *observer
+	memory   *memory
+	images   *imageResolver
+
+	mu     sync.Mutex
+	stacks map[string]*stackState
+}
+
+// stackState is what the process keeps of a stack between passes: nothing that
+// could not be found out again.
+type stackState struct {
+	settled    *settled
+	busy       bool // something was under way when it was last looked at
+	conditions []Condition
+	told       string            // the hold that was told last
+	lastWrites map[string]string // service → the fields last written, until they were seen to stick
+	findings   []spec.Finding    // of the newest release's images
+}
+
+// settled is a pass that found nothing to do, and what it looked at: as long as
+// that is the same, so is the result.
+type settled struct {
+	stack   *spec.Stack
+	stamp   uint64
+	reading int
+	blocked string
+	result  Result
 }
 
 // New makes a Reconciler.
-func New(o Options) *Reconciler { return &Reconciler{o: o} }
+func New(o Options) *Reconciler {
+	if o.Owner == "" {
+		o.Owner = "skep"
+	}
+	if o.History <= 0 {
+		o.History = 10
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Reconciler{
+		o:        o,
+		observer: newObserver(o.Swarm, o.Now),
+		memory:   newMemory(o.Swarm, o.Owner, o.History),
+		images:   &imageResolver{swarm: o.Swarm, creds: o.Credentials, now: o.Now},
+		stacks:   map[string]*stackState{},
+	}
+}
 
 // Refresh lists the Swarm anew and returns the names of the stacks whose objects
-// are not as they were, and whether it is the first listing.
-func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) { panic("wip") }
+// are not as they were; after the first listing that is all of them.
+func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) {
+	return r.observer.refresh(ctx)
+}
 
-// Stacks returns the names of stacks that live objects or release records of this
-// owner belong to, sorted; of the newest listing.
-func (r *Reconciler) Stacks() []string { panic("wip") }
+// Noticed tells of a config that the engine says was created, changed or removed:
+// where it is a release record, the next pass reads its stack's releases again.
+// With "" all are read again, as after a gap in the events.
+func (r *Reconciler) Noticed(config string) {
+	switch {
+	case config == "":
+		r.memory.forget("")
+	case strings.HasPrefix(config, recordPrefix):
+		r.memory.forget(stackOfRecord(config)) // "" (a shortened name) is for all
+	}
+}
+
+// Stacks returns the names of the stacks that have live objects of this owner, or
+// of which a release was read, sorted; by the newest listing.
+func (r *Reconciler) Stacks() []string {
+	names := map[string]bool{}
+	if l := r.observer.newest(); l != nil {
+		for name, x := range l.stacks {
+			if slices.ContainsFunc(x.refs, func(ref Ref) bool { return l.labels(ref)[LabelOwner] == r.o.Owner }) {
+				names[name] = true
+			}
+		}
+	}
+	r.memory.known(func(stack string) { names[stack] = true })
+	return sortedKeys(names)
+}
+
+// A pass is one look at one stack.
+type pass struct {
+	stack    *spec.Stack
+	live     *Live
+	releases []*Release
+	key      []byte
+	digest   string
+	failed   *Release // that quarantines the digest
+	desired  *Desired // what plan leads to
+	plan     *Plan
+	health   map[string]ServiceHealth
+}
 
 // Reconcile makes one pass over one stack: observe, decide, at most one act,
 // record. It never blocks on a rollout; Result.Requeue says when to come again.
-func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result { panic("wip") }
+func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
+	st := r.state(in.Name)
+	if in.Stack == nil {
+		return r.finish(st, r.orphan(ctx, in.Name))
+	}
+	p, same, err := r.look(ctx, in, st)
+	if err != nil {
+		return r.finish(st, failure(in.Name, err))
+	}
+	if same != nil {
+		return *same
+	}
+	forgetWhatStuck(st, p.plan)
+	d := Decide(r.situation(p, in.Blocked))
+	res := r.act(ctx, p, st, d)
+	r.describe(&res, p, st, d)
+	res = r.finish(st, res)
+	if res.Err == nil && res.Requeue == 0 {
+		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
+	}
+	return res
+}
+
+// quiet is a result as it is told when it is told again: nothing happened.
+func quiet(res Result) Result {
+	res.Transitions = nil
+	return res
+}
+
+func (r *Reconciler) state(stack string) *stackState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.stacks[stack]
+	if st == nil {
+		st = &stackState{lastWrites: map[string]string{}}
+		r.stacks[stack] = st
+	}
+	return st
+}
+
+// look gathers what a pass needs. Where nothing is different from the last pass,
+// which found nothing to do, it returns that pass's result instead.
+func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass, *Result, error) {
+	r.observer.want(in.Stack)
+	var maxAge time.Duration
+	if st.busy {
+		maxAge = again * 9 / 10
+	}
+	live, err := r.observer.get(ctx, in.Name, maxAge)
+	if err != nil {
+		return nil, nil, err
+	}
+	releases, err := r.memory.releases(ctx, in.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s := st.settled; s != nil && s.stack == in.Stack && s.stamp == live.stampOf(in.Name) &&
+		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked {
+		return nil, &s.result, nil
+	}
+	st.settled = nil
+	p := &pass{stack: in.Stack, live: live, releases: releases}
+	if err := r.bind(ctx, p, true); err != nil {
+		return nil, nil, err
+	}
+	p.health, err = r.judge(ctx, p)
+	return p, nil, err
+}
+
+// bind works out what the stack shall be, by the file or, where the file's digest
+// is quarantined, by the newest healthy release; and the plan that leads there.
+func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err error) {
+	if slices.ContainsFunc(p.stack.Secrets, func(s spec.Secret) bool { return !s.External }) {
+		if p.key, err = r.memory.secretKey(ctx, mayCreateKey); err != nil {
+			return err
+		}
+	}
+	p.digest = Digest(p.stack, p.key)
+	p.failed = Quarantined(p.releases, p.digest, p.stack.Source.Fingerprint)
+	back := newest(p.releases, PhaseHealthy)
+	if p.failed != nil && back != nil && p.stack.Policy.Rollout.OnFailure != spec.OnFailureHold {
+		if p.desired, err = r.memory.load(ctx, back); err != nil {
+			return err
+		}
+		p.plan = withoutUpdateConfigs(r.diff(p), p.live)
+		return nil
+	}
+	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})
+	p.plan = r.diff(p)
+	return nil
+}
+
+// currentPins are those of the newest release that is of the file's digest, else
+// of the newest one; before the first, those of what lives.
+func currentPins(p *pass) map[string]Pin {
+	for _, rel := range slices.Backward(p.releases) {
+		if rel.Digest == p.digest {
+			return rel.index.pins
+		}
+	}
+	if len(p.releases) > 0 {
+		return p.releases[len(p.releases)-1].index.pins
+	}
+	pins := map[string]Pin{}
+	for i := range p.stack.Services {
+		s := &p.stack.Services[i]
+		if l := p.live.Services[s.Name]; keepsLive(l, writtenImage(s)) {
+			pins[s.Name] = livePin(l, writtenImage(s))
+		}
+	}
+	return pins
+}
+
+// believed gathers the adopted secrets of all releases, newer ones over older.
+func believed(releases []*Release) map[string]string {
+	b := map[string]string{}
+	for _, rel := range releases {
+		for name, hash := range rel.index.believed {
+			b[name] = hash
+		}
+	}
+	return b
+}
+
+func (r *Reconciler) diff(p *pass) *Plan {
+	return Diff(p.desired, p.live, DiffOptions{
+		Owner:    r.o.Owner,
+		Ignore:   p.stack.Policy.Ignore,
+		Prune:    p.stack.Policy.Prune,
+		Owned:    r.owned(p.live, p.releases),
+		Retained: retained(p.releases),
+	})
+}
+
+// owned says which objects are skep's own to remove: those that carry this
+// owner's label, and those that a release named (not release 0, which is what was
+// found).
+func (r *Reconciler) owned(live *Live, releases []*Release) func(Ref) bool {
+	return func(ref Ref) bool {
+		if owner := live.labels(ref)[LabelOwner]; owner != "" {
+			return owner == r.o.Owner
+		}
+		return slices.ContainsFunc(releases, func(rel *Release) bool { return rel.Number > 0 && rel.index.objects[ref] })
+	}
+}
+
+func retained(releases []*Release) func(Ref) bool {
+	return func(ref Ref) bool {
+		return slices.ContainsFunc(releases, func(rel *Release) bool { return rel.index.objects[ref] })
+	}
+}
+
+// judge gives each service of the stack its verdict. Tasks are asked for only
+// where a service has not converged or was written by what is under way.
+func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHealth, error) {
+	var ids []string
+	for i := range p.desired.Services {
+		if s := p.live.Services[p.desired.Services[i].Name]; s != nil && needsTasks(s, p) {
+			ids = append(ids, s.ID)
+		}
+	}
+	tasks, err := r.tasks(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	health := map[string]ServiceHealth{}
+	for i := range p.desired.Services {
+		d := &p.desired.Services[i]
+		if s := p.live.Services[d.Name]; s != nil {
+			h := Judge(d.Key, s, tasks[s.ID], p.live.Nodes, r.o.Now())
+			h.Wave = d.Wave
+			health[d.Name] = h
+		}
+	}
+	return health, nil
+}
+
+func needsTasks(s *swarm.Service, p *pass) bool {
+	running, desired := counts(s, Tasks{}, nil)
+	if running < desired || !updaterDone(s) || verdict(s) != "" {
+		return true
+	}
+	for _, rel := range p.releases {
+		if _, ok := rel.index.corrected[s.Spec.Name]; ok {
+			return true
+		}
+		if _, ok := rel.index.changed[s.Spec.Name]; ok && rel.Phase == PhaseProgressing {
+			return true
+		}
+	}
+	return false
+}
+
+// tasks lists the tasks of services, by service ID. Which are of the current spec
+// is the engine's word: tasks carry no version of it.
+func (r *Reconciler) tasks(ctx context.Context, ids []string) (map[string]Tasks, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	f := filters.NewArgs()
+	for _, id := range ids {
+		f.Add("service", id)
+	}
+	all, err := r.o.Swarm.TaskList(ctx, swarm.TaskListOptions{Filters: f})
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	f = f.Clone()
+	f.Add("_up-to-date", "true")
+	current, err := r.o.Swarm.TaskList(ctx, swarm.TaskListOptions{Filters: f})
+	if err != nil {
+		return nil, fmt.Errorf("list tasks of current specs: %w", err)
+	}
+	return sortTasks(ids, all, current), nil
+}
+
+func sortTasks(ids []string, all, current []swarm.Task) map[string]Tasks {
+	isCurrent := make(map[string]bool, len(current))
+	for i := range current {
+		isCurrent[current[i].ID] = true
+	}
+	tasks := make(map[string]Tasks, len(ids))
+	for _, id := range ids {
+		tasks[id] = Tasks{Known: true}
+	}
+	for _, t := range all {
+		ts := tasks[t.ServiceID]
+		if isCurrent[t.ID] {
+			ts.Current = append(ts.Current, t)
+		} else {
+			ts.Old = append(ts.Old, t)
+		}
+		tasks[t.ServiceID] = ts
+	}
+	return tasks
+}
+
+func (r *Reconciler) situation(p *pass, blocked string) Situation {
+	s := Situation{
+		Now: r.o.Now(), Policy: p.stack.Policy, Blocked: blocked, Digest: p.digest, Source: p.stack.Source.Fingerprint,
+		Releases: p.releases, Plan: p.plan, Health: p.health,
+	}
+	for _, ref := range p.live.Stack(p.stack.Name) {
+		s.Exists = s.Exists || ref.Kind == KindService
+	}
+	return s
+}
 
 // Plan tells what a pass would write, without writing.
-func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error) { panic("wip") }
+func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error) {
+	r.observer.want(stack)
+	live, err := r.observer.get(ctx, stack.Name, 0)
+	if err != nil {
+		return nil, err
+	}
+	releases, err := r.memory.releases(ctx, stack.Name)
+	if err != nil {
+		return nil, err
+	}
+	p := &pass{stack: stack, live: live, releases: releases}
+	if err := r.bind(ctx, p, false); err != nil {
+		return nil, err
+	}
+	if p.failed != nil {
+		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",
+			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file)", p.failed.Number, p.failed.Message)})
+	}
+	return p.plan, nil
+}
 
-// Status tells of a stack what the Swarm knows, without its files.
-func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) { panic("wip") }
+func failure(stack string, err error) Result {
+	res := Result{Stack: stack, Outcome: Failed, Reason: "EngineError", Message: err.Error(), Err: err}
+	if isConflict(err) {
+		res.Outcome, res.Reason, res.Err = Waiting, "Conflict", nil
+		res.Requeue = again / 4
+	}
+	return res
+}
+
+// finish fills in since when conditions are as they are, and what the next pass
+// has to know.
+func (r *Reconciler) finish(st *stackState, res Result) Result {
+	now := r.o.Now()
+	res.Conditions = conditions(&res)
+	for i := range res.Conditions {
+		c := &res.Conditions[i]
+		c.Since = now
+		for _, old := range st.conditions {
+			if old.Type == c.Type && old.True == c.True && old.Reason == c.Reason {
+				c.Since = old.Since
+			}
+		}
+	}
+	st.conditions = res.Conditions
+	st.busy = res.Requeue > 0
+	res.Transitions = append(res.Transitions, tellHold(st, &res)...)
+	return res
+}
+
+// tellHold tells once that, and why, nothing is written.
+func tellHold(st *stackState, res *Result) []Transition {
+	told := ""
+	if res.Outcome == Held {
+		told = res.Reason + ": " + res.Message
+	}
+	if told == st.told {
+		return nil
+	}
+	st.told = told
+	if told == "" {
+		return nil
+	}
+	return []Transition{{Action: "held", Reason: res.Reason, Message: res.Message, Bad: res.Reason != "Suspended"}}
+}
+
+// errorsOnly drops conflicts from joined errors: nil means that conflicts were
+// all there was.
+func errorsOnly(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		if isConflict(err) {
+			return nil
+		}
+		return err
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		if !isConflict(e) {
+			rest = append(rest, e)
+		}
+	}
+	return errors.Join(rest...)
+}

@@ -3,6 +3,8 @@ package reconcile
 import (
 	"time"
 
+	"github.com/docker/docker/api/types/swarm"
+
 	"github.com/skep-io/skep/spec"
 )
 
@@ -62,8 +64,8 @@ type Condition struct {
 // A Transition is something that happened in a pass and is worth telling once.
 type Transition struct {
 	// Action is "rollout-started", "rollout-healthy", "rollout-failed",
-	// "drift-corrected", "drift-seen", "adopted", "superseded", "pruned", "held",
-	// "orphaned", "stack-removed" or "wave-started".
+	// "rolled-back", "rollback-finished", "drift-corrected", "drift-settled",
+	// "adopted", "superseded", "held" or "stack-removed".
 	Action  string
 	Service string // where it is about one
 	Reason  string
@@ -122,8 +124,9 @@ type Release struct {
 	Started  time.Time `json:"started"`
 	Ended    time.Time `json:"ended,omitzero"`
 
-	id      string // of its record
-	version uint64
+	id      string        // of its record
+	version swarm.Version // of its record, the guard of the next write
+	index   index         // what passes need of its data
 }
 
 // An Input is what a pass is about.

@@ -1,0 +1,322 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+)
+
+// act carries out a decision: at most one act, whatever comes of it.
+func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decision) Result {
+	res := Result{Stack: p.stack.Name, Reason: d.Reason, Message: d.Message, Requeue: d.Again, Plan: p.plan}
+	var err error
+	switch d.Act {
+	case ActNothing:
+		res.Outcome = Unchanged
+	case ActHold:
+		res.Outcome = Held
+	case ActWait:
+		res.Outcome = Waiting
+	case ActAdopt:
+		res.Outcome = Applied
+		err = r.adopt(ctx, p, &res)
+	case ActSnapshot:
+		res.Outcome = Applied
+		err = r.snapshot(ctx, p, &res)
+	case ActBegin:
+		res.Outcome = Applied
+		err = r.begin(ctx, p, st, &res)
+	case ActContinue:
+		res.Outcome = Applied
+		err = r.write(ctx, p, st, &res, step(p.plan, false))
+	case ActHeal, ActFail:
+		res.Outcome = Waiting
+		err = r.end(ctx, p, d, &res)
+	case ActCorrect:
+		res.Outcome = Applied
+		err = r.correct(ctx, p, st, d, &res, step(p.plan, false))
+	case ActRollBack:
+		res.Outcome = RolledBack
+		err = r.correct(ctx, p, st, d, &res, withRollbackConfig(step(p.plan, true)))
+	case ActSettle:
+		res.Outcome = Waiting
+		err = r.settle(ctx, p, d, &res)
+	}
+	return afterWrites(res, err)
+}
+
+// afterWrites turns an error into the pass's outcome. A conflict is no error:
+// somebody else wrote first, so the next pass looks again and decides anew.
+func afterWrites(res Result, err error) Result {
+	if err == nil {
+		return res
+	}
+	if errorsOnly(err) == nil {
+		res.Outcome, res.Reason, res.Requeue = Waiting, "Conflict", again/4
+		res.Message = "something else wrote at the same time; looking again"
+		return res
+	}
+	res.Outcome, res.Reason, res.Message, res.Err = Failed, "WriteFailed", err.Error(), errorsOnly(err)
+	return res
+}
+
+// adopt remembers what lives, which is what the file says, without touching it.
+func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
+	rel := r.newRelease(p, PhaseHealthy)
+	rel.Reason, rel.Message, rel.Ended = "Adopted", "taken over as it was", rel.Started
+	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: "Adopted", Message: "taken over as it was: nothing differs from the file"})
+	return r.memory.create(ctx, p.stack.Name, rel, recordOf(p.desired, currentPins(p), nil))
+}
+
+// snapshot remembers what lives before anything is written over it, so that there
+// is something to go back to.
+func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
+	now := r.o.Now()
+	found := fromLive(p.stack.Name, p.live)
+	rel := &Release{Number: 0, Digest: "live:" + p.digest, Revision: "as found", Phase: PhaseHealthy, Reason: "Adopted",
+		Message: "what was running before skep's first change", Started: now, Ended: now}
+	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: "Adopted", Message: "what runs differs from the file; it is remembered as release 0"})
+	return r.memory.create(ctx, p.stack.Name, rel, recordOf(found, currentPins(p), nil))
+}
+
+// begin makes a new release: its record first, then its first writes, so that
+// whatever happens in between, what was meant is known.
+func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Result) error {
+	stack := p.stack.Name
+	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), p.live)
+	st.findings = findings
+	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
+	p.plan = r.diff(p)
+	res.Plan = p.plan
+	if n := len(p.releases); n > 0 && p.releases[n-1].Phase == PhaseProgressing {
+		if err := r.supersede(ctx, p, res); err != nil {
+			return err
+		}
+	}
+	rel := r.newRelease(p, PhaseProgressing)
+	if err := r.memory.create(ctx, stack, rel, recordOf(p.desired, pins, marksOf(p.plan.Changes, p.live))); err != nil {
+		return err
+	}
+	res.Release = rel
+	res.Transitions = append(res.Transitions, Transition{Action: "rollout-started", Reason: res.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, countChanges(p.plan))})
+	return r.write(ctx, p, st, res, step(p.plan, false))
+}
+
+func (r *Reconciler) supersede(ctx context.Context, p *pass, res *Result) error {
+	old := *p.releases[len(p.releases)-1]
+	old.Phase, old.Reason, old.Message, old.Ended = PhaseSuperseded, "Superseded", "a newer revision came before it was healthy", r.o.Now()
+	res.Transitions = append(res.Transitions, Transition{Action: "superseded", Reason: old.Reason, Message: fmt.Sprintf("release %d: %s", old.Number, old.Message)})
+	return r.memory.update(ctx, p.stack.Name, &old)
+}
+
+func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
+	src := p.stack.Source
+	rel := &Release{Number: 1, Digest: p.digest, Source: src.Fingerprint, Revision: src.Revision, Phase: phase, Started: r.o.Now()}
+	if src.Commit != nil {
+		rel.Subject = src.Commit.Subject
+	}
+	if n := len(p.releases); n > 0 {
+		rel.Number = p.releases[n-1].Number + 1
+	}
+	return rel
+}
+
+func recordOf(d *Desired, pins map[string]Pin, changed map[string]string) *record {
+	rec := &record{Format: 1, Desired: d, Changed: changed}
+	for _, name := range sortedKeys(pins) {
+		rec.Pins = append(rec.Pins, namedPin{name, pins[name]})
+	}
+	return rec
+}
+
+// marksOf takes the mark of each service that the changes write.
+func marksOf(changes []Change, live *Live) map[string]string {
+	marks := map[string]string{}
+	for _, c := range changes {
+		if c.Kind == KindService && c.Op != OpRemove {
+			marks[c.Name] = mark(live.Services[c.Name])
+		}
+	}
+	return marks
+}
+
+// end records how the current release ended.
+func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) error {
+	rel := *d.Release
+	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, r.o.Now()
+	t := Transition{Action: "rollout-healthy", Reason: d.Reason, Message: fmt.Sprintf("release %d is healthy", rel.Number), Duration: rel.Ended.Sub(rel.Started)}
+	rel.Phase = PhaseHealthy
+	if d.Act == ActFail {
+		rel.Phase = PhaseFailed
+		t.Action, t.Bad, t.Message = "rollout-failed", true, fmt.Sprintf("release %d failed: %s", rel.Number, d.Message)
+	}
+	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
+		return err
+	}
+	res.Release = &rel
+	res.Transitions = append(res.Transitions, t)
+	releases := append(append([]*Release{}, p.releases[:len(p.releases)-1]...), &rel)
+	return r.memory.trim(ctx, p.stack.Name, releases)
+}
+
+// correct writes drift right, or the release that is gone back to. Which services
+// it writes is recorded first: should Swarm give up on them in turn, that is
+// known and not tried again.
+func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Decision, res *Result, changes []Change) error {
+	if marks := marksOf(changes, p.live); len(marks) > 0 {
+		rel := *d.Release
+		rel.index.corrected = mergeMarks(d.Release.index.corrected, marks)
+		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
+			return err
+		}
+	}
+	t := Transition{Action: "drift-corrected", Reason: d.Reason, Message: d.Message}
+	if d.Act == ActRollBack {
+		t.Action, t.Bad = "rolled-back", true
+	}
+	res.Transitions = append(res.Transitions, t)
+	return r.write(ctx, p, st, res, changes)
+}
+
+func mergeMarks(old, more map[string]string) map[string]string {
+	m := maps.Clone(old)
+	if m == nil {
+		m = map[string]string{}
+	}
+	maps.Copy(m, more)
+	return m
+}
+
+// settle records that what was corrected, or rolled back, has converged.
+func (r *Reconciler) settle(ctx context.Context, p *pass, d Decision, res *Result) error {
+	rel := *d.Release
+	rel.index.corrected = nil
+	t := Transition{Action: "drift-settled", Reason: d.Reason, Message: "live is as the file says again"}
+	if rel.Phase == PhaseFailed {
+		t = Transition{Action: "rollback-finished", Reason: d.Reason, Message: d.Message, Bad: true}
+	}
+	res.Transitions = append(res.Transitions, t)
+	return r.memory.update(ctx, p.stack.Name, &rel)
+}
+
+// write carries out changes, unless they were written before and did not stick:
+// an engine that does not keep a field must not be written to for ever.
+func (r *Reconciler) write(ctx context.Context, p *pass, st *stackState, res *Result, changes []Change) error {
+	for _, c := range changes {
+		if f := fieldsKey(&c); f != "" && st.lastWrites[c.Name] == f {
+			res.Outcome, res.Reason = Held, "NotSticking"
+			res.Message = fmt.Sprintf("%s was written and is different again: %s (the engine, or something else, does not keep it: list it in x-skep.ignore, or find who writes it)", c.Name, fieldPaths(&c))
+			res.Requeue = time.Minute
+			return nil
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	defer r.observer.wrote(p.stack.Name)
+	a := &applier{swarm: r.o.Swarm, creds: r.o.Credentials, owner: r.o.Owner, live: p.live}
+	if err := a.apply(ctx, changes); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if f := fieldsKey(&c); f != "" {
+			st.lastWrites[c.Name] = f
+		}
+	}
+	return nil
+}
+
+// forgetWhatStuck drops the services that a look found as they were written.
+func forgetWhatStuck(st *stackState, plan *Plan) {
+	for name := range st.lastWrites {
+		if !inPlan(plan, name) {
+			delete(st.lastWrites, name)
+		}
+	}
+}
+
+func fieldsKey(c *Change) string {
+	if c.Kind != KindService || c.Op != OpUpdate {
+		return ""
+	}
+	return fmt.Sprint(c.Fields)
+}
+
+func fieldPaths(c *Change) string {
+	text := ""
+	for i, f := range c.Fields {
+		if i > 0 {
+			text += ", "
+		}
+		text += f.Path
+	}
+	return text
+}
+
+// withoutUpdateConfigs leaves out of a plan that goes back what only differs in
+// how updates go: after a rollback that is the overlay of withRollbackConfig, or
+// what Swarm's own rollback left.
+func withoutUpdateConfigs(plan *Plan, _ *Live) *Plan {
+	kept := plan.Changes[:0:0]
+	for _, c := range plan.Changes {
+		if c.Kind == KindService && c.Op == OpUpdate && onlyUpdateConfig(c.Fields) {
+			continue
+		}
+		kept = append(kept, c)
+	}
+	out := *plan
+	out.Changes = kept
+	return &out
+}
+
+// withRollbackConfig makes services that go back do so as their rollback_config
+// says: the engine reads that only in its own rollback, so it goes where the
+// engine looks now. A failure pauses; otherwise the engine would return to the
+// very version that failed.
+func withRollbackConfig(changes []Change) []Change {
+	out := make([]Change, len(changes))
+	for i, c := range changes {
+		if c.Kind == KindService && c.Op == OpUpdate && c.Spec != nil && !isJob(c.Spec) {
+			s := cloneSpec(c.Spec)
+			how := swarm.UpdateConfig{Parallelism: 1, Order: swarm.UpdateOrderStopFirst}
+			switch {
+			case s.RollbackConfig != nil:
+				how = *s.RollbackConfig
+			case s.UpdateConfig != nil:
+				how = *s.UpdateConfig
+			}
+			how.FailureAction = swarm.UpdateFailureActionPause
+			s.UpdateConfig = &how
+			c.Spec = s
+		}
+		out[i] = c
+	}
+	return out
+}
+
+func countChanges(p *Plan) string {
+	n := map[Op]int{}
+	restarts := 0
+	for _, c := range p.Changes {
+		n[c.Op]++
+		if c.Restarts {
+			restarts++
+		}
+	}
+	return fmt.Sprintf("%d to create, %d to update, %d to remove; %d services restart", n[OpCreate], n[OpUpdate]+n[OpReplace], n[OpRemove], restarts)
+}
+
+// onlyUpdateConfig says whether fields differ in how updates and rollbacks go, and
+// in nothing else.
+func onlyUpdateConfig(fields []Field) bool {
+	for _, f := range fields {
+		if !strings.HasPrefix(f.Path, "deploy.update_config") && !strings.HasPrefix(f.Path, "deploy.rollback_config") {
+			return false
+		}
+	}
+	return len(fields) > 0
+}

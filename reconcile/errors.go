@@ -1,0 +1,22 @@
+package reconcile
+
+import (
+	"strings"
+
+	cerrdefs "github.com/containerd/errdefs"
+)
+
+func isNotFound(err error) bool { return cerrdefs.IsNotFound(err) }
+
+// isConflict says that somebody else wrote first: a name that is taken (409), or
+// a Version that is stale, which the engine tells as a 500 with these words.
+func isConflict(err error) bool {
+	return err != nil && (cerrdefs.IsConflict(err) || strings.Contains(err.Error(), "update out of sequence") ||
+		strings.Contains(err.Error(), "already exists"))
+}
+
+// isInUse says that a removal was refused since something still uses the object:
+// tasks that are being stopped do for a while.
+func isInUse(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "in use") || strings.Contains(err.Error(), "is in use by"))
+}

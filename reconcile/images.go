@@ -1,0 +1,191 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
+)
+
+const (
+	resolveTimeout = 15 * time.Second
+	// negativeFor is how long a registry that could not be asked is left alone.
+	negativeFor = time.Minute
+)
+
+// An imageResolver pins tags to digests through the engine's distribution
+// endpoint, once an image however many services use it.
+type imageResolver struct {
+	swarm Swarm
+	creds Credentials
+	now   func() time.Time
+
+	mu     sync.Mutex
+	failed map[string]failedLookup
+}
+
+type failedLookup struct {
+	at  time.Time
+	err error
+}
+
+// pins resolves what the services of a new release need: an image that the
+// release before had, written the same, keeps its digest (a tag that moved rolls
+// out only when the file changes); one that lives already and is written the
+// same keeps what lives; all others are asked for. What cannot be resolved stays
+// as written, with a warning.
+func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[string]Pin, live *Live) (map[string]Pin, []spec.Finding) {
+	pins, ask := map[string]Pin{}, map[string][]string{} // image → services
+	for i := range stack.Services {
+		s := &stack.Services[i]
+		written := writtenImage(s)
+		switch p, ok := before[s.Name]; {
+		case written == "":
+		case ok && p.Written == written:
+			pins[s.Name] = p
+		case keepsLive(live.Services[s.Name], written):
+			pins[s.Name] = livePin(live.Services[s.Name], written)
+		case stack.Policy.Images == spec.ImagesAsWritten || !pinnable(written):
+		default:
+			ask[written] = append(ask[written], s.Name)
+		}
+	}
+	return pins, x.askAll(ctx, stack, ask, pins)
+}
+
+func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[string][]string, pins map[string]Pin) []spec.Finding {
+	images := sortedKeys(ask)
+	found, errs := make([]Pin, len(images)), make([]error, len(images))
+	slots := make(chan struct{}, inFlight)
+	var wg sync.WaitGroup
+	for i, image := range images {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			found[i], errs[i] = x.resolve(ctx, image)
+		})
+	}
+	wg.Wait()
+	var findings []spec.Finding
+	for i, image := range images {
+		if errs[i] != nil {
+			findings = append(findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "image-not-pinned",
+				Message: fmt.Sprintf("image %s runs as its tag, its registry could not tell the digest: %v (log in with --registry-config, or set x-skep.images: as-written)", image, errs[i])})
+			continue
+		}
+		for _, service := range ask[image] {
+			pins[service] = found[i]
+		}
+	}
+	return findings
+}
+
+func (x *imageResolver) resolve(ctx context.Context, image string) (Pin, error) {
+	if err := x.recentFailure(image); err != nil {
+		return Pin{}, err
+	}
+	p, err := x.inspect(ctx, image)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.failed == nil {
+		x.failed = map[string]failedLookup{}
+	}
+	if delete(x.failed, image); err != nil {
+		x.failed[image] = failedLookup{x.now(), err}
+	}
+	return p, err
+}
+
+func (x *imageResolver) recentFailure(image string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f, ok := x.failed[image]; ok && x.now().Sub(f.at) < negativeFor {
+		return f.err
+	}
+	return nil
+}
+
+func (x *imageResolver) inspect(ctx context.Context, image string) (Pin, error) {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return Pin{}, err
+	}
+	auth := ""
+	if x.creds != nil {
+		if auth, err = x.creds.EncodedAuth(image); err != nil {
+			return Pin{}, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	d, err := x.swarm.DistributionInspect(ctx, image, auth)
+	if err != nil {
+		return Pin{}, err
+	}
+	pinned, err := reference.WithDigest(reference.TagNameOnly(ref), d.Descriptor.Digest)
+	if err != nil {
+		return Pin{}, err
+	}
+	p := Pin{Written: image, Image: reference.FamiliarString(pinned)}
+	for _, pl := range d.Platforms {
+		arch := pl.Architecture
+		if strings.EqualFold(arch, "arm") { // nodes call it armv7l and the like: docker/swarmkit#2294
+			arch = ""
+		}
+		p.Platforms = append(p.Platforms, swarm.Platform{Architecture: arch, OS: pl.OS})
+	}
+	return p, nil
+}
+
+func writtenImage(s *spec.Service) string {
+	if c := s.Spec.TaskTemplate.ContainerSpec; c != nil {
+		return c.Image
+	}
+	return ""
+}
+
+// pinnable says whether an image has a tag and no digest yet.
+func pinnable(image string) bool {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return false
+	}
+	_, digested := ref.(reference.Digested)
+	return !digested
+}
+
+// keepsLive says whether a live service was deployed from the same written image,
+// by Docker's own label, and still runs it.
+func keepsLive(s *swarm.Service, written string) bool {
+	if s == nil || s.Spec.Labels[spec.LabelImage] != written || s.Spec.TaskTemplate.ContainerSpec == nil {
+		return false
+	}
+	return untagged(s.Spec.TaskTemplate.ContainerSpec.Image) == untagged(written)
+}
+
+func livePin(s *swarm.Service, written string) Pin {
+	p := Pin{Written: written, Image: s.Spec.TaskTemplate.ContainerSpec.Image}
+	if s.Spec.TaskTemplate.Placement != nil {
+		p.Platforms = s.Spec.TaskTemplate.Placement.Platforms
+	}
+	return p
+}
+
+// untagged is an image's canonical name with its tag and without its digest.
+func untagged(image string) string {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return image
+	}
+	named := reference.TrimNamed(ref)
+	if t, ok := ref.(reference.Tagged); ok {
+		return named.Name() + ":" + t.Tag()
+	}
+	return reference.TagNameOnly(named).String()
+}

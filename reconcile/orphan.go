@@ -1,0 +1,82 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+)
+
+// orphan looks after a stack whose file is gone: it stays and is told, unless
+// stacks are to be pruned. Then what is skep's own goes, services first; what a
+// stack merely also holds stays. Volumes are never touched.
+func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
+	res := Result{Stack: stack, Outcome: Held, Reason: "Orphaned"}
+	live, err := r.observer.get(ctx, stack, 0)
+	if err != nil {
+		return failure(stack, err)
+	}
+	releases, err := r.memory.releases(ctx, stack)
+	if err != nil {
+		return failure(stack, err)
+	}
+	mine, foreign := r.split(live, stack, releases)
+	switch {
+	case len(mine) == 0 && len(releases) == 0:
+		res.Outcome, res.Reason = Unchanged, "Gone"
+		return res
+	case !r.o.PruneStacks:
+		res.Message = fmt.Sprintf("its file is gone; %d objects stay (put the file back, run with --prune-stacks, or: docker stack rm %s)", len(mine), stack)
+		return res
+	case len(mine) == 0:
+		return r.forgetStack(ctx, stack, releases, foreign)
+	}
+	changes := firstToGo(stack, live, mine)
+	res.Outcome, res.Reason, res.Requeue = Applied, "PruningStack", again
+	res.Message = fmt.Sprintf("its file is gone: removing %d objects", len(mine))
+	res.Plan = &Plan{Stack: stack, Changes: changes}
+	defer r.observer.wrote(stack)
+	a := &applier{swarm: r.o.Swarm, owner: r.o.Owner, live: live}
+	return afterWrites(res, a.apply(ctx, changes))
+}
+
+// split tells skep's own live objects of a stack from others.
+func (r *Reconciler) split(live *Live, stack string, releases []*Release) (mine, foreign []Ref) {
+	own := r.owned(live, releases)
+	for _, ref := range live.Stack(stack) {
+		if own(ref) {
+			mine = append(mine, ref)
+		} else {
+			foreign = append(foreign, ref)
+		}
+	}
+	return mine, foreign
+}
+
+// firstToGo removes the services, or, where none is left, all else.
+func firstToGo(stack string, live *Live, mine []Ref) []Change {
+	var services, others []Change
+	for _, ref := range mine {
+		c := Change{Op: OpRemove, Kind: ref.Kind, Name: ref.Name, Key: keyOf(stack, ref.Name), ID: live.id(ref)}
+		if ref.Kind == KindService {
+			services = append(services, c)
+		} else {
+			others = append(others, c)
+		}
+	}
+	if len(services) > 0 {
+		return services
+	}
+	return others
+}
+
+// forgetStack removes a pruned stack's releases: its history ends with it.
+func (r *Reconciler) forgetStack(ctx context.Context, stack string, releases []*Release, foreign []Ref) Result {
+	res := Result{Stack: stack, Outcome: Applied, Reason: "StackPruned", Message: "the stack is removed, as its file is"}
+	if len(foreign) > 0 {
+		res.Message += fmt.Sprintf("; %d objects that are not skep's stay", len(foreign))
+	}
+	if err := r.memory.removeAll(ctx, stack, releases); err != nil {
+		return failure(stack, err)
+	}
+	res.Transitions = []Transition{{Action: "stack-removed", Reason: res.Reason, Message: res.Message}}
+	return res
+}
