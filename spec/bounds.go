@@ -144,7 +144,12 @@ func (e *extent) add(child extent) {
 	}
 }
 
-var yamlLine = regexp.MustCompile(`^line (\d+): `)
+var (
+	yamlLine = regexp.MustCompile(`^line (\d+): `)
+	// fromZero are the errors that the parser counts lines from 0 in: those of its
+	// grammar, unlike those of its scanner.
+	fromZero = regexp.MustCompile(`^(did not find expected (key|'|node|<)|found (duplicate %|undefined tag|incompatible))`)
+)
 
 // syntaxFinding tells a parser's error with its line apart.
 func syntaxFinding(err error) *Finding {
@@ -152,6 +157,9 @@ func syntaxFinding(err error) *Finding {
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
+	}
+	if fromZero.MatchString(text) {
+		line++
 	}
 	if strings.Contains(text, "exceeded max depth") {
 		return refuse(line, "yaml-too-deep", "values are nested more than %d levels deep (flatten them)", maxTextDepth)
