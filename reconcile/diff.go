@@ -87,10 +87,15 @@ func isField(path string) bool {
 	})
 }
 
-func (p *planner) view(key string) *view {
+func (p *planner) view(ds *DesiredService) *view {
 	v := &view{live: p.live, lookup: p.lookup, lacks: p.lacks}
+	for _, n := range networksOf(&ds.Spec) {
+		if slices.Contains(onEveryNode, n.Target) {
+			v.perNode = n.Target
+		}
+	}
 	for _, i := range p.o.Ignore {
-		if i.Service != key {
+		if i.Service != ds.Key {
 			continue
 		}
 		v.ignored = append(v.ignored, i.Path)
@@ -114,7 +119,7 @@ func (p *planner) service(ds *DesiredService) {
 	if !p.ours(KindService, ds.Name, ds.Key, ls.Spec.Labels) {
 		return
 	}
-	v := p.view(ds.Key)
+	v := p.view(ds)
 	if modeOf(&ds.Spec) != modeOf(&ls.Spec) && !v.ignores(modePath) {
 		p.services = append(p.services, p.replace(v, ds, ls))
 		return
@@ -145,6 +150,13 @@ func (p *planner) ours(kind Kind, name, key string, labels map[string]string) bo
 	p.find(spec.Error, "name-taken", service,
 		"%s %s belongs to stack %s (give it another name in one of the two files)", kind, name, stack)
 	return false
+}
+
+// strict is the view in which nothing is left to others.
+func (v *view) strict() *view {
+	s := *v
+	s.ignored = nil
+	return &s
 }
 
 // differing returns the units in which two specs differ, without those that are
@@ -186,11 +198,10 @@ func (p *planner) replace(v *view, ds *DesiredService, ls *swarm.Service) Change
 	differing := v.differing(&ds.Spec, &ls.Spec)
 	s, old := cloneSpec(&ds.Spec), cloneSpec(&ls.Spec)
 	if len(v.ignored) > 0 {
-		plain := &view{live: v.live, lookup: v.lookup, lacks: v.lacks}
 		merged := merge(v, cloneSpec(&ls.Spec), cloneSpec(&ds.Spec), differing)
 		for i := range serviceUnits {
 			if u := &serviceUnits[i]; !u.quiet || !isJob(s) {
-				u.write(plain, s, merged)
+				u.write(v.strict(), s, merged)
 			}
 		}
 	}
@@ -219,7 +230,7 @@ func merge(v *view, dst, src *swarm.ServiceSpec, differing []*unit) *swarm.Servi
 		u.write(v, dst, src)
 		touched[u.group] = true
 	}
-	strict := &view{live: v.live, lookup: v.lookup, lacks: v.lacks}
+	strict := v.strict()
 	for g := noGroup + 1; g < groups; g++ {
 		if touched[g] && agree(strict, g, src, dst) {
 			settle[g](dst, src)

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -345,4 +344,4 @@ func tellApart(f Field) Field {
 	return f
 }
 
-func sortedCopy(l []string) []string            { return slices.Sorted(slices.Values(l)) }
+func sortedCopy(l []string) []string { return slices.Sorted(slices.Values(l)) }

@@ -94,14 +94,6 @@ func (x *lookup) holds(service string, s *swarm.Service) {
 	}
 }
 
-// networkName is the name behind a target, which may be an ID or a name already.
-func (x *lookup) networkName(target string) string {
-	if name, ok := x.networks[target]; ok {
-		return name
-	}
-	return target
-}
-
 // objectName is the name of the config or secret that a reference means. An ID
 // that no known object has is trusted to be what its name says (a listing need
 // not hold every object), unless another object has that name today.

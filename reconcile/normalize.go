@@ -30,6 +30,25 @@ type view struct {
 	lookup  *lookup
 	lacks   lacks
 	ignored []string // paths below the service
+	// perNode is the network of every node (host, bridge) that desired asks for. The
+	// Swarm has IDs of its own for these, which no list tells.
+	perNode string
+}
+
+// networkName is the name behind a network's target, which is a name or an ID.
+func (v *view) networkName(target string) string {
+	if name, ok := v.lookup.networks[target]; ok {
+		return name
+	}
+	if v.perNode != "" && looksLikeID(target) {
+		return v.perNode
+	}
+	return target
+}
+
+// looksLikeID knows the Swarm's IDs: 25 digits to the base of 36.
+func looksLikeID(s string) bool {
+	return len(s) == 25 && strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyz") == ""
 }
 
 // ignores says whether the file leaves the field at path, or one above it, to

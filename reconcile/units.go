@@ -298,9 +298,9 @@ func attachmentUnits() []unit {
 				s.TaskTemplate.Networks = n
 				s.Networks = nil //nolint:staticcheck // moved to where they belong, now that they are written
 			},
-			key: func(v *view, n *swarm.NetworkAttachmentConfig) string { return v.lookup.networkName(n.Target) },
+			key: func(v *view, n *swarm.NetworkAttachmentConfig) string { return v.networkName(n.Target) },
 			same: func(v *view, a, b *swarm.NetworkAttachmentConfig) bool {
-				return v.lookup.networkName(a.Target) == v.lookup.networkName(b.Target) &&
+				return v.networkName(a.Target) == v.networkName(b.Target) &&
 					sameSet(a.Aliases, b.Aliases) && maps.Equal(a.DriverOpts, b.DriverOpts)
 			},
 			show: func(_ *view, n *swarm.NetworkAttachmentConfig) string { return showAttachment(n) },
@@ -499,7 +499,7 @@ func reservedLabel(key string) bool { return strings.HasPrefix(key, LabelPrefix)
 // Makers of units.
 
 func in(g group, u unit) unit { u.group = g; return u }
-func quietly(u unit) unit       { u.quiet = true; return u }
+func quietly(u unit) unit     { u.quiet = true; return u }
 
 // scalar is a unit with one value. get sees through defaults, write does not.
 func scalar[T comparable](path string, restarts bool, get func(*view, *swarm.ServiceSpec) T, write func(dst, src *swarm.ServiceSpec), show func(T) string) unit {
