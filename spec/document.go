@@ -1,0 +1,299 @@
+package spec
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// A document is one YAML text: its values as a tree of maps, lists and scalars,
+// and where in the text each of them stands.
+type document struct {
+	file string // as findings name it
+	root *yaml.Node
+	tree map[string]any
+}
+
+// parseDocument reads one YAML document with a mapping at its top. The text must
+// have passed checkText.
+func parseDocument(file string, text []byte) (*document, *Finding) {
+	refuse := func(line int, code, message string) (*document, *Finding) {
+		return nil, &Finding{File: file, Line: line, Severity: Error, Code: code, Message: message}
+	}
+	d := &document{file: file, tree: map[string]any{}}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var node, second yaml.Node
+	switch err := decoder.Decode(&node); {
+	case errors.Is(err, io.EOF):
+		return refuse(1, "empty-file", "the file holds no services (write a services section)")
+	case err != nil:
+		return nil, yamlFinding(file, err)
+	}
+	if err := decoder.Decode(&second); err == nil {
+		return refuse(second.Line, "several-documents", "the file holds more than one YAML document, and only one can be a stack (split it into files)")
+	} else if !errors.Is(err, io.EOF) {
+		return nil, yamlFinding(file, err)
+	}
+	if len(node.Content) == 0 || node.Content[0].Kind != yaml.MappingNode {
+		return refuse(1, "not-a-mapping", "the file is not a mapping of names to values (a compose file begins with keys such as services)")
+	}
+	d.root = node.Content[0]
+	var raw any
+	if err := node.Decode(&raw); err != nil {
+		return nil, yamlFinding(file, err)
+	}
+	tree, where, err := stringKeys(raw, nil)
+	if err != nil {
+		line, column := d.at(where...)
+		return nil, &Finding{File: file, Line: line, Column: column, Severity: Error, Code: "key-not-text",
+			Message: err.Error() + " (put it in quotes)"}
+	}
+	d.tree, _ = tree.(map[string]any)
+	return d, nil
+}
+
+// yamlFinding turns a parser's error, which begins with its line, into a finding.
+func yamlFinding(file string, err error) *Finding {
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	message = strings.TrimSpace(strings.TrimPrefix(message, "unmarshal errors:"))
+	line := 0
+	if rest, ok := strings.CutPrefix(message, "line "); ok {
+		number, text, _ := strings.Cut(rest, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			line, message = n, text
+		}
+	}
+	message, _, _ = strings.Cut(message, "\n")
+	return &Finding{File: file, Line: line, Severity: Error, Code: "yaml-syntax", Message: message + " (correct the YAML)"}
+}
+
+// stringKeys makes every mapping one with text keys; a key that is not text is an
+// error, told with the path to its mapping.
+func stringKeys(value any, at []string) (any, []string, error) {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, key := range sortedKeys(v) {
+			converted, where, err := stringKeys(v[key], append(at, key))
+			if err != nil {
+				return nil, where, err
+			}
+			v[key] = converted
+		}
+		return v, nil, nil
+	case map[any]any:
+		var wrong []string
+		for key := range v {
+			if _, ok := key.(string); !ok {
+				wrong = append(wrong, fmt.Sprint(key))
+			}
+		}
+		sort.Strings(wrong)
+		return nil, slices.Clone(at), fmt.Errorf("the key %s in %s is not text", wrong[0], cmp.Or(strings.Join(at, "."), "the file"))
+	case []any:
+		if v == nil {
+			return []any{}, nil, nil
+		}
+		for i, element := range v {
+			converted, where, err := stringKeys(element, append(at, strconv.Itoa(i)))
+			if err != nil {
+				return nil, where, err
+			}
+			v[i] = converted
+		}
+		return v, nil, nil
+	}
+	return value, nil, nil
+}
+
+// at tells where the value at a path stands: the position of its key, or of its
+// element in a list; where the path leads further than the text does, of the last
+// one that is there.
+func (d *document) at(keys ...string) (line, column int) {
+	if d == nil || d.root == nil {
+		return 0, 0
+	}
+	node := d.root
+	for _, key := range keys {
+		position, value := child(node, key, 0)
+		if value == nil {
+			return line, column
+		}
+		line, column, node = position.Line, position.Column, value
+	}
+	return line, column
+}
+
+// child finds a key's value in a mapping, through aliases and merge keys, or an
+// element in a list by its index; deep guards against merges that go in circles.
+func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
+	for node.Kind == yaml.AliasNode && node.Alias != nil {
+		node = node.Alias
+	}
+	if deep > 20 {
+		return nil, nil
+	}
+	switch node.Kind {
+	case yaml.SequenceNode:
+		if i, err := strconv.Atoi(key); err == nil && i >= 0 && i < len(node.Content) {
+			return node.Content[i], node.Content[i]
+		}
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == key {
+				return node.Content[i], node.Content[i+1]
+			}
+		}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Tag != "!!merge" {
+				continue
+			}
+			merged := []*yaml.Node{node.Content[i+1]}
+			if merged[0].Kind == yaml.SequenceNode {
+				merged = merged[0].Content
+			}
+			for _, m := range merged {
+				if position, value := child(m, key, deep+1); value != nil {
+					return position, value
+				}
+			}
+		}
+	}
+	return nil, nil
+}
+
+// A report collects findings about one document.
+type report struct {
+	doc      *document
+	file     string
+	findings []Finding
+}
+
+// add records a finding about the value at a path of keys, "services" and the
+// service's key first where it is about a service. The message is a sentence with
+// the remedy in brackets at its end.
+func (r *report) add(severity Severity, code string, at []string, format string, args ...any) {
+	f := Finding{File: r.file, Severity: severity, Code: code, Message: fmt.Sprintf(format, args...)}
+	f.Line, f.Column = r.doc.at(at...)
+	if len(at) > 1 && at[0] == "services" {
+		f.Service = at[1]
+	}
+	r.findings = append(r.findings, f)
+}
+
+func (r *report) fail(code string, at []string, format string, args ...any) {
+	r.add(Error, code, at, format, args...)
+}
+
+func (r *report) warn(code string, at []string, format string, args ...any) {
+	r.add(Warning, code, at, format, args...)
+}
+
+func (r *report) info(code string, at []string, format string, args ...any) {
+	r.add(Info, code, at, format, args...)
+}
+
+// failed says that the stack cannot be applied.
+func (r *report) failed() bool { return hasError(r.findings) }
+
+func hasError(findings []Finding) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
+}
+
+// sorted gives the findings in the order of the text, each once.
+func (r *report) sorted() []Finding {
+	out := slices.Clone(r.findings)
+	slices.SortStableFunc(out, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Message, b.Message))
+	})
+	return slices.Compact(out)
+}
+
+// under is a path one or more keys below another.
+func under(at []string, keys ...string) []string {
+	return append(slices.Clone(at), keys...)
+}
+
+// sortedKeys gives a map's keys in order.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// mapping is the mapping under a key, nil where there is none.
+func mapping(m map[string]any, keys ...string) map[string]any {
+	for _, key := range keys {
+		m, _ = m[key].(map[string]any)
+	}
+	return m
+}
+
+// clone copies a tree, so that a library may write into it.
+func clone(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, element := range v {
+			out[key] = clone(element)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, element := range v {
+			out[i] = clone(element)
+		}
+		return out
+	}
+	return value
+}
+
+// nearest is the candidate that a misspelt word most likely meant, "" where none
+// is near.
+func nearest(word string, candidates []string) string {
+	best, distance := "", 1+len(word)/3
+	for _, candidate := range candidates {
+		if d := editDistance(word, candidate); d <= distance && (best == "" || d < distance) {
+			best, distance = candidate, d
+		}
+	}
+	return best
+}
+
+func editDistance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return max(len(a), len(b))
+	}
+	previous := make([]int, len(b)+1)
+	for j := range previous {
+		previous[j] = j
+	}
+	for i := range len(a) {
+		current := make([]int, len(b)+1)
+		current[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			current[j+1] = min(current[j]+1, previous[j+1]+1, previous[j]+cost)
+		}
+		previous = current
+	}
+	return previous[len(b)]
+}
+
+// display is a path below the specs directory as findings name it.
+func display(dir, name string) string { return path.Join(dir, name) }
