@@ -294,9 +294,8 @@ func telling(list []*swarm.Task) *swarm.Task {
 			return t
 		}
 	}
-	t := list[0]
-	if wanted(t) && t.Status.State != swarm.TaskStateRunning {
-		return t
+	if wanted(list[0]) { // it does not run, or only says so from a node that is down
+		return list[0]
 	}
 	return nil
 }

@@ -1,0 +1,92 @@
+package reconcile
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+)
+
+func TestJudge(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	nodes := map[string]*swarm.Node{
+		"n1": {ID: "n1", Description: swarm.NodeDescription{Hostname: "node1"}, Status: swarm.NodeStatus{State: swarm.NodeStateReady}},
+		"n2": {ID: "n2", Description: swarm.NodeDescription{Hostname: "node2"}, Status: swarm.NodeStatus{State: swarm.NodeStateDown}},
+	}
+	task := func(slot int, node string, state swarm.TaskState, err string) swarm.Task {
+		t := swarm.Task{Slot: slot, NodeID: node, DesiredState: swarm.TaskStateRunning,
+			Status: swarm.TaskStatus{State: state, Err: err, Timestamp: now.Add(-time.Second)}}
+		t.CreatedAt = now.Add(-time.Second)
+		if state == swarm.TaskStateFailed || state == swarm.TaskStateRejected {
+			t.DesiredState = swarm.TaskStateShutdown
+		}
+		return t
+	}
+	run := func(slot int) swarm.Task { return task(slot, "n1", swarm.TaskStateRunning, "") }
+	missing := "No such image: my-app:1.0"
+	for _, c := range []struct {
+		name      string
+		replicas  uint64
+		update    swarm.UpdateState
+		current   []swarm.Task
+		old       []swarm.Task
+		status    HealthStatus
+		converged bool
+		reason    string
+	}{
+		{name: "converged", replicas: 2, current: []swarm.Task{run(1), run(2)}, status: Healthy, converged: true},
+		{name: "scaled to nothing", replicas: 0, status: Healthy, converged: true},
+		{name: "healthcheck pending", replicas: 1, current: []swarm.Task{task(1, "n1", swarm.TaskStateStarting, "")},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks starting on node1: waiting for the healthcheck to pass"},
+		{name: "image missing", replicas: 2,
+			current: []swarm.Task{task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(2, "n1", swarm.TaskStateRejected, missing)},
+			status:  HealthDegraded, reason: "web: 2 of 2 tasks rejected on node1: No such image: my-app:1.0 (push it to a registry that every node reaches)"},
+		{name: "one death that heals", replicas: 2, current: []swarm.Task{run(1), task(2, "n1", swarm.TaskStateFailed, "task: non-zero exit (1)"), task(2, "n1", swarm.TaskStateStarting, "")},
+			status: HealthProgressing, reason: "web: 1 of 2 tasks failed on node1: task: non-zero exit (1) (see docker service logs)"},
+		{name: "constraint", replicas: 1, current: []swarm.Task{task(1, "", swarm.TaskStatePending, "no suitable node (scheduling constraints not satisfied on 3 nodes)")},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks pending: no suitable node (scheduling constraints not satisfied on 3 nodes) (no node fits deploy.placement.constraints: compare with docker node inspect)"},
+		{name: "on a node that is down", replicas: 1, current: []swarm.Task{task(1, "n2", swarm.TaskStateRunning, "")},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks lost on node2: the node is down"},
+		{name: "old tasks are left", replicas: 1, update: swarm.UpdateStateUpdating, current: []swarm.Task{run(1)}, old: []swarm.Task{run(1)},
+			status: HealthProgressing, reason: "web: all 1 new tasks run, 1 old ones are being stopped"},
+		{name: "still watched", replicas: 1, update: swarm.UpdateStateUpdating, current: []swarm.Task{run(1)},
+			status: HealthProgressing, reason: "web: all 1 tasks run, Swarm still watches the update"},
+		{name: "paused", replicas: 2, update: swarm.UpdateStatePaused, current: []swarm.Task{run(1)}, old: []swarm.Task{run(2)},
+			status: HealthDegraded, reason: "web: Swarm paused the update: because"},
+		{name: "rolled back by Swarm", replicas: 1, update: swarm.UpdateStateRollbackCompleted, current: []swarm.Task{run(1)},
+			status: Healthy, converged: true, reason: "web: Swarm rolled the update back: because"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &swarm.Service{}
+			s.Spec.Mode.Replicated = &swarm.ReplicatedService{Replicas: &c.replicas}
+			if c.update != "" {
+				s.UpdateStatus = &swarm.UpdateStatus{State: c.update, Message: "because"}
+			}
+			h := Judge("web", s, Tasks{Known: true, Current: c.current, Old: c.old}, nodes, now)
+			if h.Status != c.status || h.Converged != c.converged || h.Reason != c.reason {
+				t.Errorf("%s, converged %v: %q\nwant %s, %v: %q", h.Status, h.Converged, h.Reason, c.status, c.converged, c.reason)
+			}
+		})
+	}
+}
+
+func TestOldFailuresAreHistory(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	one := uint64(1)
+	s := &swarm.Service{}
+	s.Spec.Mode.Replicated = &swarm.ReplicatedService{Replicas: &one}
+	var tasks []swarm.Task
+	for range 4 {
+		tasks = append(tasks, swarm.Task{Slot: 1, Status: swarm.TaskStatus{State: swarm.TaskStateFailed, Timestamp: now.Add(-time.Hour)}})
+	}
+	if h := Judge("web", s, Tasks{Known: true, Current: tasks}, nil, now); h.Status != HealthProgressing {
+		t.Errorf("%s: %s", h.Status, h.Reason)
+	}
+}
+
+func TestJudgeMissing(t *testing.T) {
+	if h := Judge("web", nil, Tasks{}, nil, time.Time{}); h.Status != Missing || !strings.Contains(h.Reason, "does not exist") {
+		t.Errorf("%+v", h)
+	}
+}
