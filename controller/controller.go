@@ -57,6 +57,8 @@ type Config struct {
 	Specs    string            // the specs directory
 	Env      map[string]string // variables that compose files may use
 	Profiles []string          // compose profiles that are on
+	// MaxFileSize bounds a compose file, in bytes; 0: package spec's default.
+	MaxFileSize int64
 
 	Client      Engine
 	Credentials reconcile.Credentials // nil: none
@@ -112,7 +114,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles})
+	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
 	return run(ctx, c, edges{
 		reconciler: reconcile.New(reconcile.Options{
 			Swarm: c.Client, Credentials: c.Credentials, Owner: c.Owner,

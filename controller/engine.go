@@ -26,6 +26,9 @@ import (
 // first with jobs and with service status in lists.
 const MinAPIVersion = "1.41"
 
+// ErrTooOld is an engine that speaks no API version that skep knows.
+var ErrTooOld = errors.New("engine too old")
+
 // What keeps a connection from hanging or churning. A request's own deadline is
 // its caller's.
 const (
@@ -274,7 +277,7 @@ func CheckEngine(ctx context.Context, c *client.Client) error {
 	}
 	c.NegotiateAPIVersionPing(ping)
 	if v := c.ClientVersion(); versions.LessThan(v, MinAPIVersion) {
-		return fmt.Errorf("engine at %s: API version %s is too old, skep needs %s (Docker 20.10 or newer; a DOCKER_API_VERSION below it must be unset)", c.DaemonHost(), v, MinAPIVersion)
+		return &engineError{ErrTooOld, fmt.Sprintf("engine at %s: API version %s is too old, skep needs %s (Docker 20.10 or newer; a DOCKER_API_VERSION below it must be unset)", c.DaemonHost(), v, MinAPIVersion)}
 	}
 	if ping.SwarmStatus != nil && ping.SwarmStatus.ControlAvailable {
 		return nil

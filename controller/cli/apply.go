@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/controller"
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+func (a *app) apply() *cobra.Command {
+	var (
+		engine  engineFlags
+		specs   specFlags
+		acting  actingFlags
+		format  formatFlag
+		dir     string
+		wait    bool
+		quiet   bool
+		timeout time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:     "apply --specs DIR [STACK...]",
+		Short:   "Make the Swarm be what the directory says, without a daemon",
+		GroupID: groupEngine,
+		Long: `Make the Swarm be what the stacks in a directory say, all of them or those that
+are named: for a CI job, or for a Swarm without a daemon.
+
+Without --wait it writes what differs and ends; with it, it stays until every
+stack is settled, and rolls back what fails. Exit code 1 says that a stack is
+invalid, failed, went back, is held, or was not ready in time.`,
+		Example: `  skep apply --specs stacks/ shop
+  skep apply --specs stacks/ --wait --timeout 15m`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := format.parse()
+			if err != nil {
+				return err
+			}
+			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
+			if err != nil {
+				return err
+			}
+			swarm, err := engine.connect()
+			if err != nil {
+				return err
+			}
+			defer swarm.Close()
+			ctx := cmd.Context()
+			if wait {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimedOut)
+				defer cancel()
+			}
+			a.tellProblems(snapshot, args)
+			progress := newProgress(a.err, quiet)
+			results := controller.Settle(ctx, acting.reconciler(swarm), snapshot, args, wait, progress.pass)
+			if err := cmd.Context().Err(); err != nil {
+				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
+			}
+			rows := applied(results)
+			switch {
+			case format.value != "table":
+				err = printEach(a.out, t, rows)
+			case !quiet:
+				err = printTable(a.out, applyHeaders, applyRows(rows))
+			}
+			if err != nil {
+				return err
+			}
+			return applyVerdict(results, wait, engine.explain)
+		},
+	}
+	engine.install(cmd)
+	specs.install(cmd)
+	acting.install(cmd)
+	format.install(cmd, "table", "json")
+	installSpecs(cmd, &dir)
+	f := cmd.Flags()
+	f.BoolVar(&wait, "wait", false, "Stay until every stack is settled")
+	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
+	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
+	return cmd
+}
+
+var errTimedOut = errors.New("timed out")
+
+// readSpecs reads the specs directory, all of it.
+func (a *app) readSpecs(ctx context.Context, dir string, specs *specFlags) (*spec.Snapshot, error) {
+	if dir == "" {
+		return nil, errNoSpecs
+	}
+	o, err := specs.options(a.lookup)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := spec.Scan(ctx, dir, o)
+	if !snapshot.Complete {
+		return nil, fmt.Errorf("read stacks: %w", snapshot.Err)
+	}
+	return snapshot, nil
+}
+
+// tellProblems prints why stacks did not load: those that are named, or all.
+func (a *app) tellProblems(snapshot *spec.Snapshot, names []string) (found bool) {
+	for _, name := range slices.Sorted(maps.Keys(snapshot.Problems)) {
+		if len(names) == 0 || slices.Contains(names, name) {
+			found = true
+			a.printFindings(a.err, snapshot.Problems[name])
+		}
+	}
+	return found
+}
+
+// progress prints what passes do, when it is something new.
+type progress struct {
+	out   io.Writer
+	quiet bool
+	last  map[string]string // by stack: what was told of its state
+	told  map[string]bool   // changes: a later wave's pass plans the rest of the same
+}
+
+func newProgress(out io.Writer, quiet bool) *progress {
+	return &progress{out: out, quiet: quiet, last: map[string]string{}, told: map[string]bool{}}
+}
+
+// pass tells of one pass.
+func (p *progress) pass(r reconcile.Result) {
+	if p.quiet {
+		return
+	}
+	if r.Outcome == reconcile.Applied && r.Plan != nil {
+		for _, c := range r.Plan.Changes {
+			line := fmt.Sprintf("%s: %s", r.Stack, describeChange(c))
+			if !p.told[line] {
+				p.told[line] = true
+				fmt.Fprintln(p.out, line)
+			}
+		}
+	}
+	for _, t := range r.Transitions {
+		fmt.Fprintf(p.out, "%s: %s%s\n", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message))
+	}
+	line := fmt.Sprintf("%s: %s%s", r.Stack, outcomeWord[r.Outcome], colon(r.Message))
+	if p.last[r.Stack] != line {
+		p.last[r.Stack] = line
+		fmt.Fprintln(p.out, line)
+	}
+}
+
+var outcomeWord = map[reconcile.Outcome]string{
+	reconcile.Unchanged:  "as the file says",
+	reconcile.Applied:    "written",
+	reconcile.Waiting:    "waiting",
+	reconcile.Held:       "held",
+	reconcile.RolledBack: "going back",
+	reconcile.Failed:     "failed",
+}
+
+// describeChange is "update service shop_web (image, environment.X; restarts)".
+func describeChange(c reconcile.Change) string {
+	var paths []string
+	for _, f := range c.Fields {
+		paths = append(paths, f.Path)
+	}
+	notes := strings.Join(paths, ", ")
+	if c.Restarts {
+		notes = strings.TrimPrefix(notes+"; restarts", "; ")
+	}
+	if notes != "" {
+		notes = " (" + notes + ")"
+	}
+	return fmt.Sprintf("%s %s %s%s", c.Op, c.Kind, c.Name, notes)
+}
+
+func colon(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ": " + s
+}
+
+// An applyResult is a line of what apply did, and what --format gets.
+type applyResult struct {
+	Name     string            `json:"name"`
+	Outcome  reconcile.Outcome `json:"outcome"` // of the newest pass
+	Status   string            `json:"status"`
+	Ready    bool              `json:"ready"`
+	Release  int               `json:"release,omitempty"`
+	Revision string            `json:"revision,omitempty"`
+	Reason   string            `json:"reason,omitempty"`
+	Message  string            `json:"message,omitempty"`
+
+	known bool // there is a release
+}
+
+func applied(results map[string]reconcile.Result) []applyResult {
+	rows := make([]applyResult, 0, len(results))
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		r := results[name]
+		r.Stack = name
+		s := summarize(r)
+		rows = append(rows, applyResult{
+			Name: name, Outcome: r.Outcome, Status: s.Status, Ready: s.Ready,
+			Release: s.Release, Revision: s.Revision, Reason: s.Reason, Message: s.Message, known: s.Phase != "",
+		})
+	}
+	return rows
+}
+
+var applyHeaders = []string{"NAME", "OUTCOME", "STATUS", "RELEASE", "REVISION", "REASON"}
+
+func applyRows(results []applyResult) [][]string {
+	rows := make([][]string, 0, len(results))
+	for _, r := range results {
+		release := "-"
+		if r.known {
+			release = fmt.Sprint(r.Release)
+		}
+		rows = append(rows, []string{r.Name, string(r.Outcome), r.Status, release, dash(r.Revision), dash(r.Message)})
+	}
+	return rows
+}
+
+// applyVerdict weighs the results: what could not be told weighs more than a no.
+func applyVerdict(results map[string]reconcile.Result, wait bool, explain func(error) error) error {
+	var unknown []error
+	bad := false
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		r := results[name]
+		switch {
+		case errors.Is(r.Err, errTimedOut):
+			bad = true
+		case r.Outcome == reconcile.Failed && r.Reason != "SourceInvalid":
+			unknown = append(unknown, fmt.Errorf("stack %s: %w", name, explain(orMessage(r))))
+		case !good(r, wait):
+			bad = true
+		}
+	}
+	switch {
+	case len(unknown) > 0:
+		return errors.Join(unknown...)
+	case bad:
+		return no
+	}
+	return nil
+}
+
+// good says that a stack is as one may expect after an apply: Ready where that was
+// waited for, on the way there where not.
+func good(r reconcile.Result, wait bool) bool {
+	if ready(r.Conditions) {
+		return true
+	}
+	if wait {
+		return false
+	}
+	onTheWay := r.Outcome == reconcile.Applied || r.Outcome == reconcile.Waiting || r.Outcome == reconcile.Unchanged
+	return onTheWay && !slices.ContainsFunc(r.Conditions, func(c reconcile.Condition) bool {
+		return c.True && (c.Type == reconcile.Degraded || c.Type == reconcile.Stalled)
+	})
+}
+
+func orMessage(r reconcile.Result) error {
+	if r.Err != nil {
+		return r.Err
+	}
+	return errors.New(r.Message)
+}

@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/docker/docker/client"
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/skep-io/skep/controller"
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+// envName is the variable that stands for a flag.
+func envName(flag string) string {
+	return "SKEP_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// fromEnvironment gives every flag that the command line left out the value of
+// its variable, if that is set and not empty.
+func (a *app) fromEnvironment(cmd *cobra.Command) error {
+	var failed error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "help" || failed != nil {
+			return
+		}
+		value, ok := a.lookup(envName(f.Name))
+		if !ok || value == "" {
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, value); err != nil {
+			failed = usagef("%s=%q: %s", envName(f.Name), value, innermost(err))
+		}
+	})
+	return failed
+}
+
+// innermost leaves out pflag's own words, which name a flag that nobody gave.
+func innermost(err error) string {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return invalid.Unwrap().Error()
+	}
+	return err.Error()
+}
+
+// flagError tells an unknown flag with the one that looks most like it.
+func flagError(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return usageError{err}
+	}
+	name := unknown.GetSpecifiedName()
+	if near := nearestFlag(cmd.Flags(), name); near != "" {
+		return usagef("%w (did you mean --%s?)", err, near)
+	}
+	return usageError{err}
+}
+
+// nearestFlag is the flag at most two edits from name, or one that begins with it.
+func nearestFlag(flags *pflag.FlagSet, name string) string {
+	if len(name) < 2 {
+		return ""
+	}
+	best, at := "", 3
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		d := editDistance(f.Name, name)
+		if strings.HasPrefix(f.Name, name) {
+			d = min(d, 1)
+		}
+		if d < at {
+			best, at = f.Name, d
+		}
+	})
+	return best
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// engineFlags are Docker's own, by which every verb that needs an engine finds it.
+type engineFlags struct {
+	controller.EngineOptions
+	cmd   *cobra.Command
+	found string // the host that was found
+}
+
+func (e *engineFlags) install(cmd *cobra.Command) {
+	e.cmd = cmd
+	f := cmd.Flags()
+	f.StringVarP(&e.Host, "host", "H", "", "Engine to speak to (default: DOCKER_HOST, else the current docker context)")
+	f.StringVarP(&e.Context, "context", "c", "", "Docker context that names the engine")
+	f.BoolVar(&e.TLS, "tls", false, "Use TLS; implied by --tlsverify")
+	f.BoolVar(&e.TLSVerify, "tlsverify", false, "Use TLS and verify the engine")
+	f.StringVar(&e.CACert, "tlscacert", "", "Trust certificates signed by this CA only")
+	f.StringVar(&e.Cert, "tlscert", "", "TLS certificate file")
+	f.StringVar(&e.Key, "tlskey", "", "TLS key file")
+}
+
+// connect makes a client and makes sure that the engine behind it will do.
+func (e *engineFlags) connect() (*client.Client, error) {
+	c, err := e.client(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := controller.CheckEngine(e.cmd.Context(), c); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// client makes a client without speaking to the engine.
+func (e *engineFlags) client(wrap func(http.RoundTripper) http.RoundTripper) (*client.Client, error) {
+	o := e.EngineOptions
+	// As with the docker command, --tlsverify=false still asks for TLS.
+	o.TLS = o.TLS || e.cmd.Flags().Changed("tlsverify")
+	o.Wrap = wrap
+	o.UserAgent = fmt.Sprintf("skep/%s", buildVersion().Version)
+	c, err := controller.Connect(o)
+	if err != nil {
+		return nil, err
+	}
+	e.found = c.DaemonHost()
+	return c, nil
+}
+
+// explain turns an error of the engine into one that says what to do.
+func (e *engineFlags) explain(err error) error {
+	return controller.ExplainEngine(e.found, err)
+}
+
+// specFlags say how stacks are read.
+type specFlags struct {
+	env      []string
+	profiles []string
+	maxSize  sizeValue
+}
+
+func (s *specFlags) install(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringSliceVar(&s.env, "env", nil, "Environment variable that stacks may use, by name; repeatable. No other is passed on")
+	f.StringSliceVar(&s.profiles, "profile", nil, "Profile to enable; repeatable")
+	s.maxSize = 1 << 20
+	f.Var(&s.maxSize, "max-file-size", "Largest compose file that is read")
+}
+
+// options reads the values of the variables that were allowed.
+func (s *specFlags) options(lookup func(string) (string, bool)) (spec.Options, error) {
+	o := spec.Options{Env: map[string]string{}, Profiles: s.profiles, MaxFileSize: int64(s.maxSize)}
+	for _, name := range s.env {
+		if name == "" || strings.ContainsAny(name, "= ") {
+			return o, usagef("--env %q is not the name of a variable (its value comes from skep's own environment)", name)
+		}
+		if value, ok := lookup(name); ok {
+			o.Env[name] = value
+		}
+	}
+	return o, nil
+}
+
+// sizeValue is a number of bytes that people write as 512k or 2MiB.
+type sizeValue int64
+
+func (v *sizeValue) Set(s string) error {
+	n, err := units.RAMInBytes(s)
+	if err != nil {
+		return err
+	}
+	if n <= 0 {
+		return errors.New("must be more than nothing")
+	}
+	*v = sizeValue(n)
+	return nil
+}
+
+func (v *sizeValue) String() string { return units.BytesSize(float64(*v)) }
+func (v *sizeValue) Type() string   { return "bytes" }
+
+// errNoSpecs is a verb without its directory.
+var errNoSpecs = usagef("which stacks? (give --specs DIR, or set SKEP_SPECS)")
+
+func installSpecs(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "specs", "", "Directory of the stacks")
+	_ = cmd.MarkFlagDirname("specs")
+}
+
+func installOwner(cmd *cobra.Command, owner *string) {
+	cmd.Flags().StringVar(owner, "owner", "skep", "Name of the controller; several may share a Swarm under names of their own")
+}
+
+// actingFlags are those of the verbs that write to the Swarm, or tell what they
+// would write.
+type actingFlags struct {
+	owner          string
+	pruneStacks    bool
+	history        int
+	registryConfig string
+}
+
+func (x *actingFlags) install(cmd *cobra.Command) {
+	installOwner(cmd, &x.owner)
+	f := cmd.Flags()
+	f.BoolVar(&x.pruneStacks, "prune-stacks", false, "Remove stacks whose file is gone")
+	f.IntVar(&x.history, "history", 10, "Releases to remember of a stack")
+	f.StringVar(&x.registryConfig, "registry-config", "", "Docker config file, or its directory, with the credentials of registries (default: DOCKER_CONFIG, else ~/.docker)")
+}
+
+func (x *actingFlags) credentials() reconcile.Credentials {
+	return controller.NewRegistryCredentials(x.registryConfig)
+}
+
+// reconciler makes one for swarm.
+func (x *actingFlags) reconciler(swarm reconcile.Swarm) *reconcile.Reconciler {
+	return reconcile.New(reconcile.Options{
+		Swarm: swarm, Credentials: x.credentials(), Owner: x.owner, History: x.history, PruneStacks: x.pruneStacks,
+	})
+}

@@ -1,0 +1,211 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+// A planner tells what passes would write. *reconcile.Reconciler is one.
+type planner interface {
+	Refresh(ctx context.Context) (changed []string, err error)
+	Stacks() []string
+	Plan(ctx context.Context, stack *spec.Stack) (*reconcile.Plan, error)
+}
+
+func (a *app) plan() *cobra.Command {
+	var (
+		engine engineFlags
+		specs  specFlags
+		acting actingFlags
+		format formatFlag
+		dir    string
+		quiet  bool
+	)
+	cmd := &cobra.Command{
+		Use:     "plan --specs DIR [STACK...]",
+		Short:   "Tell what would change, field by field, and what restarts",
+		GroupID: groupEngine,
+		Long: `Tell what would change in the Swarm if the stacks in a directory were applied, all
+of them or those that are named: field by field, as the compose file has them,
+what restarts, and in which order. Nothing is written.
+
+Exit code 1 says that there are differences, or that a stack is invalid.`,
+		Example: `  skep plan --specs stacks/
+  skep plan --specs stacks/ shop blog
+  skep plan --specs stacks/ --format json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := format.parse()
+			if err != nil {
+				return err
+			}
+			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
+			if err != nil {
+				return err
+			}
+			stacks, err := choose(snapshot, args)
+			if err != nil {
+				return err
+			}
+			swarm, err := engine.connect()
+			if err != nil {
+				return err
+			}
+			defer swarm.Close()
+			p := planning{planner: acting.reconciler(swarm), explain: engine.explain}
+			if err := p.make(cmd.Context(), stacks); err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				p.findOrphans(snapshot)
+			}
+			invalid := a.tellProblems(snapshot, args)
+			switch {
+			case quiet:
+				p.printNames(a.out, acting.pruneStacks)
+			case format.value == "text":
+				p.print(a.out, a.colour(a.out), acting.pruneStacks)
+			default:
+				if err := printEach(a.out, t, p.documents()); err != nil {
+					return err
+				}
+			}
+			return p.verdict(invalid, acting.pruneStacks)
+		},
+	}
+	engine.install(cmd)
+	specs.install(cmd)
+	acting.install(cmd)
+	format.install(cmd, "text", "json")
+	installSpecs(cmd, &dir)
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the names of stacks that differ only")
+	return cmd
+}
+
+// choose gives the stacks of these names, or all, sorted by name.
+func choose(snapshot *spec.Snapshot, names []string) ([]*spec.Stack, error) {
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(snapshot.Stacks))
+	}
+	var stacks []*spec.Stack
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		switch {
+		case snapshot.Stacks[name] != nil:
+			stacks = append(stacks, snapshot.Stacks[name])
+		case snapshot.Problems[name] == nil:
+			return nil, fmt.Errorf("no stack %q in %s (there are: %s)", name, snapshot.Dir, known(snapshot))
+		}
+	}
+	return stacks, nil
+}
+
+// known lists the stacks there are, for an error.
+func known(snapshot *spec.Snapshot) string {
+	names := slices.Collect(maps.Keys(snapshot.Stacks))
+	names = slices.AppendSeq(names, maps.Keys(snapshot.Problems))
+	slices.Sort(names)
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// A planning gathers the plans of several stacks.
+type planning struct {
+	planner
+	explain func(error) error
+
+	plans   []*reconcile.Plan
+	orphans []string // stacks that live without a file
+}
+
+func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
+	if _, err := p.Refresh(ctx); err != nil {
+		return p.explain(err)
+	}
+	for _, stack := range stacks {
+		plan, err := p.Plan(ctx, stack)
+		if err != nil {
+			return fmt.Errorf("plan stack %s: %w", stack.Name, p.explain(err))
+		}
+		p.plans = append(p.plans, plan)
+	}
+	return nil
+}
+
+func (p *planning) findOrphans(snapshot *spec.Snapshot) {
+	for _, name := range p.Stacks() {
+		if snapshot.Gone(name) {
+			p.orphans = append(p.orphans, name)
+		}
+	}
+}
+
+// print prints the plans, what becomes of orphans, and one line over all.
+func (p *planning) print(w io.Writer, colour, prune bool) {
+	var all []reconcile.Change
+	for _, plan := range p.plans {
+		printPlan(w, plan, colour)
+		all = append(all, plan.Changes...)
+	}
+	p.tellOrphans(w, prune)
+	fmt.Fprintf(w, "\nPlan: %s: %s.\n", plural(len(p.plans), "stack"), countChanges(all))
+}
+
+// documents are the plans for machines.
+func (p *planning) documents() []planDocument {
+	var documents []planDocument
+	for _, plan := range p.plans {
+		documents = append(documents, documentOf(plan))
+	}
+	for _, name := range p.orphans {
+		documents = append(documents, planDocument{Stack: name, Changes: []changeRecord{}, Findings: []spec.Finding{}, Orphan: true})
+	}
+	return documents
+}
+
+// printNames prints the names of the stacks that differ.
+func (p *planning) printNames(w io.Writer, prune bool) {
+	for _, plan := range p.plans {
+		if differs(plan) {
+			fmt.Fprintln(w, plan.Stack)
+		}
+	}
+	if prune {
+		for _, name := range p.orphans {
+			fmt.Fprintln(w, name)
+		}
+	}
+}
+
+// tellOrphans says what becomes of stacks whose file is gone.
+func (p *planning) tellOrphans(w io.Writer, prune bool) {
+	for _, name := range p.orphans {
+		if prune {
+			fmt.Fprintf(w, "stack %s has no file any more and would be removed (its volumes stay)\n", name)
+		} else {
+			fmt.Fprintf(w, "stack %s has no file any more and stays as it is (--prune-stacks removes it)\n", name)
+		}
+	}
+}
+
+// verdict is the answer to whether the Swarm is what the files say.
+func (p *planning) verdict(invalid, prune bool) error {
+	if invalid || prune && len(p.orphans) > 0 || slices.ContainsFunc(p.plans, differs) {
+		return no
+	}
+	return nil
+}
+
+// differs says that a plan writes something, or cannot although it should.
+func differs(plan *reconcile.Plan) bool {
+	return !plan.Empty() || slices.ContainsFunc(plan.Findings, func(f spec.Finding) bool { return f.Severity == spec.Error })
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/spec"
+)
+
+func (a *app) render() *cobra.Command {
+	var specs specFlags
+	cmd := &cobra.Command{
+		Use:     "render FILE",
+		Short:   "Print the Swarm objects that a stack's file means, as JSON",
+		GroupID: groupFiles,
+		Long: `Print the Swarm objects that a stack's file means, as JSON: services, networks,
+configs and secrets as the Engine API has them. The same file gives the same
+output. A secret's value is not in it. No engine is asked.
+
+FILE is a compose file or the folder of one.`,
+		Example: `  skep render stacks/shop.yml
+  skep render stacks/blog | jq '.services[].Name'`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := specs.options(a.lookup)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(args[0]); err != nil {
+				return fmt.Errorf("render: %w", err)
+			}
+			stack, findings := spec.LoadFile(cmd.Context(), args[0], o)
+			a.printFindings(a.err, findings)
+			if stack == nil {
+				return no
+			}
+			e := json.NewEncoder(a.out)
+			e.SetIndent("", "  ")
+			e.SetEscapeHTML(false)
+			if err := e.Encode(renderStack(stack)); err != nil {
+				return fmt.Errorf("render: %w", err)
+			}
+			return nil
+		},
+	}
+	specs.install(cmd)
+	return cmd
+}
+
+// A rendering is a stack as the Engine API would have it.
+type rendering struct {
+	Stack    string              `json:"stack"`
+	Services []swarm.ServiceSpec `json:"services"`
+	Networks []renderedNetwork   `json:"networks"`
+	Configs  []renderedConfig    `json:"configs"`
+	Secrets  []renderedSecret    `json:"secrets"`
+}
+
+type renderedNetwork struct {
+	Name     string
+	External bool `json:",omitempty"`
+	*network.CreateOptions
+}
+
+type renderedConfig struct {
+	External bool `json:",omitempty"`
+	swarm.ConfigSpec
+}
+
+type renderedSecret struct {
+	External bool `json:",omitempty"`
+	swarm.SecretSpec
+	// Data shadows the specification's own, and prints as what it is not.
+	Data *spec.Sensitive `json:",omitempty"`
+}
+
+func renderStack(stack *spec.Stack) rendering {
+	r := rendering{
+		Stack:    stack.Name,
+		Services: []swarm.ServiceSpec{}, Networks: []renderedNetwork{}, Configs: []renderedConfig{}, Secrets: []renderedSecret{},
+	}
+	for _, s := range stack.Services {
+		r.Services = append(r.Services, s.Spec)
+	}
+	for _, n := range stack.Networks {
+		rendered := renderedNetwork{Name: n.Name, External: n.External}
+		if !n.External {
+			rendered.CreateOptions = &n.Create
+		}
+		r.Networks = append(r.Networks, rendered)
+	}
+	for _, c := range stack.Configs {
+		rendered := renderedConfig{External: c.External, ConfigSpec: c.Spec}
+		rendered.Name = c.Name
+		r.Configs = append(r.Configs, rendered)
+	}
+	for _, s := range stack.Secrets {
+		rendered := renderedSecret{External: s.External, SecretSpec: s.Spec}
+		rendered.Name = s.Name
+		if !s.External && s.Spec.Driver == nil {
+			rendered.Data = &s.Value
+		}
+		r.Secrets = append(r.Secrets, rendered)
+	}
+	return r
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/controller"
+)
+
+func (a *app) run() *cobra.Command {
+	var (
+		engine    engineFlags
+		specs     specFlags
+		acting    actingFlags
+		dir       string
+		config    controller.Config
+		logLevel  string
+		logFormat string
+	)
+	cmd := &cobra.Command{
+		Use:     "run --specs DIR",
+		Short:   "Keep the Swarm as the directory says, until it is stopped",
+		GroupID: groupEngine,
+		Long: `Keep the Swarm as the stacks in a directory say, until it is stopped: deploy what
+is new, roll out what changed, correct what drifts, tell what cannot be done.
+
+An engine that is away, or files that cannot be read, do not end it: it waits for
+them. With --once it ends when every stack is settled.`,
+		Example: `  skep run --specs stacks/
+  skep run --specs stacks/ --listen :9470 --env REGISTRY --resync 30s
+  SKEP_SPECS=stacks SKEP_LOG_FORMAT=json skep run`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return errNoSpecs
+			}
+			if config.Resync <= 0 {
+				return usagef("--resync %s: must be more than nothing", config.Resync)
+			}
+			o, err := specs.options(a.lookup)
+			if err != nil {
+				return err
+			}
+			if config.Logger, err = controller.NewLogger(a.err, logLevel, logFormat); err != nil {
+				return usageError{err}
+			}
+			defer func() { _ = config.Logger.Sync() }()
+			config.Registry = prometheus.NewRegistry()
+			swarm, err := engine.client(func(rt http.RoundTripper) http.RoundTripper {
+				return controller.Instrument(rt, config.Registry)
+			})
+			if err != nil {
+				return err
+			}
+			defer swarm.Close()
+			if err := controller.CheckEngine(cmd.Context(), swarm); err != nil && (config.Once || errors.Is(err, controller.ErrTooOld)) {
+				return err
+			}
+			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize
+			config.Client, config.Credentials = swarm, acting.credentials()
+			config.Owner, config.PruneStacks, config.History = acting.owner, acting.pruneStacks, acting.history
+			config.Version = buildVersion().Version
+			return controller.Run(cmd.Context(), config)
+		},
+	}
+	engine.install(cmd)
+	specs.install(cmd)
+	acting.install(cmd)
+	installSpecs(cmd, &dir)
+	f := cmd.Flags()
+	f.StringVar(&config.Listen, "listen", defaultListen, "Address of /metrics, /healthz and /readyz")
+	f.DurationVar(&config.Resync, "resync", time.Minute, "How often everything is looked at, whatever events say")
+	f.BoolVar(&config.Once, "once", false, "End when every stack is settled")
+	f.StringVar(&logLevel, "log-level", "info", "What to log: debug, info, warn, error")
+	f.StringVar(&logFormat, "log-format", "auto", "How to log: auto, console, json")
+	return cmd
+}

@@ -1,0 +1,338 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/reconcile"
+)
+
+// pollEvery is how often a verb that waits looks again.
+const pollEvery = time.Second
+
+// An observer tells what the Swarm knows of stacks. *reconcile.Reconciler is one.
+type observer interface {
+	Refresh(ctx context.Context) (changed []string, err error)
+	Stacks() []string
+	Status(ctx context.Context, stack string) (reconcile.Result, error)
+}
+
+// A stackStatus is a line of status, and what --format gets.
+type stackStatus struct {
+	Name     string                    `json:"name"`
+	Status   string                    `json:"status"` // the condition that says most, or Unknown
+	Ready    bool                      `json:"ready"`
+	Running  uint64                    `json:"running"` // tasks
+	Desired  uint64                    `json:"desired"`
+	Release  int                       `json:"release,omitempty"`
+	Phase    reconcile.Phase           `json:"phase,omitempty"`
+	Revision string                    `json:"revision,omitempty"`
+	Subject  string                    `json:"subject,omitempty"`
+	Started  time.Time                 `json:"started,omitzero"`
+	Reason   string                    `json:"reason,omitempty"`  // one CamelCase word
+	Message  string                    `json:"message,omitempty"` // one sentence
+	Services []reconcile.ServiceStatus `json:"services"`
+
+	Conditions []reconcile.Condition `json:"conditions"`
+}
+
+// summarize makes a line of what the Swarm knows.
+func summarize(r reconcile.Result) stackStatus {
+	leading := leadingCondition(r.Conditions)
+	s := stackStatus{
+		Name:       r.Stack,
+		Status:     leading.word,
+		Ready:      ready(r.Conditions),
+		Reason:     leading.Reason,
+		Message:    leading.Message,
+		Services:   append([]reconcile.ServiceStatus{}, r.Services...),
+		Conditions: append([]reconcile.Condition{}, r.Conditions...),
+	}
+	for _, service := range r.Services {
+		s.Running += service.Running
+		s.Desired += service.Desired
+	}
+	if r.Release != nil {
+		s.Release, s.Phase = r.Release.Number, r.Release.Phase
+		s.Revision, s.Subject, s.Started = r.Release.Revision, r.Release.Subject, r.Release.Started
+	}
+	if s.Message == "" {
+		s.Reason, s.Message = r.Reason, r.Message
+	}
+	return s
+}
+
+type statusWord struct {
+	word string
+	reconcile.Condition
+}
+
+// leadingCondition is the condition that says most about a stack: what needs a
+// person comes before what goes on, and that before what is well.
+func leadingCondition(conditions []reconcile.Condition) statusWord {
+	for _, t := range []reconcile.ConditionType{reconcile.Stalled, reconcile.Degraded, reconcile.Progressing, reconcile.Ready} {
+		for _, c := range conditions {
+			if c.Type == t && c.True {
+				return statusWord{string(t), c}
+			}
+		}
+	}
+	for _, c := range conditions {
+		if c.Type == reconcile.Ready {
+			return statusWord{"NotReady", c}
+		}
+	}
+	return statusWord{word: string(reconcile.Unknown)}
+}
+
+// ready says that a stack is as it should be: Ready, and nothing against it.
+func ready(conditions []reconcile.Condition) bool {
+	good := false
+	for _, c := range conditions {
+		switch {
+		case c.Type == reconcile.Ready:
+			good = c.True
+		case (c.Type == reconcile.Degraded || c.Type == reconcile.Stalled) && c.True:
+			return false
+		}
+	}
+	return good
+}
+
+// stalled says that waiting is of no use: a person has to act.
+func stalled(conditions []reconcile.Condition) bool {
+	return slices.ContainsFunc(conditions, func(c reconcile.Condition) bool {
+		return c.Type == reconcile.Stalled && c.True
+	})
+}
+
+func (a *app) status() *cobra.Command {
+	var (
+		engine  engineFlags
+		format  formatFlag
+		quiet   bool
+		owner   string
+		wait    bool
+		timeout time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:     "status [STACK]",
+		Short:   "Tell how stacks are, and why",
+		GroupID: groupEngine,
+		Long: `Tell how the stacks of the Swarm are that skep knows, or one of them in detail.
+
+It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`,
+		Example: `  skep status
+  skep status shop
+  skep status shop --wait --timeout 5m
+  skep status --format '{{.Name}} {{.Status}} {{.Message}}'`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := format.parse()
+			if err != nil {
+				return err
+			}
+			swarm, err := engine.connect()
+			if err != nil {
+				return err
+			}
+			defer swarm.Close()
+			w := &watch{
+				observer: reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner}),
+				stack:    strings.Join(args, ""),
+				explain:  engine.explain,
+			}
+			if wait {
+				err = w.until(cmd.Context(), timeout)
+			} else {
+				err = w.look(cmd.Context())
+			}
+			if err != nil {
+				return err
+			}
+			switch {
+			case quiet:
+				err = printNames(a.out, w.stacks)
+			case format.value != "table":
+				err = printEach(a.out, t, w.stacks)
+			case len(args) == 1:
+				err = a.printStack(w.stacks, time.Now())
+			default:
+				err = printTable(a.out, statusHeaders, statusRows(w.stacks, time.Now()))
+			}
+			if err != nil {
+				return err
+			}
+			return w.verdict()
+		},
+	}
+	engine.install(cmd)
+	format.install(cmd, "table", "json")
+	installOwner(cmd, &owner)
+	f := cmd.Flags()
+	f.BoolVarP(&quiet, "quiet", "q", false, "Print names only")
+	f.BoolVar(&wait, "wait", false, "Wait until Ready, or until waiting is of no use")
+	f.DurationVar(&timeout, "timeout", 10*time.Minute, "How long to wait")
+	return cmd
+}
+
+// A watch looks at one stack, or at all.
+type watch struct {
+	observer
+	stack   string // empty: all
+	explain func(error) error
+
+	stacks   []stackStatus
+	timedOut bool
+}
+
+// look takes one look.
+func (w *watch) look(ctx context.Context) error {
+	if _, err := w.Refresh(ctx); err != nil {
+		return w.explain(err)
+	}
+	names := w.Stacks()
+	if w.stack != "" {
+		names = []string{w.stack}
+	}
+	w.stacks = w.stacks[:0]
+	for _, name := range names {
+		r, err := w.Status(ctx, name)
+		if err != nil {
+			return fmt.Errorf("status of stack %s: %w", name, w.explain(err))
+		}
+		if len(r.Services) > 0 || r.Release != nil {
+			w.stacks = append(w.stacks, summarize(r))
+		}
+	}
+	return nil
+}
+
+// until looks again and again: until all is Ready, a stack is stalled, or the
+// time is over.
+func (w *watch) until(ctx context.Context, timeout time.Duration) error {
+	limit := time.NewTimer(timeout)
+	defer limit.Stop()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if err := w.look(ctx); err != nil {
+			return err
+		}
+		if w.settled() {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			w.timedOut = true
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("wait for stacks: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (w *watch) settled() bool {
+	allReady := len(w.stacks) > 0
+	for _, s := range w.stacks {
+		if stalled(s.Conditions) {
+			return true
+		}
+		allReady = allReady && s.Ready
+	}
+	return allReady
+}
+
+// verdict is the answer of the last look.
+func (w *watch) verdict() error {
+	if w.stack != "" && len(w.stacks) == 0 {
+		return verdict{fmt.Sprintf("no stack %q that skep knows (`skep status` lists those there are)", w.stack)}
+	}
+	if slices.ContainsFunc(w.stacks, func(s stackStatus) bool { return !s.Ready }) {
+		if w.timedOut {
+			return verdict{"timed out before the stacks were Ready"}
+		}
+		return no
+	}
+	return nil
+}
+
+var statusHeaders = []string{"NAME", "SERVICES", "READY", "STATUS", "RELEASE", "REVISION", "AGE", "REASON"}
+
+func statusRows(stacks []stackStatus, now time.Time) [][]string {
+	rows := make([][]string, 0, len(stacks))
+	for _, s := range stacks {
+		rows = append(rows, []string{
+			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), s.Status,
+			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Message),
+		})
+	}
+	return rows
+}
+
+func releaseNumber(s stackStatus) string {
+	if s.Phase == "" {
+		return "-"
+	}
+	return strconv.Itoa(s.Release)
+}
+
+func printNames(w io.Writer, stacks []stackStatus) error {
+	for _, s := range stacks {
+		if _, err := fmt.Fprintln(w, s.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printStack prints what is known of one stack.
+func (a *app) printStack(stacks []stackStatus, now time.Time) error {
+	for _, s := range stacks {
+		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, s.Status)
+		if s.Message != "" {
+			fmt.Fprintf(a.out, "Reason:    %s\n", s.Message)
+		}
+		if s.Phase != "" {
+			fmt.Fprintf(a.out, "Release:   %d, %s, %s\n", s.Release, strings.ToLower(string(s.Phase)), age(now, s.Started))
+			fmt.Fprintf(a.out, "Revision:  %s\n", strings.TrimSpace(s.Revision+" "+s.Subject))
+		}
+		fmt.Fprintln(a.out)
+		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now)); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out)
+		if err := printTable(a.out, []string{"SERVICE", "MODE", "RUNNING", "HEALTH", "IMAGE", "REASON"}, serviceRows(s.Services)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func conditionRows(conditions []reconcile.Condition, now time.Time) [][]string {
+	rows := make([][]string, 0, len(conditions))
+	for _, c := range conditions {
+		rows = append(rows, []string{string(c.Type), strconv.FormatBool(c.True), age(now, c.Since), dash(c.Reason), dash(c.Message)})
+	}
+	return rows
+}
+
+func serviceRows(services []reconcile.ServiceStatus) [][]string {
+	rows := make([][]string, 0, len(services))
+	for _, s := range services {
+		name := s.Key
+		if name == "" {
+			name = s.Name
+		}
+		rows = append(rows, []string{name, dash(s.Mode), fmt.Sprintf("%d/%d", s.Running, s.Desired), string(s.Health), dash(s.Image), dash(s.Reason)})
+	}
+	return rows
+}
