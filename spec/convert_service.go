@@ -65,7 +65,6 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 				CapabilityAdd:   capAdd,
 				CapabilityDrop:  capDrop,
 				Ulimits:         ulimits(s.Ulimits),
-				OomScoreAdj:     s.OomScoreAdj,
 			},
 			LogDriver:     logDriver(s.Logging),
 			Resources:     c.resources(s.Deploy.Resources, raw, under(at, "deploy", "resources")),

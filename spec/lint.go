@@ -19,7 +19,7 @@ var converted = set(
 	"tty", "stdin_open", "read_only", "init", "isolation", "stop_signal", "stop_grace_period", "sysctls",
 	"extra_hosts", "dns", "dns_search", "cap_add", "cap_drop", "ulimits", "healthcheck", "logging",
 	"credential_spec", "ports", "volumes", "configs", "secrets", "networks", "deploy", "restart",
-	"labels", "label_file", "depends_on", "profiles", "extends", "oom_score_adj",
+	"labels", "label_file", "depends_on", "profiles", "extends",
 )
 
 // forbidden holds the keys that promise a limit or a volume which the service
@@ -40,7 +40,6 @@ var forbidden = map[string]string{
 // remedies tell what to do instead of a key that is ignored.
 var remedies = map[string]string{
 	"build":          "build the image elsewhere, push it, and name it in image",
-	"cap":            "remove it",
 	"container_name": "remove it; tasks are named by their service",
 	"devices":        "remove it, or bind the device as a volume",
 	"dns_opt":        "remove it",
