@@ -264,7 +264,7 @@ func (s *Scanner) name(snap *Snapshot, dir string, readings []reading) {
 		snap.Findings = append(snap.Findings, Finding{File: ".", Severity: Info, Code: "git-unreadable",
 			Message: fmt.Sprintf("%v (the revision is the content's hash instead)", err)})
 	}
-	snap.Commit, snap.Revision = commit, revision(commit, files, readings)
+	snap.Commit, snap.Revision = commit, revisionOf(commit, files, readings)
 	for name, stack := range snap.Stacks {
 		named := *stack
 		named.Source.Revision, named.Source.Commit = snap.Revision, commit
@@ -281,10 +281,10 @@ func gitFiles(files map[string]imprint) []gitFile {
 	return out
 }
 
-// revision names what was read: by its commit, or by its content. A revision is
+// revisionOf names what was read: by its commit, or by its content. A revision is
 // shown to everybody, and a hash over a secret is something to guess it by: files
 // that a secret's value came from go into it by name alone.
-func revision(c *Commit, files map[string]imprint, readings []reading) string {
+func revisionOf(c *Commit, files map[string]imprint, readings []reading) string {
 	if c != nil {
 		if c.Dirty {
 			return c.Short + "-dirty"
