@@ -218,7 +218,7 @@ func showPairs(m map[string]string) []string {
 
 func showConfig(name string, r *swarm.ConfigReference) string {
 	if r.File == nil {
-		return name
+		return name + " (for the runtime)"
 	}
 	return withDetails(name, fileDetails(r.File.UID, r.File.GID, uint32(r.File.Mode)))
 }

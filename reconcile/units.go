@@ -412,7 +412,7 @@ func deployUnits() []unit {
 			same: func(_ *view, a, b *swarm.GenericResource) bool {
 				return samePointee(a.DiscreteResourceSpec, b.DiscreteResourceSpec) && samePointee(a.NamedResourceSpec, b.NamedResourceSpec)
 			},
-			show: func(_ *view, r *swarm.GenericResource) string { _, n := genericResource(r); return n },
+			show: func(_ *view, r *swarm.GenericResource) string { _, n := genericResource(r); return cmp.Or(n, `""`) },
 		}.unit()),
 		in(groupRestart, scalar("deploy.restart_policy.condition", true,
 			func(_ *view, s *swarm.ServiceSpec) swarm.RestartPolicyCondition {
@@ -685,7 +685,7 @@ func (k keyed[E]) unit() unit {
 
 func (k keyed[E]) equal(v *view, d, l *swarm.ServiceSpec) bool {
 	ds, ls := k.get(d), k.get(l)
-	if k.pairwise(v, ds, ls) {
+	if k.matched(v, ds, ls) {
 		return true
 	}
 	di, li := k.byKey(v, ds), k.byKey(v, ls)
@@ -702,15 +702,25 @@ func (k keyed[E]) equal(v *view, d, l *swarm.ServiceSpec) bool {
 	return true
 }
 
-// pairwise is the short way: the same things in the same order.
-func (k keyed[E]) pairwise(v *view, ds, ls []E) bool {
+// matched is the short way: the same things, mostly in the same order.
+func (k keyed[E]) matched(v *view, ds, ls []E) bool {
 	if len(ds) != len(ls) {
 		return false
 	}
-	for i := range ds {
-		if !k.same(v, &ds[i], &ls[i]) {
+	i := 0
+	for i < len(ds) && k.same(v, &ds[i], &ls[i]) {
+		i++
+	}
+	if i == len(ds) {
+		return true
+	}
+	rest := slices.Clone(ls[i:])
+	for ; i < len(ds); i++ {
+		at := slices.IndexFunc(rest, func(l E) bool { return k.same(v, &ds[i], &l) })
+		if at < 0 {
 			return false
 		}
+		rest = slices.Delete(rest, at, at+1)
 	}
 	return true
 }
