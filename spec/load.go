@@ -607,7 +607,7 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 	}
 	model, err := loader.LoadModelWithContext(ctx, details, options)
 	if err != nil {
-		l.refused(err)
+		l.refused(tree, err)
 		return nil, nil
 	}
 	for _, key := range bases {
@@ -618,16 +618,14 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 		written := mapping(tree, "services", key)
 		if _, extended := written["extends"]; extended {
 			written = mapping(model, "services", key)
+			dropAdded(written)
 		}
 		raw[key], _ = clone(written).(map[string]any)
-		if raw[key] == nil {
-			raw[key] = map[string]any{}
-		}
 		patch(mapping(model, "services", key), raw[key])
 	}
 	project, err := loader.ModelToProject(model, loader.ToOptions(&details, []func(*loader.Options){options}), details)
 	if err != nil {
-		l.refused(err)
+		l.refused(tree, err)
 		return nil, nil
 	}
 	return project, raw
@@ -658,6 +656,21 @@ func patch(service, raw map[string]any) {
 	}
 }
 
+// dropAdded takes out of an extended service's volumes what the library adds to
+// their short form for another program.
+func dropAdded(service map[string]any) {
+	volumes, _ := service["volumes"].([]any)
+	for _, volume := range volumes {
+		v, _ := volume.(map[string]any)
+		if bind := mapping(v, "bind"); len(bind) == 1 && text(bind["create_host_path"]) == "true" {
+			delete(v, "bind")
+		}
+		if _, ok := v["volume"]; ok && len(mapping(v, "volume")) == 0 {
+			delete(v, "volume")
+		}
+	}
+}
+
 // references gives the short form of a config or secret its long one.
 func references(list []any) []any {
 	out := make([]any, len(list))
@@ -670,13 +683,17 @@ func references(list []any) []any {
 	return out
 }
 
-// refused turns the library's error into a finding at the value it is about.
-func (l *loading) refused(err error) {
-	message := strings.TrimPrefix(err.Error(), "validating "+l.report.file+": ")
-	for _, line := range strings.Split(message, "\n") {
-		at := pathIn(line)
-		l.report.fail("invalid-compose", at, "%s (see the compose file reference for what may stand there)", hideBases(line))
+// refused turns the library's error into findings at the values it is about.
+func (l *loading) refused(tree map[string]any, err error) {
+	found := faults(tree)
+	for _, f := range found {
+		l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence()))
 	}
+	if len(found) > 0 {
+		return
+	}
+	message := strings.TrimPrefix(err.Error(), "validating "+l.report.file+": ")
+	l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(firstLine(message)))
 }
 
 var (
