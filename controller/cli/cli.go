@@ -90,10 +90,12 @@ out), 2 could not tell.`,
 		Example: `  skep validate stacks/
   skep plan --specs stacks/
   skep run --specs stacks/`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          a.unknownVerb,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		DisableFlagsInUseLine:      true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       a.unknownVerb,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return a.fromEnvironment(cmd)
 		},
@@ -102,11 +104,12 @@ out), 2 could not tell.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(flagError)
-	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddGroup(
 		&cobra.Group{ID: groupFiles, Title: "Without an engine:"},
 		&cobra.Group{ID: groupEngine, Title: "With an engine:"},
 	)
+	root.SetHelpCommandGroupID(groupFiles)
+	root.SetCompletionCommandGroupID(groupFiles)
 	root.AddCommand(
 		a.run(), a.plan(), a.apply(), a.status(),
 		a.validate(), a.render(),

@@ -72,11 +72,12 @@ Exit code 1 says that there are differences, or that a stack is invalid.`,
 			case quiet:
 				p.printNames(a.out, acting.pruneStacks)
 			case format.value == "text":
-				p.print(a.out, a.colour(a.out), acting.pruneStacks)
+				err = p.print(a.out, a.colour(a.out), acting.pruneStacks)
 			default:
-				if err := printEach(a.out, t, p.documents()); err != nil {
-					return err
-				}
+				err = printEach(a.out, t, p.documents())
+			}
+			if err != nil {
+				return err
 			}
 			return p.verdict(invalid, acting.pruneStacks)
 		},
@@ -149,25 +150,26 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot) {
 	}
 }
 
-// print prints the plans, what becomes of orphans, and one line over all.
-func (p *planning) print(w io.Writer, colour, prune bool) {
-	var all []reconcile.Change
-	for _, plan := range p.plans {
-		printPlan(w, plan, colour)
-		all = append(all, plan.Changes...)
-	}
+// print prints the plans for people, and what becomes of orphans.
+func (p *planning) print(w io.Writer, colour, prune bool) error {
 	p.tellOrphans(w, prune)
-	fmt.Fprintf(w, "\nPlan: %s: %s.\n", plural(len(p.plans), "stack"), countChanges(all))
+	return reconcile.RenderPlan(w, colour, p.plans...)
+}
+
+// A planDocument is a stack's plan as --format json has it.
+type planDocument struct {
+	reconcile.PlanView
+	Orphan bool `json:"orphan,omitempty"` // its file is gone
 }
 
 // documents are the plans for machines.
 func (p *planning) documents() []planDocument {
 	var documents []planDocument
 	for _, plan := range p.plans {
-		documents = append(documents, documentOf(plan))
+		documents = append(documents, planDocument{PlanView: plan.View()})
 	}
 	for _, name := range p.orphans {
-		documents = append(documents, planDocument{Stack: name, Changes: []changeRecord{}, Findings: []spec.Finding{}, Orphan: true})
+		documents = append(documents, planDocument{PlanView: (&reconcile.Plan{Stack: name}).View(), Orphan: true})
 	}
 	return documents
 }

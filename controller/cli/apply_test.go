@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/reconcile"
+)
+
+func TestProgressTellsNewsOnly(t *testing.T) {
+	first := reconcile.Result{Stack: "shop", Outcome: reconcile.Applied, Message: "first release", Plan: update,
+		Transitions: []reconcile.Transition{{Action: "rollout-started", Message: "release 1"}}}
+	waiting := reconcile.Result{Stack: "shop", Outcome: reconcile.Waiting, Message: "1 of 3 tasks of web run"}
+	done := reconcile.Result{Stack: "shop", Outcome: reconcile.Unchanged}
+
+	var b bytes.Buffer
+	p := newProgress(&b, false)
+	again := first
+	again.Transitions = nil
+	for _, r := range []reconcile.Result{first, again, waiting, waiting, done} {
+		p.pass(r)
+	}
+	want := strings.TrimPrefix(`
+shop: create config shop_proxy-0011
+shop: remove service shop_old
+shop: update service shop_web (image, environment.NEW; restarts)
+shop: replace service shop_job (restarts)
+shop: rollout started: release 1
+shop: written: first release
+shop: waiting: 1 of 3 tasks of web run
+shop: as the file says
+`, "\n")
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+
+	b.Reset()
+	newProgress(&b, true).pass(first)
+	if b.Len() != 0 {
+		t.Errorf("quiet: %q", b.String())
+	}
+}
+
+func TestApplyVerdict(t *testing.T) {
+	with := func(o reconcile.Outcome, reason string, err error, holds ...reconcile.ConditionType) reconcile.Result {
+		r := result("shop", "", holds...)
+		r.Outcome, r.Reason, r.Err = o, reason, err
+		return r
+	}
+	lost := errors.New("lost")
+	for _, tt := range []struct {
+		name          string
+		r             reconcile.Result
+		now, thatWait string // the verdict without and with --wait; "?" is an error
+	}{
+		{"as the file says", with(reconcile.Unchanged, "InSync", nil, reconcile.Ready), "good", "good"},
+		{"just written", with(reconcile.Applied, "FirstRelease", nil, reconcile.Progressing), "good", "no"},
+		{"still waiting", with(reconcile.Waiting, "RollingOut", nil, reconcile.Progressing), "good", "no"},
+		{"waiting and sick", with(reconcile.Waiting, "RollingOut", nil, reconcile.Progressing, reconcile.Degraded), "no", "no"},
+		{"in sync and sick", with(reconcile.Unchanged, "InSync", nil, reconcile.Degraded), "no", "no"},
+		{"went back", with(reconcile.RolledBack, "RolledBack", nil, reconcile.Progressing, reconcile.Degraded), "no", "no"},
+		{"held", with(reconcile.Held, "Held", nil, reconcile.Stalled), "no", "no"},
+		{"suspended", with(reconcile.Held, "Suspended", nil), "no", "no"},
+		{"invalid", with(reconcile.Failed, "SourceInvalid", lost, reconcile.Stalled), "no", "no"},
+		{"timed out", with(reconcile.Failed, "Stopped", fmt.Errorf("stop: %w", errTimedOut), reconcile.Stalled), "no", "no"},
+		{"engine lost", with(reconcile.Failed, "EngineError", lost, reconcile.Stalled), "?", "?"},
+		{"failed without an error", with(reconcile.Failed, "EngineError", nil, reconcile.Stalled), "?", "?"},
+	} {
+		for wait, want := range map[bool]string{false: tt.now, true: tt.thatWait} {
+			t.Run(fmt.Sprintf("%s/wait=%t", tt.name, wait), func(t *testing.T) {
+				good := with(reconcile.Unchanged, "InSync", nil, reconcile.Ready)
+				err := applyVerdict(map[string]reconcile.Result{"good": good, "shop": tt.r}, wait, func(err error) error { return err })
+				if want == "?" {
+					if _, isNo := err.(verdict); err == nil || isNo || !strings.HasPrefix(err.Error(), "stack shop: ") {
+						t.Errorf("verdict %v, want an error that names the stack", err)
+					}
+					return
+				}
+				checkVerdict(t, err, want)
+			})
+		}
+	}
+}
+
+func TestApplyTable(t *testing.T) {
+	r := result("", "all is well", reconcile.Ready)
+	r.Outcome = reconcile.Unchanged
+	rows := applied(map[string]reconcile.Result{"shop": r, "blog": {Outcome: reconcile.Failed, Message: "no file"}})
+	var b bytes.Buffer
+	if err := printTable(&b, applyHeaders, applyRows(rows)); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.TrimPrefix(`
+NAME      OUTCOME     STATUS    RELEASE   REVISION   REASON
+blog      error       Unknown   -         -          no file
+shop      unchanged   Ready     4         abc1234    all is well
+`, "\n")
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}

@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+// planned plays a Swarm that lacks what plans say.
+type planned struct {
+	plans  map[string]*reconcile.Plan
+	stacks []string
+	err    error
+}
+
+func (p *planned) Refresh(context.Context) ([]string, error) { return nil, nil }
+func (p *planned) Stacks() []string                          { return p.stacks }
+func (p *planned) Plan(_ context.Context, s *spec.Stack) (*reconcile.Plan, error) {
+	return p.plans[s.Name], p.err
+}
+
+var update = &reconcile.Plan{
+	Stack: "shop",
+	Changes: []reconcile.Change{
+		{Op: reconcile.OpCreate, Kind: reconcile.KindConfig, Name: "shop_proxy-0011", Key: "proxy"},
+		{Op: reconcile.OpRemove, Kind: reconcile.KindService, Name: "shop_old", Early: true},
+		{Op: reconcile.OpUpdate, Kind: reconcile.KindService, Name: "shop_web", Key: "web", Restarts: true, Fields: []reconcile.Field{
+			{Path: "image", Old: "web:1.0", New: "web:2.0", Restarts: true},
+			{Path: "environment.NEW", New: "1", Restarts: true},
+		}},
+		{Op: reconcile.OpReplace, Kind: reconcile.KindService, Name: "shop_job", Restarts: true, Wave: 1},
+	},
+	Findings: []spec.Finding{{Severity: spec.Warning, Code: "unpinned", Message: "no registry answers (the tag is used as it is)"}},
+}
+
+func TestPrintPlan(t *testing.T) {
+	p := planning{plans: []*reconcile.Plan{{Stack: "blog"}, update}, orphans: []string{"old"}}
+	for _, tt := range []struct {
+		colour, prune bool
+		want          []string
+	}{
+		{false, true, []string{"shop_web", "image", "web:1.0", "web:2.0", "no registry answers", "stack old has no file any more and would be removed"}},
+		{true, false, []string{"\x1b[", "stack old has no file any more and stays as it is (--prune-stacks removes it)"}},
+	} {
+		var b bytes.Buffer
+		if err := p.print(&b, tt.colour, tt.prune); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("colour %t, prune %t: no %q in\n%s", tt.colour, tt.prune, want, b.String())
+			}
+		}
+		if !tt.colour && strings.Contains(b.String(), "\x1b") {
+			t.Errorf("colour where there shall be none:\n%s", b.String())
+		}
+	}
+}
+
+func TestPlanAsJSON(t *testing.T) {
+	p := planning{plans: []*reconcile.Plan{update}, orphans: []string{"old"}}
+	var b bytes.Buffer
+	if err := printEach(&b, nil, p.documents()); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) != 2 {
+		t.Fatalf("%d lines, want one a stack", len(lines))
+	}
+	var shop, old planDocument
+	if err := errors.Join(json.Unmarshal([]byte(lines[0]), &shop), json.Unmarshal([]byte(lines[1]), &old)); err != nil {
+		t.Fatal(err)
+	}
+	if len(shop.Changes) != 4 || shop.Changes[2].Fields[0].New != "web:2.0" || !shop.Changes[2].Restarts || len(shop.Findings) != 1 {
+		t.Errorf("shop: %+v", shop)
+	}
+	if !old.Orphan || old.Changes == nil {
+		t.Errorf("old: %+v", old)
+	}
+}
+
+func TestPlanVerdict(t *testing.T) {
+	same := &reconcile.Plan{Stack: "same", Findings: []spec.Finding{{Severity: spec.Warning}}}
+	blocked := &reconcile.Plan{Stack: "blocked", Findings: []spec.Finding{{Severity: spec.Error}}}
+	for _, tt := range []struct {
+		name           string
+		p              planning
+		invalid, prune bool
+		want           string
+	}{
+		{name: "nothing differs", p: planning{plans: []*reconcile.Plan{same}}, want: "good"},
+		{name: "something differs", p: planning{plans: []*reconcile.Plan{same, update}}, want: "no"},
+		{name: "nothing may be written", p: planning{plans: []*reconcile.Plan{blocked}}, want: "no"},
+		{name: "a file is invalid", p: planning{plans: []*reconcile.Plan{same}}, invalid: true, want: "no"},
+		{name: "an orphan that stays", p: planning{orphans: []string{"old"}}, want: "good"},
+		{name: "an orphan that goes", p: planning{orphans: []string{"old"}}, prune: true, want: "no"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkVerdict(t, tt.p.verdict(tt.invalid, tt.prune), tt.want) })
+	}
+}
+
+func TestPlanningAsksForEveryStack(t *testing.T) {
+	swarm := &planned{plans: map[string]*reconcile.Plan{"shop": update, "blog": {Stack: "blog"}}, stacks: []string{"blog", "broken", "old", "shop"}}
+	snapshot := &spec.Snapshot{
+		Complete: true, Dir: "specs",
+		Stacks:   map[string]*spec.Stack{"shop": {Name: "shop"}, "blog": {Name: "blog"}},
+		Problems: map[string][]spec.Finding{"broken": {{Severity: spec.Error}}},
+	}
+	stacks, err := choose(snapshot, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := planning{planner: swarm, explain: func(err error) error { return err }}
+	if err := p.make(t.Context(), stacks); err != nil {
+		t.Fatal(err)
+	}
+	p.findOrphans(snapshot)
+	if len(p.plans) != 2 || p.plans[0].Stack != "blog" || p.plans[1] != update {
+		t.Errorf("plans %v, want blog's and shop's", p.plans)
+	}
+	if len(p.orphans) != 1 || p.orphans[0] != "old" {
+		t.Errorf("orphans %v, want old: a broken file is not gone", p.orphans)
+	}
+	var b bytes.Buffer
+	p.printNames(&b, true)
+	if b.String() != "shop\nold\n" {
+		t.Errorf("names %q", b.String())
+	}
+
+	swarm.err = errors.New("lost")
+	if err := p.make(t.Context(), stacks); err == nil || err.Error() != "plan stack blog: lost" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	snapshot := &spec.Snapshot{
+		Dir:      "specs",
+		Stacks:   map[string]*spec.Stack{"a": {Name: "a"}, "b": {Name: "b"}},
+		Problems: map[string][]spec.Finding{"c": nil, "broken": {{Severity: spec.Error}}},
+	}
+	stacks, err := choose(snapshot, []string{"b", "a", "b"})
+	if err != nil || len(stacks) != 2 || stacks[0].Name != "a" {
+		t.Errorf("%v, %v; want a and b, once", stacks, err)
+	}
+	if stacks, err := choose(snapshot, []string{"broken"}); err != nil || len(stacks) != 0 {
+		t.Errorf("broken: %v, %v; want none, and its findings told elsewhere", stacks, err)
+	}
+	if _, err := choose(snapshot, []string{"nosuch"}); err == nil || !strings.Contains(err.Error(), `no stack "nosuch" in specs (there are: a, b, broken, c)`) {
+		t.Errorf("nosuch: %v", err)
+	}
+}
