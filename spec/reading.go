@@ -50,9 +50,8 @@ type imprint struct {
 	sum  [sha256.Size]byte
 	blob plumbing.Hash // as git hashes it
 	// failed says why there is no sum.
-	failed string
-	// fresh says that the file was changed a moment before it was read.
-	fresh bool
+	failed  string
+	changed time.Time // when the file says it was
 }
 
 // same says that both are the same content.
@@ -71,13 +70,14 @@ func (s *Scanner) read(ctx context.Context, at site) reading {
 		return reading{site: at, stack: old.stack, names: []string{old.name}, memo: old}
 	}
 	for try := 1; ; try++ {
+		start := s.now().Add(-clockSlack)
 		stack, findings := s.load(ctx, at.stackFile, s.o)
 		files := []string{at.file, at.dotenv}
 		if stack != nil {
 			files = append(files, stack.Source.Files...)
 		}
 		after := s.imprints(ctx, at, files)
-		switch moved, proven := compare(before, after); {
+		switch moved, proven := compare(before, after, start); {
 		case moved && try == maxRereads, ctx.Err() != nil:
 			return broken(at, old, after, []Finding{{File: at.file, Severity: Error, Code: "unstable",
 				Message: "the stack's files change while they are read (they are read again when they come to rest)"}})
@@ -95,13 +95,13 @@ func (s *Scanner) read(ctx context.Context, at site) reading {
 
 // compare tells from the imprints before and after a stack was loaded whether a file
 // moved meanwhile, and whether it is proven that none did. A file that was not
-// known before counts as moved when it is fresh.
-func compare(before, after map[string]imprint) (moved, proven bool) {
+// known before counts as moved when it was changed since the load started.
+func compare(before, after map[string]imprint, start time.Time) (moved, proven bool) {
 	proven = true
 	for file, now := range after {
 		was, known := before[file]
 		proven = proven && known
-		moved = moved || known && !was.same(now) || !known && now.fresh
+		moved = moved || known && !was.same(now) || !known && now.changed.After(start)
 	}
 	return moved, proven && !moved
 }
@@ -192,9 +192,10 @@ func openRegular(root *os.Root, file string) (*os.File, error) {
 	return f, nil
 }
 
-// freshness is how long ago a change may be to count as just happened: more than
-// any file system's clock is coarse.
-const freshness = 2 * time.Second
+// clockSlack is how far a file system's clock may be behind the process's. Where it
+// is further, a change in the middle of a stack's first load is found by the next
+// scan, which does not take that load for proven.
+const clockSlack = 100 * time.Millisecond
 
 // imprints reads files.
 func (s *Scanner) imprints(ctx context.Context, at site, files []string) map[string]imprint {
@@ -216,7 +217,7 @@ func (s *Scanner) imprint(ctx context.Context, root *os.Root, file string) impri
 		}
 		s.rest(ctx)
 	}
-	return imprint{failed: "it keeps changing", fresh: true}
+	return imprint{failed: "it keeps changing", changed: s.now()}
 }
 
 // imprintOnce reads a file and says whether it stood still meanwhile.
@@ -234,7 +235,8 @@ func (s *Scanner) imprintOnce(root *os.Root, file string) (p imprint, stable boo
 		return imprint{failed: err.Error()}, true
 	}
 	sum, blob := sha256.New(), plumbing.NewHasher(plumbing.BlobObject, before.Size())
-	n, err := io.Copy(io.MultiWriter(sum, blob), f)
+	buffer := make([]byte, min(before.Size()+1, 32<<10))
+	n, err := io.CopyBuffer(io.MultiWriter(sum, blob), struct{ io.Reader }{f}, buffer)
 	if err != nil {
 		return imprint{failed: err.Error()}, true
 	}
@@ -243,8 +245,7 @@ func (s *Scanner) imprintOnce(root *os.Root, file string) (p imprint, stable boo
 		return imprint{}, false
 	}
 	stable = n == before.Size() && os.SameFile(before, after) && before.Size() == after.Size() && before.ModTime().Equal(after.ModTime())
-	age := s.now().Sub(after.ModTime())
-	p = imprint{blob: blob.Sum(), fresh: age < freshness && age > -freshness}
+	p = imprint{blob: blob.Sum(), changed: after.ModTime()}
 	sum.Sum(p.sum[:0])
 	return p, stable
 }

@@ -407,7 +407,7 @@ func TestScanLoadsWhatChanged(t *testing.T) {
 	} {
 		c.change()
 		scan()
-		// What is fresh and was not known before is loaded a second time at once.
+		// fail.yml is loaded at every scan.
 		if got := l.total() - 1; got != c.loads {
 			t.Errorf("%s: %d loaded, want %d", c.name, got, c.loads)
 		}
