@@ -48,9 +48,6 @@ func engineKeeps(t testing.TB, api string, s *swarm.ServiceSpec) swarm.ServiceSp
 	if c.Isolation == "" {
 		c.Isolation = container.IsolationDefault
 	}
-	if gates.oomScoreAdj {
-		c.OomScoreAdj = 0
-	}
 	if c.Healthcheck != nil && gates.startInterval {
 		c.Healthcheck.StartInterval = 0
 	}

@@ -35,6 +35,11 @@ func genLive(t *rapid.T, tb testing.TB, api string) swarm.ServiceSpec {
 	if rapid.Bool().Draw(t, "privileges") {
 		mut(&mutContainer(s).Privileges).NoNewPrivileges = true
 	}
+	if rapid.Bool().Draw(t, "not in compose") {
+		c := mutContainer(s)
+		c.Groups, c.OomScoreAdj = []string{"audio"}, 100
+		mutDNS(s).Options = []string{"ndots:1"}
+	}
 	if rapid.Bool().Draw(t, "deprecated networks") {
 		s.Networks, s.TaskTemplate.Networks = s.TaskTemplate.Networks, nil
 	}
@@ -115,6 +120,10 @@ func checkForeign(rt *rapid.T, c *Change, old, written *swarm.ServiceSpec) {
 	}
 	if privileged(old) != privileged(written) {
 		rt.Fatalf("lost NoNewPrivileges")
+	}
+	before, after := containerOf(old), containerOf(written)
+	if !slices.Equal(before.Groups, after.Groups) || before.OomScoreAdj != after.OomScoreAdj || !slices.Equal(dnsOf(old).Options, dnsOf(written).Options) {
+		rt.Fatalf("lost groups, OOM score or DNS options")
 	}
 	image := slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Path == "image" })
 	if !image && len(placementOf(old).Platforms) != len(placementOf(written).Platforms) {
@@ -239,7 +248,7 @@ func TestEveryFieldHasItsPlace(t *testing.T) {
 	base := swarm.ServiceSpec{Annotations: swarm.Annotations{Name: "shop_web", Labels: map[string]string{spec.LabelNamespace: "shop"}}}
 	mutContainer(&base).Image = "nginx:1"
 	seen := map[string]bool{}
-	for _, path := range fieldPaths(reflect.TypeFor[swarm.ServiceSpec](), "") {
+	for _, path := range leafPaths(reflect.TypeFor[swarm.ServiceSpec](), "") {
 		if slices.ContainsFunc(elsewhere, func(p string) bool { return under(path, p) }) {
 			continue
 		}
@@ -290,19 +299,19 @@ func prefixed(list map[string]string, path string) (string, bool) {
 	return "", false
 }
 
-// fieldPaths names every leaf of a type; embedded structs add no name.
-func fieldPaths(t reflect.Type, path string) []string {
+// leafPaths names every leaf of a type; embedded structs add no name.
+func leafPaths(t reflect.Type, path string) []string {
 	switch t.Kind() {
 	case reflect.Pointer:
 		if t.Elem().Kind() != reflect.Struct {
 			return []string{path}
 		}
-		return fieldPaths(t.Elem(), path)
+		return leafPaths(t.Elem(), path)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 || strings.HasSuffix(path, "Options.Options") {
 			return []string{path}
 		}
-		return fieldPaths(t.Elem(), path)
+		return leafPaths(t.Elem(), path)
 	case reflect.Struct:
 		var out []string
 		if t.NumField() == 0 {
@@ -311,9 +320,9 @@ func fieldPaths(t reflect.Type, path string) []string {
 		for i := range t.NumField() {
 			f := t.Field(i)
 			if sub := strings.TrimPrefix(path+"."+f.Name, "."); f.Anonymous {
-				out = append(out, fieldPaths(f.Type, path)...)
+				out = append(out, leafPaths(f.Type, path)...)
 			} else {
-				out = append(out, fieldPaths(f.Type, sub)...)
+				out = append(out, leafPaths(f.Type, sub)...)
 			}
 		}
 		return out

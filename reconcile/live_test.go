@@ -57,7 +57,6 @@ func TestDiffSeesThroughARealEngine(t *testing.T) {
 	lost := map[string][]string{
 		"health-start-interval-1.41.json": {"field-unsupported"},
 		"mount-subpath-1.41.json":         {"field-unsupported"},
-		"kernel-1.41.json":                {"field-unsupported"},
 	}
 	for name, r := range recordings(t) {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +78,6 @@ func TestOldEnginesAreKnownByTheirAPI(t *testing.T) {
 	for name, want := range map[string]string{
 		"health-start-interval-1.41.json": "healthcheck.start_interval",
 		"mount-subpath-1.41.json":         "volumes./data",
-		"kernel-1.41.json":                "oom_score_adj",
 	} {
 		r := recordings(t)[name]
 		r.API = "1.51"
@@ -113,7 +111,6 @@ func disordered(d *Desired) *Desired {
 		slices.Reverse(c.CapabilityAdd)
 		slices.Reverse(c.CapabilityDrop)
 		slices.Reverse(c.Ulimits)
-		slices.Reverse(c.Groups)
 		slices.Reverse(s.TaskTemplate.Networks)
 		for _, n := range s.TaskTemplate.Networks {
 			slices.Reverse(n.Aliases)

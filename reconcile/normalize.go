@@ -76,7 +76,6 @@ func under(path, p string) bool {
 type lacks struct {
 	startInterval bool // HealthConfig.StartInterval, since 1.44
 	subpath       bool // VolumeOptions.Subpath, since 1.45
-	oomScoreAdj   bool // ContainerSpec.OomScoreAdj, since 1.46
 }
 
 // lacksOf knows the engine by the API version agreed on; no version means the
@@ -89,7 +88,6 @@ func lacksOf(api string) lacks {
 	return lacks{
 		startInterval: versions.LessThan(api, "1.44"),
 		subpath:       versions.LessThan(api, "1.45"),
-		oomScoreAdj:   versions.LessThan(api, "1.46"),
 	}
 }
 
@@ -103,9 +101,6 @@ func (l lacks) lost(s *swarm.ServiceSpec) [][2]string {
 	}
 	if l.startInterval && c.Healthcheck != nil && c.Healthcheck.StartInterval != 0 {
 		out = append(out, [2]string{"healthcheck.start_interval", "1.44"})
-	}
-	if l.oomScoreAdj && c.OomScoreAdj != 0 {
-		out = append(out, [2]string{"oom_score_adj", "1.46"})
 	}
 	for i := range c.Mounts {
 		m := &c.Mounts[i]

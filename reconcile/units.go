@@ -51,7 +51,11 @@ const (
 // of them agree, the shape of nils becomes the file's too.
 var settle = [groups]func(dst, src *swarm.ServiceSpec){
 	groupHealth: func(dst, src *swarm.ServiceSpec) { mutContainer(dst).Healthcheck = containerOf(src).Healthcheck },
-	groupDNS:    func(dst, src *swarm.ServiceSpec) { mutContainer(dst).DNSConfig = containerOf(src).DNSConfig },
+	groupDNS: func(dst, src *swarm.ServiceSpec) {
+		if len(dnsOf(dst).Options) == 0 { // no compose file's, see keptLive
+			mutContainer(dst).DNSConfig = containerOf(src).DNSConfig
+		}
+	},
 	groupLimits: func(dst, src *swarm.ServiceSpec) {
 		mutResources(dst).Limits = or(src.TaskTemplate.Resources, &swarm.ResourceRequirements{}).Limits
 		dropEmptyResources(dst, src)
@@ -84,6 +88,9 @@ var keptLive = map[string]string{
 	"TaskTemplate.ContainerSpec.Privileges.Seccomp":         "security_opt is not translated for Swarm",
 	"TaskTemplate.ContainerSpec.Privileges.AppArmor":        "security_opt is not translated for Swarm",
 	"TaskTemplate.ContainerSpec.Privileges.NoNewPrivileges": "security_opt is not translated for Swarm",
+	"TaskTemplate.ContainerSpec.Groups":                     "group_add is not translated for Swarm",
+	"TaskTemplate.ContainerSpec.OomScoreAdj":                "oom_score_adj is not translated for Swarm",
+	"TaskTemplate.ContainerSpec.DNSConfig.Options":          "dns_opt is not translated for Swarm",
 	"EndpointSpec.Ports.Name":                               "docker's stack commands give ports no names",
 }
 
@@ -141,7 +148,6 @@ func processUnits() []unit {
 		}.unit(),
 		str("working_dir", ofContainer, func(c *swarm.ContainerSpec) *string { return &c.Dir }),
 		str("user", ofContainer, func(c *swarm.ContainerSpec) *string { return &c.User }),
-		unordered("group_add", true, ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.Groups }),
 		str("hostname", ofContainer, func(c *swarm.ContainerSpec) *string { return &c.Hostname }),
 		boolean("tty", ofContainer, func(c *swarm.ContainerSpec) *bool { return &c.TTY }),
 		boolean("stdin_open", ofContainer, func(c *swarm.ContainerSpec) *bool { return &c.OpenStdin }),
@@ -170,7 +176,6 @@ func containerUnits() []unit {
 		ordered("extra_hosts", ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.Hosts }, showList),
 		in(groupDNS, ordered("dns", ofDNS, func(c *swarm.DNSConfig) *[]string { return &c.Nameservers }, showList)),
 		in(groupDNS, ordered("dns_search", ofDNS, func(c *swarm.DNSConfig) *[]string { return &c.Search }, showList)),
-		in(groupDNS, ordered("dns_opt", ofDNS, func(c *swarm.DNSConfig) *[]string { return &c.Options }, showList)),
 		unordered("cap_add", true, ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.CapabilityAdd }),
 		unordered("cap_drop", true, ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.CapabilityDrop }),
 		dict("sysctls", true, nil,
@@ -184,15 +189,6 @@ func containerUnits() []unit {
 			same: func(_ *view, a, b **container.Ulimit) bool { return **a == **b },
 			show: func(_ *view, u **container.Ulimit) string { return showUlimit(*u) },
 		}.unit(),
-		scalar("oom_score_adj", true,
-			func(v *view, s *swarm.ServiceSpec) int64 {
-				if v.lacks.oomScoreAdj {
-					return 0
-				}
-				return containerOf(s).OomScoreAdj
-			},
-			func(dst, src *swarm.ServiceSpec) { mutContainer(dst).OomScoreAdj = containerOf(src).OomScoreAdj },
-			showInt),
 		scalar("isolation", true,
 			func(_ *view, s *swarm.ServiceSpec) container.Isolation {
 				return container.Isolation(strings.ToLower(string(orElse(containerOf(s).Isolation, container.IsolationDefault))))
@@ -684,22 +680,19 @@ func (k keyed[E]) unit() unit {
 }
 
 func (k keyed[E]) equal(v *view, d, l *swarm.ServiceSpec) bool {
-	ds, ls := k.get(d), k.get(l)
+	ds, ls := k.compared(v, k.get(d)), k.compared(v, k.get(l))
 	if k.matched(v, ds, ls) {
 		return true
 	}
-	di, li := k.byKey(v, ds), k.byKey(v, ls)
-	for key, e := range di {
-		if o, ok := li[key]; (!ok || !k.same(v, e, o)) && !v.ignoresKey(k.path, key) {
-			return false
-		}
+	return maps.EqualFunc(k.byKey(v, ds), k.byKey(v, ls), func(a, b *E) bool { return k.same(v, a, b) })
+}
+
+// compared is es without what is left to others.
+func (k keyed[E]) compared(v *view, es []E) []E {
+	if len(v.ignored) == 0 {
+		return es
 	}
-	for key := range li {
-		if _, ok := di[key]; !ok && !v.ignoresKey(k.path, key) {
-			return false
-		}
-	}
-	return true
+	return slices.DeleteFunc(slices.Clone(es), func(e E) bool { return v.ignoresKey(k.path, k.key(v, &e)) })
 }
 
 // matched is the short way: the same things, mostly in the same order.
@@ -762,30 +755,24 @@ func (k keyed[E]) keys(v *view, es []E) []string {
 }
 
 func (k keyed[E]) fields(v *view, d, l *swarm.ServiceSpec) []Field {
-	return fieldsOf(k.path, k.restarts, k.byKey(v, k.get(d)), k.byKey(v, k.get(l)),
-		func(key string) bool { return !v.ignoresKey(k.path, key) },
+	return fieldsOf(k.path, k.restarts, k.byKey(v, k.compared(v, k.get(d))), k.byKey(v, k.compared(v, k.get(l))),
+		func(string) bool { return true },
 		func(a, b *E) bool { return k.same(v, a, b) },
 		func(_ string, e *E) string { return k.show(v, e) })
 }
 
 func (k keyed[E]) write(v *view, dst, src *swarm.ServiceSpec) {
-	ds, ls := k.get(src), k.get(dst)
-	dKeys, lKeys, li := k.keys(v, ds), k.keys(v, ls), k.byKey(v, ls)
+	ds, ls := k.compared(v, k.get(src)), k.get(dst)
 	var out []E
-	said := map[string]bool{}
-	for i, key := range dKeys {
-		said[key] = true
-		live, isLive := li[key]
-		switch ignored := v.ignoresKey(k.path, key); {
-		case isLive && (ignored || k.same(v, &ds[i], live)):
-			out = append(out, *live)
-		case !ignored:
-			out = append(out, ds[i])
+	for _, e := range ds {
+		if at := slices.IndexFunc(ls, func(l E) bool { return k.same(v, &e, &l) }); at >= 0 {
+			e = ls[at]
 		}
+		out = append(out, e)
 	}
-	for i, key := range lKeys {
-		if !said[key] && v.ignoresKey(k.path, key) {
-			out = append(out, ls[i])
+	for _, e := range ls {
+		if v.ignoresKey(k.path, k.key(v, &e)) {
+			out = append(out, e)
 		}
 	}
 	k.set(dst, out)

@@ -46,7 +46,7 @@ func cases() []*reconcile.Desired {
 		service("empty-parts", func(s *swarm.ServiceSpec) {
 			c := s.TaskTemplate.ContainerSpec
 			c.DNSConfig, c.Healthcheck, c.Privileges = &swarm.DNSConfig{}, &container.HealthConfig{}, &swarm.Privileges{}
-			c.Env, c.Args, c.Command, c.Groups, c.Hosts = []string{}, []string{}, []string{}, []string{}, []string{}
+			c.Env, c.Args, c.Command, c.Hosts = []string{}, []string{}, []string{}, []string{}
 			c.Labels, c.Sysctls = map[string]string{}, map[string]string{}
 			c.Mounts, c.Configs, c.Secrets = []mount.Mount{}, []*swarm.ConfigReference{}, []*swarm.SecretReference{}
 			s.TaskTemplate.Resources = &swarm.ResourceRequirements{Limits: &swarm.Limit{}, Reservations: &swarm.Resources{}}
@@ -59,7 +59,7 @@ func cases() []*reconcile.Desired {
 			c.Command = []string{"/bin/sh", "-c"}
 			c.Args = []string{"echo \"$HOME\"; sleep 1d", ""}
 			c.Env = []string{"BARE", "EMPTY=", "EQ=a=b=c", "LINES=a\nb", "UMLAUT=Grüße", "Z=1"}
-			c.Dir, c.User, c.Groups = "/srv", "1000:1000", []string{"audio", "44"}
+			c.Dir, c.User = "/srv", "1000:1000"
 			c.Hostname = "{{.Node.Hostname}}-{{.Task.Slot}}"
 			c.TTY, c.OpenStdin, c.ReadOnly = true, true, true
 			c.Init, c.StopSignal, c.StopGracePeriod = ptr(false), "SIGQUIT", ptr(90*time.Second)
@@ -72,7 +72,6 @@ func cases() []*reconcile.Desired {
 			c.CapabilityAdd, c.CapabilityDrop = []string{"CAP_NET_ADMIN", "CAP_SYS_TIME"}, []string{"ALL"}
 			c.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 1024, Hard: 2048}, {Name: "nproc", Soft: 65535, Hard: 65535}}
 			c.Isolation = "default"
-			c.OomScoreAdj = 100
 		}),
 		service("names", func(s *swarm.ServiceSpec) {
 			c := s.TaskTemplate.ContainerSpec
