@@ -199,9 +199,13 @@ func TestWatchTells(t *testing.T) {
 				if dir == "" {
 					dir = "specs"
 				}
-				signals, stop := tr.watch(dir, Poll(100*time.Millisecond))
+				signals, stop := tr.watch(dir, Poll(50*time.Millisecond), Debounce(30*time.Millisecond, 150*time.Millisecond))
 				defer stop()
-				tr.silent(signals, "before the change")
+				select {
+				case <-signals:
+					t.Fatal("told of a change before there was one")
+				case <-time.After(200 * time.Millisecond):
+				}
 				c.change(tr)
 				tr.told(signals, "the change")
 				if c.then == nil {
