@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -660,7 +661,7 @@ func TestDependentsWaitAndAreWoken(t *testing.T) {
 	}, func(t *testing.T, w *world) {
 		ready.Store("app@1", true)
 		w.files(stack("app", "1", "infra"), stack("infra", "1"))
-		if got, want := w.last("app").Blocked, "stack infra has to be Ready first: 1 of 3 tasks run"; got != want {
+		if got, want := w.last("app").Blocked, "stack infra has to be Ready first"; !strings.HasPrefix(got, want) {
 			t.Errorf("app is blocked by %q, want %q", got, want)
 		}
 		ready.Store("infra@1", true)

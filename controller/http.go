@@ -15,8 +15,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// shutdownLimit is how long requests under way may go on after a stop.
-const shutdownLimit = 5 * time.Second
+// shutdownLimit is how long requests under way may go on after a stop; then their
+// connections are closed.
+const shutdownLimit = 3 * time.Second
 
 // A check is nil while what it looks at is good; its error says why it is not.
 type check func() error
@@ -76,8 +77,8 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer cancel()
 	err := server.Shutdown(limit)
-	if err != nil {
-		err = errors.Join(err, server.Close())
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
 	}
 	<-served
 	return err

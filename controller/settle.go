@@ -33,20 +33,12 @@ const (
 // its status, as *reconcile.Reconciler can, that counts. A name whose file is gone
 // for certain and that lives in the Swarm gets passes as an orphan.
 func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result)) map[string]reconcile.Result {
-	s := &settling{
-		reconciler: r,
-		desired:    desired{stacks: snapshot.Stacks, problems: snapshot.Problems},
-		book:       newBook(),
-		wait:       wait,
-		results:    map[string]reconcile.Result{},
-		pending:    map[string]time.Time{},
-		took: func(in reconcile.Input, result reconcile.Result, _ time.Duration) {
-			if progress != nil {
-				progress(result)
-			}
-		},
+	took := func(_ reconcile.Input, result reconcile.Result, _ time.Duration) {
+		if progress != nil {
+			progress(result)
+		}
 	}
-	return s.run(ctx, snapshot, names)
+	return newSettling(r, snapshot, wait, took).run(ctx, snapshot, names)
 }
 
 // settling is Settle at work.
@@ -60,7 +52,20 @@ type settling struct {
 	mu      sync.Mutex
 	results map[string]reconcile.Result
 	pending map[string]time.Time // not final yet: when the next pass is due
-	outside map[string]bool      // whether a stack that is not among them is Ready
+	outside map[string]bool      // whether a stack that is not to be settled was Ready
+}
+
+func newSettling(r Reconciler, snapshot *spec.Snapshot, wait bool, took func(reconcile.Input, reconcile.Result, time.Duration)) *settling {
+	return &settling{
+		reconciler: r,
+		desired:    desired{stacks: snapshot.Stacks, problems: snapshot.Problems, loaded: true},
+		book:       newBook(),
+		wait:       wait,
+		took:       took,
+		results:    map[string]reconcile.Result{},
+		pending:    map[string]time.Time{},
+		outside:    map[string]bool{},
+	}
 }
 
 func (s *settling) run(ctx context.Context, snapshot *spec.Snapshot, names []string) map[string]reconcile.Result {
@@ -172,12 +177,27 @@ func (s *settling) input(ctx context.Context, name string) reconcile.Input {
 // ready is a readiness: by our own passes, and for other stacks by their status.
 func (s *settling) ready(ctx context.Context, dep *spec.Stack) (bool, string) {
 	s.mu.Lock()
-	_, pending := s.pending[dep.Name]
-	_, had := s.results[dep.Name]
+	ours := s.ours(dep.Name)
 	s.mu.Unlock()
-	if pending || had {
+	if ours {
 		return s.book.ready(dep)
 	}
+	ok, why := s.told(ctx, dep)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outside[dep.Name] = ok
+	return ok, why
+}
+
+// ours says that a stack is among those to settle.
+func (s *settling) ours(name string) bool {
+	_, pending := s.pending[name]
+	_, had := s.results[name]
+	return pending || had
+}
+
+// told is the readiness of a stack that is not ours.
+func (s *settling) told(ctx context.Context, dep *spec.Stack) (bool, string) {
 	teller, ok := s.reconciler.(interface {
 		Status(ctx context.Context, stack string) (reconcile.Result, error)
 	})
@@ -222,20 +242,24 @@ func (s *settling) final(in reconcile.Input, result reconcile.Result) bool {
 	case reconcile.Unchanged, reconcile.Held:
 		return !holds(result, reconcile.Progressing)
 	case reconcile.Waiting:
-		return in.Blocked != "" && s.forever(in.Stack)
+		return in.Blocked != "" && s.vain(in.Stack)
 	}
 	return false
 }
 
-// forever says that none of the stacks that this one waits for gets a pass any
-// more, or that it waits for itself.
-func (s *settling) forever(stack *spec.Stack) bool {
-	if s.desired.circle(stack.Name) != nil {
-		return true
-	}
-	return !slices.ContainsFunc(stack.Policy.DependsOn, func(dep string) bool {
-		_, pending := s.pending[dep]
-		return pending
+// vain says that the stack waits for one that will not become Ready: itself, or one
+// that gets no pass any more and is not.
+func (s *settling) vain(stack *spec.Stack) bool {
+	return s.desired.circle(stack.Name) != nil || slices.ContainsFunc(stack.Policy.DependsOn, func(name string) bool {
+		if _, pending := s.pending[name]; pending {
+			return false
+		}
+		dep := s.desired.stacks[name]
+		if dep == nil || !s.ours(name) {
+			return !s.outside[name]
+		}
+		ready, _ := s.book.ready(dep)
+		return !ready
 	})
 }
 
@@ -279,15 +303,8 @@ func (c *controller) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := &settling{
-		reconciler: c.reconciler,
-		desired:    desired{stacks: snapshot.Stacks, problems: snapshot.Problems},
-		book:       newBook(),
-		wait:       true,
-		results:    map[string]reconcile.Result{},
-		pending:    map[string]time.Time{},
-		took:       c.take,
-	}
+	c.desired.Store(&desired{stacks: snapshot.Stacks, problems: snapshot.Problems, loaded: true})
+	s := newSettling(c.reconciler, snapshot, true, c.take)
 	names := append(slices.Collect(maps.Keys(s.desired.all(s.desired))), orphans...)
 	var errs []error
 	for name, result := range s.run(ctx, snapshot, names) {
