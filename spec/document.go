@@ -89,12 +89,18 @@ func stringKeys(value any, at []string) (any, []string, error) {
 			v[key] = converted
 		}
 		return v, nil, nil
-	case map[any]any:
+	case map[any]any: // a key is not text, or has a tag of its own
+		texts := make(map[string]any, len(v))
 		var wrong []string
-		for key := range v {
-			if _, ok := key.(string); !ok {
+		for key, element := range v {
+			if name, ok := key.(string); ok {
+				texts[name] = element
+			} else {
 				wrong = append(wrong, fmt.Sprint(key))
 			}
+		}
+		if len(wrong) == 0 {
+			return stringKeys(texts, at)
 		}
 		sort.Strings(wrong)
 		return nil, slices.Clone(at), fmt.Errorf("the key %s in %s is not text", wrong[0], cmp.Or(strings.Join(at, "."), "the file"))

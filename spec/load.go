@@ -693,11 +693,19 @@ func (l *loading) refused(tree map[string]any, err error) {
 		return
 	}
 	message := strings.TrimPrefix(err.Error(), "validating "+l.report.file+": ")
-	l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(firstLine(message)))
+	casts := castPattern.FindAllStringSubmatch(message, -1)
+	for _, m := range casts {
+		l.report.fail("invalid-compose", pathIn(m[1]), "%s is %q, which is no value of its kind (write a number, or true or false)", hideBases(m[1]), m[2])
+	}
+	if len(casts) == 0 {
+		l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(firstLine(message)))
+	}
 }
 
 var (
 	pathPattern = regexp.MustCompile(`\b(services|networks|volumes|configs|secrets)[.\[][^\s:,']+`)
+	// castPattern is the library's error about a value that is not of its field's type.
+	castPattern = regexp.MustCompile(`(?m)^error while interpolating (\S+): failed to cast to expected type: (?:invalid boolean: |strconv\.\w+: parsing ")([^"\n]*)`)
 	basePattern = regexp.MustCompile(`extended\.[0-9a-f]+\.`)
 )
 

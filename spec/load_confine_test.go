@@ -347,6 +347,7 @@ func FuzzLoad(f *testing.F) {
 		"x-skep: {ignore: [services.a.image], rollout: {bake: 1m}}\nservices: {a: {image: '${A:-${B}}', ulimits: {a: {soft: 1}}}}",
 		"services: {a: &a {image: x}, b: {<<: *a, extends: a}}\nconfigs: {c: {external: {name: x}}}\nsecrets: {s: {driver: d}}",
 		"services: {a: {image: x, healthcheck: {test: [CMD, x], disable: true}, depends_on: {a: {condition: x}}}}\nnetworks: {default: {ipam: {config: [null]}}}",
+		"services: {a: {!x 0: {b: 1}}}",
 		"services: {a: null}\nvolumes: {v: null}\nnetworks: null\n---\n",
 		"services: {a: {image: x, environment: [1, null, a=b], labels: [1], extra_hosts: [5, {a: b}], command: [1, null]}}",
 	} {
