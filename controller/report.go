@@ -177,7 +177,7 @@ func (t *told) failed(log *zap.Logger, result reconcile.Result) {
 	}
 	level := again(&t.failure, err.Error(), zapcore.ErrorLevel)
 	extra := []zap.Field{zap.String("reason", result.Reason), zap.Error(err)}
-	if p, ok := errors.AsType[*panicError](err); ok {
+	if p, ok := errors.AsType[*panicError](err); ok && level == zapcore.ErrorLevel {
 		extra = append(extra, zap.ByteString("stacktrace", p.trace))
 	}
 	log.Log(level, "pass failed, it is repeated with growing pauses", extra...)

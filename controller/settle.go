@@ -303,7 +303,11 @@ func (c *controller) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.desired.Store(&desired{stacks: snapshot.Stacks, problems: snapshot.Problems, loaded: true})
+	gone := map[string]bool{}
+	for _, name := range orphans {
+		gone[name] = true
+	}
+	c.desired.Store(&desired{stacks: snapshot.Stacks, problems: snapshot.Problems, gone: gone, loaded: true})
 	s := newSettling(c.reconciler, snapshot, true, c.take)
 	names := append(slices.Collect(maps.Keys(s.desired.all(s.desired))), orphans...)
 	var errs []error

@@ -136,6 +136,11 @@ func (d desired) all(before desired) map[string]bool {
 	return all
 }
 
+// knows says that d has anything to say about the stack.
+func (d desired) knows(name string) bool {
+	return d.stacks[name] != nil || d.gone[name] || d.problems[name] != nil
+}
+
 // names holds the stacks that want passes, sorted.
 func (d desired) names() []string {
 	names := slices.Collect(maps.Keys(d.stacks))
@@ -263,12 +268,15 @@ func (c *controller) live() []string {
 // forgetLost drops all memory of stacks that are neither desired nor gone any
 // more, so that their series vanish.
 func (c *controller) forgetLost(before, next desired) {
-	known := next.all(next)
 	for name := range before.all(before) {
-		if !known[name] {
-			c.book.forget(name)
-			c.metrics.forget(name)
-			c.report.forget(name)
+		if !next.knows(name) {
+			c.forget(name)
 		}
 	}
+}
+
+func (c *controller) forget(name string) {
+	c.book.forget(name)
+	c.metrics.forget(name)
+	c.report.forget(name)
 }

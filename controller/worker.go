@@ -91,8 +91,12 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	becameReady := c.book.record(in, result)
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
+	d := c.desired.Load()
 	if becameReady {
-		c.queue.look(c.desired.Load().dependents([]string{in.Name})...)
+		c.queue.look(d.dependents([]string{in.Name})...)
+	}
+	if !d.knows(in.Name) {
+		c.forget(in.Name) // it was given up while the pass was under way
 	}
 }
 
