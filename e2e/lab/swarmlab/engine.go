@@ -79,8 +79,7 @@ func (l *Lab) StartEngine(ctx context.Context, i int) error {
 		return fmt.Errorf("start %s's engine: %w", n.Name, err)
 	}
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }()
-	l.onDown(func() { <-ended }) // called after its holder was killed
+	l.children.Go(func() { defer close(ended); _ = cmd.Wait() })
 	return n.await(ctx, ended)
 }
 

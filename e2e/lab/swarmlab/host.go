@@ -68,13 +68,7 @@ func (l *Lab) hold(ctx context.Context, name, dir string) (holder, error) {
 		_ = cmd.Wait()
 		return fail(err)
 	}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = cmd.Wait() }()
-	l.onDown(func() {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // not reaped before done, so the number is its own
-		_ = stdin.Close()
-		<-done
-	})
+	l.children.Go(func() { _ = cmd.Wait() })
 	l.mu.Lock()
 	l.stdin = append(l.stdin, stdin)
 	l.mu.Unlock()

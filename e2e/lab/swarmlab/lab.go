@@ -43,13 +43,14 @@ type Lab struct {
 	Gateway netip.Addr // this machine's address in Subnet
 	Nodes   []*Node
 
-	state   *state
-	lock    *os.File // held for as long as the owner lives
-	stdin   []io.WriteCloser
-	closers []func() // what dies with this process, newest last
-	mu      sync.Mutex
-	bin     sync.Mutex // guards the build of the programs
-	built   string
+	state    *state
+	lock     *os.File         // held for as long as the owner lives
+	stdin    []io.WriteCloser // the holders', which end when it closes
+	children sync.WaitGroup   // holders and engines that this process started
+	closers  []func()         // what dies with this process, newest last
+	mu       sync.Mutex
+	bin      sync.Mutex // guards the build of the programs
+	built    string
 }
 
 // A Node is one host of a lab.
@@ -281,6 +282,12 @@ func (l *Lab) Down() error {
 		return os.RemoveAll(l.Dir)
 	}
 	err := l.state.remove()
+	if err == nil {
+		l.children.Wait()
+	}
+	for _, w := range l.stdin {
+		_ = w.Close()
+	}
 	if l.lock != nil {
 		_ = l.lock.Close()
 		l.lock = nil
