@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // How values are shown to people. A show function returns "" for a value that is
@@ -52,6 +55,9 @@ func showDuration(d time.Duration) string {
 	}
 	return s
 }
+
+// showSpan is a duration for which nothing means none.
+func showSpan(d time.Duration) string { return orBlank(d, showDuration(d)) }
 
 // showCPUs writes nano CPUs as an exact decimal.
 func showCPUs(nano int64) string {
@@ -98,12 +104,15 @@ func showImage(image string) string {
 func showCommand(args []string) string {
 	out := make([]string, len(args))
 	for i, a := range args {
-		out[i] = quoteArg(a)
+		if i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && looksSecret(args[i-1]) && !namesFile(args[i-1], a) {
+			a = masked
+		}
+		out[i] = quoteArg(maskText(a))
 	}
-	return maskArgs(strings.Join(out, " "))
+	return strings.Join(out, " ")
 }
 
-var plainArg = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+var plainArg = regexp.MustCompile(`^[\w@%+=:,./•-]+$`)
 
 func quoteArg(a string) string {
 	if plainArg.MatchString(a) {
@@ -189,7 +198,7 @@ func showMount(m *mount.Mount) string {
 			tell(o.DriverConfig.Name != "", "driver "+o.DriverConfig.Name)
 			more = append(more, showPairs(o.DriverConfig.Options)...)
 		}
-		more = append(more, showPairs(o.Labels)...)
+		more = append(more, showPairs(withoutNamespace(o.Labels))...)
 	}
 	if o := m.TmpfsOptions; o != nil {
 		tell(o.SizeBytes != 0, showBytes(o.SizeBytes))
@@ -199,6 +208,13 @@ func showMount(m *mount.Mount) string {
 		}
 	}
 	return withDetails(strings.Join(words, " "), more)
+}
+
+// withoutNamespace leaves out the label that every volume of a stack has.
+func withoutNamespace(labels map[string]string) map[string]string {
+	labels = maps.Clone(labels)
+	delete(labels, spec.LabelNamespace)
+	return labels
 }
 
 func withDetails(s string, details []string) string {
@@ -275,10 +291,11 @@ const masked = "•••"
 
 // secretWords in a name make its value one that is not shown. Those in
 // secretEnds only count where a word of the name ends with them: KEY is in
-// API_KEY and in KEYBOARD.
+// API_KEY and in KEYBOARD. That hides a COMPASS too: rather too much than a
+// password too little.
 var (
 	secretWords = []string{"PASSW", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE", "BASICAUTH", "DIGESTAUTH", "HTPASS", "COOKIE", "SIGNATURE"}
-	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "PIN", "JWT", "OTP"}
+	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "JWT"}
 	nameWord    = regexp.MustCompile(`[A-Za-z0-9]+`)
 	camelBreak  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 )
@@ -306,34 +323,51 @@ func namesFile(name, v string) bool {
 }
 
 var (
-	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):[^\s@'"]+@`)
+	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):([^\s@'"]+)@`)
+	portAfter  = regexp.MustCompile(`^\d+/`)
 	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
-	assignment = regexp.MustCompile(`([A-Za-z][\w.-]*)(=|:\s?| )('[^']*'|"[^"]*"|[^\s,;&|'"]+)`)
+	bearer     = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
+	assigned   = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*('[^']*'|"[^"]*"|[^\s'"]+)`)
+	flagged    = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+('[^']*'|"[^"]*"|[^\s'"]+)`)
 )
 
 // maskText hides what looks secret wherever it stands: passwords in URLs,
-// password hashes, private keys, and name=value pairs whose name looks secret.
+// password hashes, private keys, and values with a name before them that looks
+// secret (password=…, --token …, "apiKey": …).
 func maskText(s string) string {
 	if strings.Contains(s, "-----BEGIN") {
 		return masked
 	}
-	s = userInfo.ReplaceAllString(s, "${1}:"+masked+"@")
-	s = hashedWord.ReplaceAllString(s, masked)
-	return maskAssignments(s, false)
-}
-
-// maskArgs is maskText for a command line, where a flag and its value may be
-// words of their own.
-func maskArgs(s string) string { return maskAssignments(maskText(s), true) }
-
-func maskAssignments(s string, words bool) string {
-	return assignment.ReplaceAllStringFunc(s, func(m string) string {
-		p := assignment.FindStringSubmatch(m)
-		if p[2] == " " && !words || !looksSecret(p[1]) || namesFile(p[1], p[3]) {
+	s = userInfo.ReplaceAllStringFunc(s, func(m string) string {
+		p := userInfo.FindStringSubmatch(m)
+		if portAfter.MatchString(p[2]) {
 			return m
 		}
-		return p[1] + p[2] + masked
+		return p[1] + ":" + masked + "@"
 	})
+	s = hashedWord.ReplaceAllString(s, masked)
+	s = bearer.ReplaceAllString(s, "${1} "+masked)
+	return maskNamed(flagged, maskNamed(assigned, s))
+}
+
+// maskNamed hides the values that pattern finds behind names that look secret.
+// It goes on behind a name that does not, since its value may hold another pair.
+func maskNamed(pattern *regexp.Regexp, s string) string {
+	var b strings.Builder
+	for {
+		at := pattern.FindStringSubmatchIndex(s)
+		if at == nil {
+			b.WriteString(s)
+			return b.String()
+		}
+		name, from, to := s[at[2]:at[3]], at[4], at[5]
+		b.WriteString(s[:from])
+		if looksSecret(name) && !namesFile(name, s[from:to]) {
+			b.WriteString(masked)
+			from = to
+		}
+		s = s[from:]
+	}
 }
 
 // tellApart makes a change visible that masking or shortening made look like none.

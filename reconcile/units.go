@@ -230,7 +230,7 @@ func healthUnits() []unit {
 		return in(groupHealth, scalar("healthcheck."+name, true,
 			func(_ *view, s *swarm.ServiceSpec) time.Duration { return *field(healthOf(s)) },
 			func(dst, src *swarm.ServiceSpec) { *field(mutHealth(dst)) = *field(healthOf(src)) },
-			showDuration))
+			showSpan))
 	}
 	startInterval := interval("start_interval", func(h *container.HealthConfig) *time.Duration { return &h.StartInterval })
 	known := startInterval.same
@@ -429,7 +429,7 @@ func deployUnits() []unit {
 		in(groupRestart, scalar("deploy.restart_policy.window", true,
 			func(_ *view, s *swarm.ServiceSpec) time.Duration { return value(restartOf(s).Window, 0) },
 			func(dst, src *swarm.ServiceSpec) { mutRestart(dst).Window = restartOf(src).Window },
-			showDuration)),
+			showSpan)),
 	}
 }
 

@@ -1,0 +1,84 @@
+package reconcile
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSecretsAreMasked(t *testing.T) {
+	const secret = "hunter2"
+	for _, c := range []struct{ name, value string }{
+		{"DB_PASSWORD", secret}, {"PGPASSWORD", secret}, {"MYSQL_ROOT_PASSWD", secret}, {"passphrase", secret},
+		{"CLIENT_SECRET", secret}, {"clientSecret", secret}, {"GITHUB_TOKEN", secret}, {"API_KEY", secret}, {"apikey", secret},
+		{"AWS_ACCESS_KEY_ID", secret}, {"awsCredentials", secret}, {"SENTRY_DSN", secret}, {"REDIS_AUTH", secret}, {"DB_PASS", secret},
+		{"traefik.http.middlewares.a.basicauth.users", "admin:" + secret}, {"SESSION_COOKIE", secret}, {"JWT", secret},
+		{"DB_PASSWORD_FILE", secret}, // no path: not a file's name
+		{"URL", "postgres://app:" + secret + "@db:5432/x?sslmode=off"},
+		{"URLS", "a,amqp://u:" + secret + "@mq,redis://:" + secret + "@r"},
+		{"USERS", "admin:$apr1$" + secret + "$x"}, {"USERS", "admin:$2y$05$" + secret},
+		{"OPTIONS", "--user=a --password=" + secret + " --verbose"}, {"CONF", "user: a, password: '" + secret + " x'"},
+		{"JSON", `{"user": "a", "password": "` + secret + `", "b": 1}`}, {"NESTED", "opts=password=" + secret},
+		{"PATHY", "postgres://u:" + secret + "/x@db"},
+		{"PEM", "-----BEGIN PRIVATE KEY-----\n" + secret},
+	} {
+		if got := showNamed(c.name, c.value); strings.Contains(got, secret) || !strings.Contains(got, masked) {
+			t.Errorf("%s=%s is shown as %s", c.name, c.value, got)
+		}
+	}
+	for _, args := range [][]string{
+		{"redis-server", "--requirepass", secret}, {"mysqladmin", "--password=" + secret, "ping"}, {"sh", "-c", "x --token '" + secret + "' y"},
+		{"sh", "-c", "x --token 'a " + secret + "'"}, {"curl", "-H", "X-Api-Key: " + secret}, {"x", "-password", secret},
+		{"curl", "-H", "Authorization: Bearer " + secret}, {"curl", "https://u:" + secret + "@host/"},
+	} {
+		if got := showCommand(args); strings.Contains(got, secret) {
+			t.Errorf("%v is shown as %s", args, got)
+		}
+	}
+}
+
+func TestOthersAreShown(t *testing.T) {
+	for _, c := range []struct{ name, value string }{
+		{"APP_VERSION", "v2.0"}, {"KEYBOARD", "de"}, {"AUTHOR", "me"}, {"DB_PASSWORD_FILE", "/run/secrets/db"},
+		{"URL", "https://example.org:8080/a@b"}, {"RULE", "Host(`a.example`) && PathPrefix(`/x`)"},
+	} {
+		if got := showNamed(c.name, c.value); got != c.value {
+			t.Errorf("%s=%s is shown as %s", c.name, c.value, got)
+		}
+	}
+	if got := showNamed("PASSWORD", ""); got != `""` {
+		t.Errorf("an empty password is shown as %s", got)
+	}
+}
+
+func TestMaskedChangesAreTold(t *testing.T) {
+	got := fieldsOf("environment", true, map[string]string{"TOKEN": "b"}, map[string]string{"TOKEN": "a"},
+		func(string) bool { return true }, func(a, b string) bool { return a == b }, showNamed)
+	if len(got) != 1 || got[0].Old != "•••" || got[0].New != "••• (changed)" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestValuesAreShownAsAComposeFileHasThem(t *testing.T) {
+	for got, want := range map[string]string{
+		showDuration(10 * time.Second):        "10s",
+		showDuration(time.Minute):             "1m",
+		showDuration(90 * time.Minute):        "1h30m",
+		showDuration(24 * time.Hour):          "24h",
+		showDuration(1500 * time.Millisecond): "1.5s",
+		showBytes(512 << 20):                  "512M",
+		showBytes(2 << 30):                    "2G",
+		showBytes(20_000_001):                 "20000001B",
+		showBytes(1536):                       "1536B",
+		showCPUs(500_000_000):                 "0.5",
+		showCPUs(2_000_000_000):               "2",
+		showCPUs(123_456_789):                 "0.123456789",
+		showImage("nginx:1.27@sha256:9ae97d36d26566ff84e8893c64a6dc4fe8ca6d1144bf5b87b2b85a32def253c7"): "nginx:1.27@9ae97d36d265",
+		showImage("docker.io/library/nginx"):           "nginx",
+		showCommand([]string{"sh", "-c", "a 'b'", ""}): `sh -c 'a '\''b'\''' ''`,
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
