@@ -41,6 +41,7 @@ func genLive(t *rapid.T, tb testing.TB, api string) swarm.ServiceSpec {
 		mutDNS(s).Options = []string{"ndots:1"}
 	}
 	if rapid.Bool().Draw(t, "deprecated networks") {
+		//lint:ignore SA1019 services made long ago still have them here
 		s.Networks, s.TaskTemplate.Networks = s.TaskTemplate.Networks, nil
 	}
 	if rapid.Bool().Draw(t, "owner") {
@@ -142,7 +143,8 @@ func checkRestarts(rt *rapid.T, c *Change, old, written *swarm.ServiceSpec) {
 	dirty := func(s *swarm.ServiceSpec) string {
 		task := cloneSpec(s).TaskTemplate
 		task.Placement = nil
-		return marshal(rt, task) + marshal(rt, s.EndpointSpec) + marshal(rt, s.Networks) //nolint:staticcheck // where old services have them
+		//lint:ignore SA1019 where old services have them
+		return marshal(rt, task) + marshal(rt, s.EndpointSpec) + marshal(rt, s.Networks)
 	}
 	if restarts := dirty(old) != dirty(written); restarts != c.Restarts {
 		rt.Fatalf("restarts: said %v, is %v; fields %+v\nold %s\nnew %s", c.Restarts, restarts, c.Fields, dirty(old), dirty(written))

@@ -183,7 +183,8 @@ func networksOf(s *swarm.ServiceSpec) []swarm.NetworkAttachmentConfig {
 	if len(s.TaskTemplate.Networks) > 0 {
 		return s.TaskTemplate.Networks
 	}
-	return s.Networks //nolint:staticcheck // read, because services made long ago still have them here
+	//lint:ignore SA1019 read, because services made long ago still have them here
+	return s.Networks
 }
 
 // Modes of a service, in the compose author's words.

@@ -292,7 +292,8 @@ func attachmentUnits() []unit {
 			get: networksOf,
 			set: func(s *swarm.ServiceSpec, n []swarm.NetworkAttachmentConfig) {
 				s.TaskTemplate.Networks = n
-				s.Networks = nil //nolint:staticcheck // moved to where they belong, now that they are written
+				//lint:ignore SA1019 moved to where they belong, now that they are written
+				s.Networks = nil
 			},
 			key: func(v *view, n *swarm.NetworkAttachmentConfig) string { return v.networkName(n.Target) },
 			same: func(v *view, a, b *swarm.NetworkAttachmentConfig) bool {
