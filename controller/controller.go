@@ -41,6 +41,8 @@ type Reconciler interface {
 	Refresh(ctx context.Context) (changed []string, err error)
 	// Stacks names the stacks of this owner in the newest listing.
 	Stacks() []string
+	// Noticed is told of a config that somebody wrote, by its name; "" is for any.
+	Noticed(config string)
 	// Reconcile makes one pass over one stack, and never two at a time over one.
 	Reconcile(ctx context.Context, in reconcile.Input) reconcile.Result
 }
@@ -172,7 +174,7 @@ func newController(cfg Config, e edges) *controller {
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, opened: c.engine.opened, hints: c.engine.hints, report: c.report}
+	c.stream = &stream{source: e.events, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: e.reconciler.Noticed}
 	registerProcess(cfg.Registry, cfg.Version)
 	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up}))
 	return c

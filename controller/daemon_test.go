@@ -48,6 +48,8 @@ type world struct {
 	*controller
 }
 
+func (w *world) Noticed(string) {}
+
 func (w *world) Refresh(context.Context) ([]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

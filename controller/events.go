@@ -28,6 +28,9 @@ type stream struct {
 	opened chan<- struct{} // poked when the stream opens
 	hints  chan struct{}   // poked by every event
 	report *report
+	// noticed is told the name of a config that an event is about, and "" when the
+	// stream opens: what came before was missed.
+	noticed func(config string)
 }
 
 // run keeps a stream open until ctx ends.
@@ -65,13 +68,17 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 	default:
 	}
 	s.report.streamOpen()
+	s.noticed("")
 	select {
 	case s.opened <- struct{}{}:
 	default:
 	}
 	for {
 		select {
-		case <-messages:
+		case m := <-messages:
+			if m.Type == events.ConfigEventType {
+				s.noticed(m.Actor.Attributes["name"])
+			}
 			poke(s.hints)
 		case err := <-errs:
 			return true, fmt.Errorf("follow the event stream: %w", ended(err))

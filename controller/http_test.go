@@ -93,6 +93,8 @@ func TestDaemonOnRealFilesAndHTTP(t *testing.T) {
 // quietEngine is in good order and has nothing to tell.
 type quietEngine struct{ images chan string }
 
+func (quietEngine) Noticed(string) {}
+
 func (quietEngine) Refresh(context.Context) ([]string, error) { return nil, nil }
 func (quietEngine) Stacks() []string                          { return nil }
 func (quietEngine) Events(ctx context.Context, _ events.ListOptions) (<-chan events.Message, <-chan error) {

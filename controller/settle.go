@@ -223,7 +223,7 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 	s.book.record(in, result)
 	s.results[in.Name] = result
 	s.took(in, result, took)
-	if !s.wait || s.final(in, result) {
+	if s.final(in, result) || !s.wait && written(result) {
 		delete(s.pending, in.Name)
 		return
 	}
@@ -232,6 +232,15 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 		again = settleAgain
 	}
 	s.pending[in.Name] = time.Now().Add(again)
+}
+
+// written says that nothing is left to write: what was written is on its way.
+func written(result reconcile.Result) bool {
+	switch result.Outcome {
+	case reconcile.Applied, reconcile.RolledBack:
+		return false
+	}
+	return result.Plan.Empty()
 }
 
 // final says that another pass would find nothing else.

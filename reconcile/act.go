@@ -115,7 +115,7 @@ func (r *Reconciler) supersede(ctx context.Context, p *pass, res *Result) error 
 
 func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	src := p.stack.Source
-	rel := &Release{Number: 1, Digest: p.digest, Source: src.Fingerprint, Revision: src.Revision, Phase: phase, Started: r.o.Now()}
+	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, Phase: phase, Started: r.o.Now()}
 	if src.Commit != nil {
 		rel.Subject = src.Commit.Subject
 	}

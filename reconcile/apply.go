@@ -208,8 +208,10 @@ func (a *applier) writeService(ctx context.Context, c *Change) error {
 	case OpUpdate:
 		_, err = a.swarm.ServiceUpdate(ctx, c.ID, c.Version, *s, swarm.ServiceUpdateOptions{EncodedRegistryAuth: auth})
 		return err
-	case OpReplace: // the engine refuses to change a mode: remove now, create on the next pass
-		return a.swarm.ServiceRemove(ctx, c.ID)
+	case OpReplace: // the engine refuses to change a mode
+		if err := a.swarm.ServiceRemove(ctx, c.ID); err != nil && !isNotFound(err) {
+			return err
+		}
 	}
 	_, err = a.swarm.ServiceCreate(ctx, *s, swarm.ServiceCreateOptions{EncodedRegistryAuth: auth})
 	return err
@@ -222,7 +224,8 @@ func (a *applier) auth(s *swarm.ServiceSpec) (string, error) {
 	return a.creds.EncodedAuth(s.TaskTemplate.ContainerSpec.Image)
 }
 
-// resolve turns names into IDs.
+// resolve turns names into IDs, where there are none yet: what is as it was keeps
+// the ID that it had.
 func (a *applier) resolve(s *swarm.ServiceSpec) error {
 	var err error
 	for i := range s.TaskTemplate.Networks {
@@ -236,17 +239,25 @@ func (a *applier) resolve(s *swarm.ServiceSpec) error {
 		return nil
 	}
 	for _, r := range c.Configs {
+		if r.ConfigID != "" {
+			continue
+		}
 		if r.ConfigID, err = a.id(Ref{KindConfig, r.ConfigName}); err != nil {
 			return err
 		}
 	}
 	for _, r := range c.Secrets {
+		if r.SecretID != "" {
+			continue
+		}
 		if r.SecretID, err = a.id(Ref{KindSecret, r.SecretName}); err != nil {
 			return err
 		}
 	}
 	if p := c.Privileges; p != nil && p.CredentialSpec != nil && p.CredentialSpec.Config != "" {
-		p.CredentialSpec.Config, err = a.id(Ref{KindConfig, p.CredentialSpec.Config})
+		if _, isID := a.live.lookUp().configs[p.CredentialSpec.Config]; !isID {
+			p.CredentialSpec.Config, err = a.id(Ref{KindConfig, p.CredentialSpec.Config})
+		}
 	}
 	return err
 }

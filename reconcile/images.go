@@ -72,18 +72,22 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 		})
 	}
 	wg.Wait()
-	var findings []spec.Finding
+	var unpinned []string
+	var err error
 	for i, image := range images {
 		if errs[i] != nil {
-			findings = append(findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "image-not-pinned",
-				Message: fmt.Sprintf("image %s runs as its tag, its registry could not tell the digest: %v (log in with --registry-config, or set x-skep.images: as-written)", image, errs[i])})
+			unpinned, err = append(unpinned, image), errs[i]
 			continue
 		}
 		for _, service := range ask[image] {
 			pins[service] = found[i]
 		}
 	}
-	return findings
+	if err == nil {
+		return nil
+	}
+	return []spec.Finding{{File: stack.Source.File, Severity: spec.Warning, Code: "image-not-pinned",
+		Message: fmt.Sprintf("%s: no registry could tell the digest, so the tag runs as it is: %v (log in with --registry-config, or set x-skep.images: as-written)", strings.Join(unpinned, ", "), err)}}
 }
 
 func (x *imageResolver) resolve(ctx context.Context, image string) (Pin, error) {

@@ -2,6 +2,10 @@ package reconcile
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,6 +122,7 @@ type pass struct {
 	releases []*Release
 	key      []byte
 	digest   string
+	source   string    // the file's fingerprint, keyed where secrets went into it
 	failed   *Release // that quarantines the digest
 	desired  *Desired // what plan leads to
 	plan     *Plan
@@ -202,9 +207,14 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 		if p.key, err = r.memory.secretKey(ctx, mayCreateKey); err != nil {
 			return err
 		}
+		if p.key == nil { // a plan must not write: names by a key of its own, which nobody can guess from
+			p.key = make([]byte, 32)
+			_, _ = rand.Read(p.key)
+		}
 	}
 	p.digest = Digest(p.stack, p.key)
-	p.failed = Quarantined(p.releases, p.digest, p.stack.Source.Fingerprint)
+	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
+	p.failed = Quarantined(p.releases, p.digest, p.source)
 	back := newest(p.releases, PhaseHealthy)
 	if p.failed != nil && back != nil && p.stack.Policy.Rollout.OnFailure != spec.OnFailureHold {
 		if p.desired, err = r.memory.load(ctx, back); err != nil {
@@ -216,6 +226,17 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})
 	p.plan = r.diff(p)
 	return nil
+}
+
+// keyedHash hides a fingerprint, into which secrets' files went, from those who would
+// guess them: it is written into a record. Without a key no secret went in.
+func keyedHash(key []byte, fingerprint string) string {
+	if key == nil {
+		return fingerprint
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(fingerprint))
+	return "hmac:" + hex.EncodeToString(h.Sum(nil))
 }
 
 // currentPins are those of the newest release that is of the file's digest, else
@@ -251,13 +272,19 @@ func believed(releases []*Release) map[string]string {
 }
 
 func (r *Reconciler) diff(p *pass) *Plan {
-	return Diff(p.desired, p.live, DiffOptions{
+	plan := Diff(p.desired, p.live, DiffOptions{
 		Owner:    r.o.Owner,
 		Ignore:   p.stack.Policy.Ignore,
 		Prune:    p.stack.Policy.Prune,
 		Owned:    r.owned(p.live, p.releases),
 		Retained: retained(p.releases),
 	})
+	for i := range plan.Findings {
+		if plan.Findings[i].File == "" {
+			plan.Findings[i].File = p.stack.Source.File
+		}
+	}
+	return plan
 }
 
 // owned says which objects are skep's own to remove: those that carry this
@@ -365,7 +392,7 @@ func sortTasks(ids []string, all, current []swarm.Task) map[string]Tasks {
 
 func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
-		Now: r.o.Now(), Policy: p.stack.Policy, Blocked: blocked, Digest: p.digest, Source: p.stack.Source.Fingerprint,
+		Now: r.o.Now(), Policy: p.stack.Policy, Blocked: blocked, Digest: p.digest, Source: p.source,
 		Releases: p.releases, Plan: p.plan, Health: p.health,
 	}
 	for _, ref := range p.live.Stack(p.stack.Name) {

@@ -115,7 +115,7 @@ const (
 type Release struct {
 	Number   int       `json:"number"`
 	Digest   string    `json:"digest"`
-	Source   string    `json:"source"` // the source's fingerprint
+	Source   string    `json:"source"` // the source's fingerprint, keyed
 	Revision string    `json:"revision"`
 	Subject  string    `json:"subject,omitempty"` // of the commit
 	Phase    Phase     `json:"phase"`

@@ -52,7 +52,10 @@ type Live struct {
 	Secrets    map[string]*LiveObject    // by name
 	Nodes      map[string]*swarm.Node    // by ID
 
-	networkNames map[string]string // ID → name
+	networkNames map[string]string      // ID → name
+	stacks       map[string]*stackIndex // by stack
+	rest         uint64                 // a stamp over what belongs to no stack
+	lookup       lookup                 // what Diff asks across stacks, made when first asked
 }
 
 // LiveNetwork is a network with what a diff needs of it.
@@ -159,8 +162,10 @@ type Change struct {
 	// Restarts says that the service's tasks are replaced.
 	Restarts bool
 	// Wave is the service's; what is removed goes last, or first where Early.
-	Wave  int
-	Early bool // a removal that frees a port for another service of the plan
+	Wave int
+	// Early says that the change frees a port for another service of the plan: early
+	// changes are carried out one after another, in order, before any other service.
+	Early bool
 
 	// ID and Version are what was observed: the guards of an update or removal.
 	ID      string
