@@ -24,7 +24,7 @@ import (
 const usage = `usage: go run ./e2e/lab VERB
 
   up   [-managers N] [-images]   bring up a Swarm of N managers (1) and leave it running;
-                                 -images loads those that the seed's files name
+                                 -images loads those that deploy/examples and the seed name
   with [-managers N] [-images] [-unless-swarm] -- COMMAND…
                                  run a command with a Swarm of its own, taken down behind it;
                                  -unless-swarm: with the one that DOCKER_HOST reaches, if any
@@ -82,7 +82,7 @@ func run(cmd *exec.Cmd) error {
 func up(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
 	managers := flags.Int("managers", 1, "how many hosts")
-	images := flags.Bool("images", false, "load the images that the seed's files name")
+	images := flags.Bool("images", false, "load the images that deploy/examples and the seed name")
 	_ = flags.Parse(args) // exits by itself
 	l, err := start(ctx, swarmlab.Options{Managers: *managers, Keep: true}, *images)
 	if err != nil {
@@ -101,7 +101,7 @@ func start(ctx context.Context, o swarmlab.Options, images bool) (*swarmlab.Lab,
 		return nil, err
 	}
 	if images {
-		if err := loadSeed(ctx, l); err != nil {
+		if err := load(ctx, l); err != nil {
 			return nil, errors.Join(err, l.Down())
 		}
 	}
@@ -109,18 +109,22 @@ func start(ctx context.Context, o swarmlab.Options, images bool) (*swarmlab.Lab,
 	return l, nil
 }
 
-func loadSeed(ctx context.Context, l *swarmlab.Lab) error {
+func load(ctx context.Context, l *swarmlab.Lab) error {
+	examples, err := l.ExampleImages(ctx)
+	if err != nil {
+		return err
+	}
 	seed, err := l.SeedImages(ctx)
 	if err != nil {
 		return err
 	}
-	return l.LoadImage(ctx, seed...)
+	return l.LoadImage(ctx, append(examples, seed...)...)
 }
 
 func with(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("with", flag.ExitOnError)
 	managers := flags.Int("managers", 1, "how many hosts")
-	images := flags.Bool("images", false, "load the images that the seed's files name")
+	images := flags.Bool("images", false, "load the images that deploy/examples and the seed name")
 	unless := flags.Bool("unless-swarm", false, "use the Swarm that DOCKER_HOST reaches, if any")
 	_ = flags.Parse(args)
 	if flags.NArg() == 0 {

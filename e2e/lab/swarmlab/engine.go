@@ -20,7 +20,9 @@ import (
 // daemon.json, so that this machine's own /etc/docker/daemon.json has no say.
 func (l *Lab) writeEngineFiles(n *Node) error {
 	options := map[string]any{
-		"hosts":     []string{"unix://" + n.Socket},
+		// The second for containers that mount the engine's socket from where every
+		// host has it; /run is the host's own.
+		"hosts":     []string{"unix://" + n.Socket, "unix:///run/docker.sock"},
 		"data-root": filepath.Join(n.dir, "data"),
 		// In the host's own /run, so that paths stay short and nothing is left.
 		"exec-root": "/run/docker",

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -76,23 +77,37 @@ func (l *Lab) program(ctx context.Context, ref, name string, env []string) (Imag
 // SeedImages returns the images that the seed's compose files name: the web
 // application at 1.0 and 2.0, both well, and the proxy in place of nginx.
 func (l *Lab) SeedImages(ctx context.Context) ([]Image, error) {
-	var all []Image
-	for _, of := range []struct{ ref, version string }{
-		{"my-fastapi-app:1.0", "v1.0"},
-		{"masungil/my-fastapi-app:1.0", "v1.0"},
-		{"masungil/my-fastapi-app:2.0", "v2.0"},
-	} {
-		img, err := l.Web(ctx, of.ref, "APP_VERSION="+of.version)
-		if err != nil {
+	return l.webAndProxy(ctx, "nginx:latest", map[string][]string{
+		"my-fastapi-app:1.0":          {"APP_VERSION=v1.0"},
+		"masungil/my-fastapi-app:1.0": {"APP_VERSION=v1.0"},
+		"masungil/my-fastapi-app:2.0": {"APP_VERSION=v2.0"},
+	})
+}
+
+// ExampleImages returns the images that deploy/examples names.
+func (l *Lab) ExampleImages(ctx context.Context) ([]Image, error) {
+	return l.webAndProxy(ctx, "skep-example/proxy:1.0", map[string][]string{
+		"skep-example/web:1.0":      {"APP_VERSION=v1.0"},
+		"skep-example/web:2.0":      {"APP_VERSION=v2.0"},
+		"skep-example/web:2.1-sick": {"APP_VERSION=v2.1-sick", "APP_SICK=1"},
+	})
+}
+
+// webAndProxy returns an image of the proxy, and of the web application by name
+// and environment.
+func (l *Lab) webAndProxy(ctx context.Context, proxy string, web map[string][]string) ([]Image, error) {
+	img, err := l.Proxy(ctx, proxy)
+	if err != nil {
+		return nil, err
+	}
+	all := []Image{img}
+	for _, ref := range slices.Sorted(maps.Keys(web)) {
+		if img, err = l.Web(ctx, ref, web[ref]...); err != nil {
 			return nil, err
 		}
 		all = append(all, img)
 	}
-	nginx, err := l.Proxy(ctx, "nginx:latest")
-	if err != nil {
-		return nil, err
-	}
-	return append(all, nginx), nil
+	return all, nil
 }
 
 // LoadImage puts the images into every node's engine. An image that has the name

@@ -371,3 +371,13 @@ func (l *Lab) Command(ctx context.Context, i int, name string, args ...string) *
 func (l *Lab) Shell(ctx context.Context, i int, name string, args ...string) *exec.Cmd {
 	return enter(ctx, l.Nodes[i].PID, []string{"--mount", "--net", "--uts", "--pid"}, append([]string{name}, args...)...)
 }
+
+// Hide lays an empty directory over dir on host i, as if only the other hosts had
+// what is in it: hosts share this machine's files otherwise. It lasts as long as
+// the lab.
+func (l *Lab) Hide(ctx context.Context, i int, dir string) error {
+	if _, err := output(l.Shell(ctx, i, "mount", "-t", "tmpfs", "tmpfs", dir)); err != nil {
+		return fmt.Errorf("hide %s from %s: %w", dir, l.Nodes[i].Name, err)
+	}
+	return nil
+}

@@ -291,6 +291,31 @@ func TestThreeManagers(t *testing.T) {
 		}
 	})
 
+	t.Run("a directory is hidden from one host", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Hide(ctx, 1, dir); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []string{"file\n", "", "file\n"} {
+			if said, err := output(l.Shell(ctx, i, "ls", dir)); err != nil || said != want {
+				t.Errorf("%s sees %q, %v", l.Nodes[i].Name, said, err)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "file")); err != nil {
+			t.Errorf("this machine: %v", err)
+		}
+	})
+
+	t.Run("the engine's socket is where containers look for it", func(t *testing.T) {
+		said, err := output(l.Shell(ctx, 1, "docker", "-H", "unix:///var/run/docker.sock", "info", "--format", "{{.Name}}"))
+		if err != nil || said != "node2\n" {
+			t.Errorf("%q, %v", said, err)
+		}
+	})
+
 	t.Run("no zombies gather", func(t *testing.T) {
 		for i, n := range l.Nodes {
 			said, err := output(l.Shell(ctx, i, "sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status || true"))
