@@ -79,8 +79,11 @@ func web(ctx context.Context, _ []string) error {
 		})
 	}
 	hogged := hog(k.hog)
-	if err := pause(ctx, k.slowStart); err != nil {
-		return nil // told to stop before it served
+	if k.slowStart > 0 {
+		fmt.Fprintln(os.Stderr, "starting, for", k.slowStart)
+		if err := pause(ctx, k.slowStart); err != nil {
+			return nil // told to stop before it served
+		}
 	}
 	host, err := os.Hostname()
 	if err != nil {

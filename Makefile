@@ -1,0 +1,52 @@
+# The two that everybody needs are run and test. All need Go; run, test, e2e, bench
+# and engine need Linux and root, for the lab (e2e/README.md).
+
+SHELL := /bin/bash
+VERSION ?=
+COUNT ?= 1
+RUN ?= .
+BENCH ?= .
+
+LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
+
+.PHONY: run test e2e bench lint build image engine clean
+
+## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
+run: engine
+	CGO_ENABLED=0 go build -o bin/skep .
+	CGO_ENABLED=0 go build -o bin/lab ./e2e/lab
+	bin/lab with -unless-swarm -images -- bin/skep run --specs deploy/examples
+
+## test: all tests, those on a real Swarm too
+test: engine
+	go test -race -timeout 40m ./...
+
+## e2e: the tests on a real Swarm alone; COUNT=3 runs them three times, RUN=TestX only some
+e2e: engine
+	go test -race -count=$(COUNT) -run '$(RUN)' -timeout 120m ./e2e/...
+
+## bench: how fast it is against a real engine
+bench: engine
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m ./...
+
+## lint: what is not formatted, vet, staticcheck
+lint:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+## build: dist/skep, static
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/skep .
+
+## image: dist/skep as the image skep, with this machine's certificates; pulls nothing
+image: build
+	cp /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
+	docker build --target prebuilt -t skep .
+
+## engine: installs docker, iptables and iproute2 where they are missing (Debian)
+engine:
+	@e2e/install-engine.sh
+
+clean:
+	rm -rf bin dist

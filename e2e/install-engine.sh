@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs what the lab of the end-to-end tests needs, on Debian and its kin, where
+# it is missing: dockerd, docker, iptables and ip. It starts no engine: the lab
+# runs engines of its own.
+set -eu
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+missing() {
+    for tool in dockerd containerd docker iptables ip nsenter; do
+        command -v "$tool" >/dev/null || return 0
+    done
+    return 1
+}
+
+missing || exit 0
+if ! command -v apt-get >/dev/null; then
+    echo "install-engine: no apt-get here: install docker (20.10 or newer), iptables and iproute2 yourself" >&2
+    exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "install-engine: docker, iptables or iproute2 is missing, and installing needs root: run make as root once" >&2
+    exit 1
+fi
+
+# Debian starts a service as soon as it is installed, unless this file says no.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt() { apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"; }
+
+apt update
+apt install --no-install-recommends docker.io iptables iproute2 util-linux
+# Newer suites have the command in a package of its own.
+command -v docker >/dev/null || apt install --no-install-recommends docker-cli
+
+if missing; then
+    echo "install-engine: installed, but dockerd, containerd, docker, iptables, ip or nsenter is still not to be found" >&2
+    exit 1
+fi
