@@ -9,7 +9,7 @@ BENCH ?= .
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
-.PHONY: run test e2e bench lint build image engine clean
+.PHONY: run test e2e bench lint build image engine tools clean
 
 ## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
 run: engine
@@ -18,11 +18,11 @@ run: engine
 	bin/lab with -unless-swarm -images -- bin/skep run --specs deploy/examples
 
 ## test: all tests, those on a real Swarm too
-test: engine
+test: tools
 	go test -race -timeout 40m ./...
 
 ## e2e: the tests on a real Swarm alone; COUNT=3 runs them three times, RUN=TestX only some
-e2e: engine
+e2e: tools
 	go test -race -count=$(COUNT) -run '$(RUN)' -timeout 120m ./e2e/...
 
 ## bench: how fast it is against a real engine
@@ -47,6 +47,10 @@ image: build
 ## engine: installs docker, iptables and iproute2 where they are missing (Debian)
 engine:
 	@e2e/install-engine.sh
+
+## tools: that, and what the race detector and the tests need besides
+tools:
+	@e2e/install-engine.sh cc git
 
 clean:
 	rm -rf bin dist

@@ -363,13 +363,20 @@ func (l *Lab) Docker(ctx context.Context, i int, args ...string) (string, error)
 // name, but with the files and processes of this machine. The caller starts it,
 // and sees to its end: Down kills it where it is still there.
 func (l *Lab) Command(ctx context.Context, i int, name string, args ...string) *exec.Cmd {
-	return enter(ctx, l.Nodes[i].PID, []string{"--net", "--uts"}, append([]string{name}, args...)...)
+	return l.enter(ctx, i, []string{"--net", "--uts"}, name, args)
 }
 
 // Shell returns a command that runs wholly inside host i: its files, processes,
 // network and name.
 func (l *Lab) Shell(ctx context.Context, i int, name string, args ...string) *exec.Cmd {
-	return enter(ctx, l.Nodes[i].PID, []string{"--mount", "--net", "--uts", "--pid"}, append([]string{name}, args...)...)
+	return l.enter(ctx, i, []string{"--mount", "--net", "--uts", "--pid"}, name, args)
+}
+
+// enter is the function of that name for a host, with docker speaking to its engine.
+func (l *Lab) enter(ctx context.Context, i int, namespaces []string, name string, args []string) *exec.Cmd {
+	cmd := enter(ctx, l.Nodes[i].PID, namespaces, append([]string{name}, args...)...)
+	cmd.Env = withPath(l.Env(i))
+	return cmd
 }
 
 // Hide lays an empty directory over dir on host i, as if only the other hosts had
