@@ -148,10 +148,15 @@ func nodeDown(id string, nodes map[string]*swarm.Node) bool {
 	return n != nil && n.Status.State == swarm.NodeStateDown
 }
 
+// dead says that a task has come to an end. Of a service, other than of a job, one
+// that completes is no better than one that fails: a container that is stopped for
+// being unhealthy, and then exits with 0, completes.
 func dead(t *swarm.Task) bool {
 	switch t.Status.State {
 	case swarm.TaskStateFailed, swarm.TaskStateRejected, swarm.TaskStateOrphaned:
 		return true
+	case swarm.TaskStateComplete:
+		return t.JobIteration == nil
 	}
 	return false
 }
@@ -306,7 +311,7 @@ func gravity(state string) int {
 		return 5
 	case string(swarm.TaskStateRejected):
 		return 4
-	case string(swarm.TaskStateFailed), string(swarm.TaskStateOrphaned):
+	case string(swarm.TaskStateFailed), string(swarm.TaskStateOrphaned), string(swarm.TaskStateComplete):
 		return 3
 	case string(swarm.TaskStatePending), string(swarm.TaskStateNew):
 		return 2
@@ -319,10 +324,15 @@ func taskError(t *swarm.Task) string {
 	if c := t.Status.ContainerStatus; c != nil && c.ExitCode != 0 && !strings.Contains(text, fmt.Sprint(c.ExitCode)) {
 		text = strings.TrimSpace(fmt.Sprintf("%s (exit code %d)", text, c.ExitCode))
 	}
-	if text == "" && t.Status.State == swarm.TaskStateStarting {
+	switch {
+	case text != "":
+		return text
+	case t.Status.State == swarm.TaskStateStarting:
 		return "waiting for the healthcheck to pass"
+	case t.Status.State == swarm.TaskStateComplete:
+		return "it ended with exit code 0, by itself or since its healthcheck failed"
 	}
-	return text
+	return ""
 }
 
 func hostname(id string, nodes map[string]*swarm.Node) string {
@@ -345,6 +355,7 @@ var remedies = []struct{ words, remedy string }{
 	{"max replicas per node limit exceed", "raise deploy.placement.max_replicas_per_node, add a node, or use order: stop-first"},
 	{"unhealthy container", "its healthcheck fails: see docker service logs"},
 	{"non-zero exit", "see docker service logs"},
+	{"its healthcheck failed", "see docker service logs"},
 	{"OOM", "raise deploy.resources.limits.memory"},
 }
 

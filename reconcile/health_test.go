@@ -18,7 +18,7 @@ func TestJudge(t *testing.T) {
 		t := swarm.Task{Slot: slot, NodeID: node, DesiredState: swarm.TaskStateRunning,
 			Status: swarm.TaskStatus{State: state, Err: err, Timestamp: now.Add(-time.Second)}}
 		t.CreatedAt = now.Add(-time.Second)
-		if state == swarm.TaskStateFailed || state == swarm.TaskStateRejected {
+		if dead(&t) {
 			t.DesiredState = swarm.TaskStateShutdown
 		}
 		return t
@@ -44,6 +44,8 @@ func TestJudge(t *testing.T) {
 			status:  HealthDegraded, reason: "web: 2 of 2 tasks rejected on node1: No such image: my-app:1.0 (push it to a registry that every node reaches)"},
 		{name: "one death that heals", replicas: 2, current: []swarm.Task{run(1), task(2, "n1", swarm.TaskStateFailed, "task: non-zero exit (1)"), task(2, "n1", swarm.TaskStateStarting, "")},
 			status: HealthProgressing, reason: "web: 1 of 2 tasks failed on node1: task: non-zero exit (1) (see docker service logs)"},
+		{name: "unhealthy, and exits with 0", replicas: 1, current: []swarm.Task{task(1, "n1", swarm.TaskStateComplete, ""), task(1, "n1", swarm.TaskStateAssigned, "")},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks complete on node1: it ended with exit code 0, by itself or since its healthcheck failed (see docker service logs)"},
 		{name: "constraint", replicas: 1, current: []swarm.Task{task(1, "", swarm.TaskStatePending, "no suitable node (scheduling constraints not satisfied on 3 nodes)")},
 			status: HealthProgressing, reason: "web: 1 of 1 tasks pending: no suitable node (scheduling constraints not satisfied on 3 nodes) (no node fits deploy.placement.constraints: compare with docker node inspect)"},
 		{name: "on a node that is down", replicas: 1, current: []swarm.Task{task(1, "n2", swarm.TaskStateRunning, "")},
