@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 run: engine
 	CGO_ENABLED=0 go build -o bin/skep .
 	CGO_ENABLED=0 go build -o bin/lab ./e2e/lab
-	bin/lab with -unless-swarm -images -- bin/skep run --specs deploy/examples
+	@bin/lab with -unless-swarm -images -- e2e/run-examples.sh
 
 ## test: all tests, those on a real Swarm too
 test: tools

@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
+	"golang.org/x/term"
 
 	"github.com/skep-io/skep/e2e/lab/swarmlab"
 )
@@ -26,7 +28,8 @@ const usage = `usage: go run ./e2e/lab VERB
   up   [-managers N] [-images]   bring up a Swarm of N managers (1) and leave it running;
                                  -images loads those that deploy/examples and the seed name
   with [-managers N] [-images] [-unless-swarm] -- COMMAND…
-                                 run a command with a Swarm of its own, taken down behind it;
+                                 run a command with a Swarm of its own, taken down behind it,
+                                 and SKEP_LAB set to its id;
                                  -unless-swarm: with the one that DOCKER_HOST reaches, if any
   env  [-node N] [ID]            print what to eval to have docker speak to node N (1)
   exec [-node N] [-lab ID] -- COMMAND…
@@ -67,17 +70,28 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// run runs cmd on this process's terminal.
+// run runs cmd on this process's terminal. Without one it is in a process group of
+// its own: what is sent to the group of this process it is told once, by this
+// process, as programs take a second signal for impatience.
 func run(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// It ends when this process dies; the kernel means the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !hasTerminal(), Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
 	err := cmd.Run()
+	if cmd.ProcessState != nil && cmd.ProcessState.Success() {
+		return nil // also where it was told to stop: it did
+	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 {
 		return exitCode(exit.ExitCode())
 	}
 	return err
 }
+
+func hasTerminal() bool { return term.IsTerminal(int(os.Stdin.Fd())) }
 
 func up(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
@@ -141,7 +155,12 @@ func with(ctx context.Context, args []string) (err error) {
 				err = errors.Join(err, e)
 			}
 		}()
-		environ = l.Env(0)
+		environ = append(l.Env(0), "SKEP_LAB="+l.ID)
+	}
+	if hasTerminal() { // which tells the command of an interrupt by itself
+		var stop func()
+		ctx, stop = signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
 	}
 	cmd := exec.CommandContext(ctx, flags.Arg(0), flags.Args()[1:]...)
 	cmd.Env = environ
