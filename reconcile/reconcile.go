@@ -122,7 +122,7 @@ type pass struct {
 	releases []*Release
 	key      []byte
 	digest   string
-	source   string    // the file's fingerprint, keyed where secrets went into it
+	source   string   // the file's fingerprint, keyed where secrets went into it
 	failed   *Release // that quarantines the digest
 	desired  *Desired // what plan leads to
 	plan     *Plan
