@@ -36,6 +36,7 @@ const usage = `usage: go run ./e2e/lab VERB
                                  run a command inside host N (1)
   list                           what labs there are
   down [ID…]                     remove these labs, or all, running or left behind
+  reap                           remove those only that a dead process left behind
 
 Labs are in SKEP_LAB_BASE, or /tmp.
 `
@@ -46,7 +47,7 @@ func main() {
 		os.Exit(2)
 	}
 	verbs := map[string]func(context.Context, []string) error{
-		"up": up, "with": with, "env": env, "exec": execute, "list": list, "down": down,
+		"up": up, "with": with, "env": env, "exec": execute, "list": list, "down": down, "reap": reap,
 	}
 	verb, ok := verbs[os.Args[1]]
 	if !ok {
@@ -243,3 +244,5 @@ func list(context.Context, []string) error {
 }
 
 func down(ctx context.Context, args []string) error { return swarmlab.DownAll(ctx, args...) }
+
+func reap(ctx context.Context, _ []string) error { return swarmlab.Reap(ctx) }

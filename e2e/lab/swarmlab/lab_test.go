@@ -400,7 +400,7 @@ func TestOwnerKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := reapAll(t); err != nil || !s.alive() {
+	if err := Reap(t.Context()); err != nil || !s.alive() {
 		t.Fatalf("a lab whose owner lives was removed: %v", err)
 	}
 	if err := owner.Process.Kill(); err != nil {
@@ -413,20 +413,10 @@ func TestOwnerKilled(t *testing.T) {
 		}
 		return nil
 	})
-	if err := reapAll(t); err != nil {
+	if err := Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, s)
-}
-
-func reapAll(t *testing.T) error {
-	t.Helper()
-	unlock, err := lockMachine(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	return reap()
 }
 
 func TestKeptLabIsTakenDownFromOutside(t *testing.T) {
@@ -440,7 +430,7 @@ func TestKeptLabIsTakenDownFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.lock = nil
-	if err := reapAll(t); err != nil {
+	if err := Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Client(0).Ping(t.Context()); err != nil {

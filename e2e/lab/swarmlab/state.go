@@ -214,8 +214,19 @@ func DownAll(ctx context.Context, ids ...string) error {
 	return errors.Join(errs...)
 }
 
-// reap removes the labs in Base() whose owner died: none of their hosts runs, and
-// nobody holds their lock. The caller holds the machine's lock.
+// Reap removes the labs in Base() whose owner died, but those it meant to be kept.
+// Up does so too.
+func Reap(ctx context.Context) error {
+	unlock, err := lockMachine(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return reap()
+}
+
+// reap is Reap for a caller that holds the machine's lock. An owner lives as long
+// as the lab's own lock is held.
 func reap() error {
 	dirs, err := filepath.Glob(filepath.Join(Base(), dirPrefix+"*"))
 	if err != nil {
@@ -248,7 +259,7 @@ func reapOne(dir string) error {
 	if err != nil {
 		return err
 	}
-	if s.alive() {
+	if s.Keep && s.alive() {
 		return nil
 	}
 	return s.remove()
