@@ -26,7 +26,7 @@
 // from a pipe that the process which called Up holds open, and ends when that
 // closes: however the owner dies, its engines and containers die with it. The
 // directory and the empty cgroups that stay behind then are removed by the next
-// Up, or by `go run ./e2e/lab down`. No process is ever looked for by its name.
+// Up, or by `go run ./e2e/lab reap`. No process is ever looked for by its name.
 //
 // # What it cannot do
 //
