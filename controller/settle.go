@@ -200,15 +200,20 @@ func (s *settling) ours(name string) bool {
 func (s *settling) told(ctx context.Context, dep *spec.Stack) (bool, string) {
 	teller, ok := s.reconciler.(interface {
 		Status(ctx context.Context, stack string) (reconcile.Result, error)
+		Released(ctx context.Context, stack *spec.Stack) (bool, error)
 	})
 	if !ok {
 		return false, "it is not among the stacks to apply"
 	}
 	status, err := teller.Status(ctx, dep.Name)
+	if err != nil {
+		return false, err.Error()
+	}
+	released, err := teller.Released(ctx, dep)
 	switch {
 	case err != nil:
 		return false, err.Error()
-	case status.Release == nil || status.Release.Source != fingerprint(dep):
+	case !released:
 		return false, "its file was not applied yet, and it is not among the stacks to apply"
 	case !isReady(status):
 		return false, notReady(status)

@@ -85,6 +85,9 @@ func New(o Options) *Reconciler {
 // Refresh lists the Swarm anew and returns the names of the stacks whose objects
 // are not as they were; after the first listing that is all of them.
 func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) {
+	if err := r.memory.readAll(ctx); err != nil {
+		return nil, err
+	}
 	return r.observer.refresh(ctx)
 }
 
@@ -100,8 +103,8 @@ func (r *Reconciler) Noticed(config string) {
 	}
 }
 
-// Stacks returns the names of the stacks that have live objects of this owner, or
-// of which a release was read, sorted; by the newest listing.
+// Stacks returns the names of the stacks that have live objects or releases of this
+// owner, sorted; by the newest Refresh.
 func (r *Reconciler) Stacks() []string {
 	names := map[string]bool{}
 	if l := r.observer.newest(); l != nil {
@@ -399,6 +402,19 @@ func (r *Reconciler) situation(p *pass, blocked string) Situation {
 		s.Exists = s.Exists || ref.Kind == KindService
 	}
 	return s
+}
+
+// Released says whether the newest release of a stack is of what its file says now.
+func (r *Reconciler) Released(ctx context.Context, stack *spec.Stack) (bool, error) {
+	releases, err := r.memory.releases(ctx, stack.Name)
+	if err != nil || len(releases) == 0 {
+		return false, err
+	}
+	key, err := r.memory.secretKey(ctx, false)
+	if err != nil {
+		return false, err
+	}
+	return releases[len(releases)-1].Digest == Digest(stack, key), nil
 }
 
 // Plan tells what a pass would write, without writing.

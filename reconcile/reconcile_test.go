@@ -493,3 +493,53 @@ func TestWhatDoesNotStickIsNotWrittenForEver(t *testing.T) {
 		t.Errorf("%d writes of the same", n)
 	}
 }
+
+func TestReleasesAreReadAtOnce(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+	w.settle()
+	w.restart()
+	ctx := context.Background()
+	if _, err := w.r.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.r.Stacks(); !slices.Equal(got, []string{"shop"}) {
+		t.Errorf("stacks %v", got)
+	}
+	calls := w.engine.calls
+	for _, stack := range []string{"shop", "other"} {
+		if _, err := w.r.memory.releases(ctx, stack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.engine.calls != calls {
+		t.Errorf("%d more requests", w.engine.calls-calls)
+	}
+	if ok, err := w.r.Released(ctx, w.stack); !ok || err != nil {
+		t.Errorf("released %v, %v", ok, err)
+	}
+	if ok, _ := w.r.Released(ctx, makeStack("shop", service("shop", "web", "app:2"))); ok {
+		t.Error("another revision counts as released")
+	}
+}
+
+func TestDamagedRecordStopsNobody(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+	w.settle()
+	w.engine.mu.Lock()
+	for id, c := range w.engine.configs {
+		c.Spec.Data = []byte("no gzip")
+		w.engine.configs[id] = c
+	}
+	w.engine.mu.Unlock()
+	w.restart()
+	w.engine.takeWrites()
+	w.settle()
+	if got := w.engine.takeWrites(); len(got) > 0 {
+		t.Errorf("writes: %v", got)
+	}
+	w.stack = makeStack("shop", service("shop", "web", "app:2"))
+	w.settle()
+	if w.images() != "shop_web=app:2" {
+		t.Errorf("%s", w.images())
+	}
+}

@@ -107,27 +107,78 @@ func indexOf(r *record) index {
 	return x
 }
 
-// memory holds the releases of stacks, read from the Swarm when a stack is first
-// passed over, and again after a write or when somebody else's write is noticed.
+// memory holds the releases of stacks: all are read at once at first, and a
+// stack's again after a write or when somebody else's write is noticed.
 type memory struct {
 	swarm Swarm
 	owner string
 	keep  int
 
 	mu     sync.Mutex
+	whole  bool                  // all were read: a stack that is not in stacks has none
 	stacks map[string][]*Release // oldest first
+	stale  map[string]bool       // to be read again
 	reads  map[string]int        // how often a stack's were read: tells two readings apart
 	key    []byte
 }
 
 func newMemory(s Swarm, owner string, keep int) *memory {
-	return &memory{swarm: s, owner: owner, keep: keep, stacks: map[string][]*Release{}, reads: map[string]int{}}
+	return &memory{swarm: s, owner: owner, keep: keep, stacks: map[string][]*Release{}, stale: map[string]bool{}, reads: map[string]int{}}
+}
+
+// readAll reads every stack's releases, unless they were read already. The engine
+// sends the records' data with them, of which only an index is kept.
+func (m *memory) readAll(ctx context.Context) error {
+	m.mu.Lock()
+	whole := m.whole
+	m.mu.Unlock()
+	if whole {
+		return nil
+	}
+	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("label", labelKind+"="+kindRelease))})
+	if err != nil {
+		return fmt.Errorf("list releases: %w", err)
+	}
+	byStack := map[string][]*Release{}
+	for stack, list := range groupRecords(configs) {
+		byStack[stack] = parseReleases(list)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for stack, list := range byStack {
+		m.stacks[stack] = list
+		m.reads[stack]++
+	}
+	m.whole = true
+	clear(m.stale)
+	return nil
+}
+
+func groupRecords(configs []swarm.Config) map[string][]swarm.Config {
+	groups := map[string][]swarm.Config{}
+	for _, c := range configs {
+		stack := c.Spec.Labels[labelStack]
+		groups[stack] = append(groups[stack], c)
+	}
+	return groups
+}
+
+func parseReleases(configs []swarm.Config) []*Release {
+	var list []*Release
+	for i := range configs {
+		if r := parseRelease(&configs[i]); r != nil {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Release) int { return cmp.Compare(a.Number, b.Number) })
+	return list
 }
 
 // releases returns a stack's releases, oldest first.
 func (m *memory) releases(ctx context.Context, stack string) ([]*Release, error) {
 	m.mu.Lock()
 	known, ok := m.stacks[stack]
+	ok = ok || m.whole && !m.stale[stack]
 	m.mu.Unlock()
 	if ok {
 		return known, nil
@@ -139,26 +190,21 @@ func (m *memory) releases(ctx context.Context, stack string) ([]*Release, error)
 	if err != nil {
 		return nil, fmt.Errorf("list the releases of stack %s: %w", stack, err)
 	}
-	var list []*Release
-	for i := range configs {
-		if r := parseRelease(&configs[i]); r != nil {
-			list = append(list, r)
-		}
-	}
-	slices.SortFunc(list, func(a, b *Release) int { return cmp.Compare(a.Number, b.Number) })
+	list := parseReleases(configs)
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.stacks[stack] = list
+	delete(m.stale, stack)
 	m.reads[stack]++
-	m.mu.Unlock()
 	return list, nil
 }
 
-// known calls f for each stack of which releases were read, and there were some.
+// known calls f for each stack of which this owner made a release.
 func (m *memory) known(f func(stack string)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for stack, list := range m.stacks {
-		if len(list) > 0 {
+		if slices.ContainsFunc(list, func(r *Release) bool { return r.owner == m.owner }) {
 			f(stack)
 		}
 	}
@@ -177,9 +223,11 @@ func (m *memory) forget(stack string) {
 	defer m.mu.Unlock()
 	if stack == "" {
 		clear(m.stacks)
+		m.whole = false
 		return
 	}
 	delete(m.stacks, stack)
+	m.stale[stack] = true
 }
 
 // parseRelease reads a record. Damage must not keep its stack from being
@@ -198,7 +246,7 @@ func parseRelease(c *swarm.Config) *Release {
 	r := &Release{
 		Number: n, Digest: l[labelDigest], Source: l[labelSource], Revision: l[labelRevision], Subject: l[labelSubject],
 		Phase: Phase(l[labelPhase]), Reason: l[labelReason], Message: l[labelMessage],
-		id: c.ID, version: c.Version, index: indexOf(data),
+		id: c.ID, version: c.Version, owner: l[LabelOwner], index: indexOf(data),
 	}
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])

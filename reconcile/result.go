@@ -126,6 +126,7 @@ type Release struct {
 
 	id      string        // of its record
 	version swarm.Version // of its record, the guard of the next write
+	owner   string        // who made it
 	index   index         // what passes need of its data
 }
 
