@@ -50,12 +50,20 @@ func TestSeedJourney(t *testing.T) {
 	seedImage(t, []int{0}, "my-fastapi-app:1.0", "v1.0") // on the first manager alone, as the author's was
 	d := start(t, &daemon{})
 
-	t.Log("step 1: a bind mount, and an image, that exist on one node")
+	t.Log("step 1: an image, and a bind mount, that exist on one node")
+	d.write(stack+"/nginx/nginx.conf", nginxConf)
+	for i := range lab.Nodes { // hosts of the lab share this machine's files
+		if err := lab.Hide(t.Context(), i, d.specs); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.write(stack+"/docker-compose.yml", seed(t, 1))
 	warns(t, d, "bind-relative")
-	awaitReason(t, d, stack, "my-fastapi-app:1.0", "registry")
+	awaitReason(t, d, stack, "rejected on", "No such image: my-fastapi-app:1.0", "registry")
+	seedImage(t, []int{0, 1, 2}, "my-fastapi-app:1.0", "v1.0")
+	awaitReason(t, d, stack, "rejected on", "bind source path does not exist", "use a config")
 
-	t.Log("step 2: the config is external and not there yet; then the image is still on one node")
+	t.Log("step 2: the config is external and not there yet")
 	d.write(stack+"/docker-compose.yml", seed(t, 2))
 	await(t, 30*time.Second, "the missing config is named", func() error {
 		_, text := d.get("/metrics")

@@ -35,6 +35,7 @@ type fakeEngine struct {
 	writes []string
 	calls  int
 	digest string // of every image a registry is asked for; "": it is not reachable
+	onTasks func() // called before tasks are listed
 	// fault, if set, is asked before and after each write.
 	fault func(op string, after bool) error
 }
@@ -104,10 +105,13 @@ func (e *fakeEngine) takeWrites() []string {
 
 func (e *fakeEngine) ClientVersion() string { return "1.41" }
 
-func (e *fakeEngine) ServiceList(context.Context, swarm.ServiceListOptions) ([]swarm.Service, error) {
+func (e *fakeEngine) ServiceList(_ context.Context, o swarm.ServiceListOptions) ([]swarm.Service, error) {
 	defer e.read()()
 	var list []swarm.Service
 	for _, id := range slices.Sorted(maps.Keys(e.services)) {
+		if o.Filters.Contains("id") && !o.Filters.ExactMatch("id", id) {
+			continue
+		}
 		s := *e.services[id]
 		s.Spec = *cloneSpec(&s.Spec)
 		st := swarm.ServiceStatus{DesiredTasks: replicasOf(&s.Spec)}
@@ -246,6 +250,9 @@ func (e *fakeEngine) fail(s *swarm.Service, fresh bool, started time.Time) {
 }
 
 func (e *fakeEngine) TaskList(_ context.Context, o swarm.TaskListOptions) ([]swarm.Task, error) {
+	if e.onTasks != nil {
+		e.onTasks()
+	}
 	defer e.read()()
 	var list []swarm.Task
 	for _, id := range o.Filters.Get("service") {

@@ -321,16 +321,49 @@ func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHeal
 	if err != nil {
 		return nil, err
 	}
+	moved, err := r.moved(ctx, p.live, ids)
+	if err != nil {
+		return nil, err
+	}
 	health := map[string]ServiceHealth{}
 	for i := range p.desired.Services {
 		d := &p.desired.Services[i]
-		if s := p.live.Services[d.Name]; s != nil {
-			h := Judge(d.Key, s, tasks[s.ID], p.live.Nodes, r.o.Now())
-			h.Wave = d.Wave
-			health[d.Name] = h
+		s := p.live.Services[d.Name]
+		if s == nil {
+			continue
 		}
+		h := Judge(d.Key, s, tasks[s.ID], p.live.Nodes, r.o.Now())
+		if h.Wave = d.Wave; h.Converged && moved[s.ID] {
+			h.Converged, h.Status, h.Reason = false, HealthProgressing, d.Key+": Swarm is at it right now"
+		}
+		health[d.Name] = h
 	}
 	return health, nil
+}
+
+// moved says of services whether they are no longer as the listing has them. The
+// tasks were asked for after it: an update that began in between has new tasks
+// already, and would look converged in a listing that does not know of it.
+func (r *Reconciler) moved(ctx context.Context, live *Live, ids []string) (map[string]bool, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	f := filters.NewArgs()
+	moved := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		f.Add("id", id)
+		moved[id] = true // unless it is found as it was
+	}
+	list, err := r.o.Swarm.ServiceList(ctx, swarm.ServiceListOptions{Filters: f})
+	if err != nil {
+		return nil, fmt.Errorf("list services in a rollout: %w", err)
+	}
+	for i := range list {
+		if known := live.Services[list[i].Spec.Name]; known != nil {
+			moved[list[i].ID] = known.Version != list[i].Version
+		}
+	}
+	return moved, nil
 }
 
 func needsTasks(s *swarm.Service, p *pass) bool {

@@ -543,3 +543,24 @@ func TestDamagedRecordStopsNobody(t *testing.T) {
 		t.Errorf("%s", w.images())
 	}
 }
+
+// An update that Swarm begins between the listing of services and that of tasks
+// has its new tasks running at once; Swarm still watches them, and so does skep.
+func TestConvergenceIsNotReadOffAnOldListing(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+	w.settle()
+	w.stack = makeStack("shop", service("shop", "web", "app:2"))
+	w.pass()
+	w.engine.onTasks = func() {
+		w.engine.onTasks = nil
+		w.engine.turn()
+		s := w.engine.service(t, "shop_web")
+		s.UpdateStatus.State = swarm.UpdateStateUpdating
+	}
+	for range 3 {
+		w.pass()
+	}
+	if w.phases() != "1:Healthy 2:Progressing" {
+		t.Errorf("while Swarm watches the update: %s", w.phases())
+	}
+}
