@@ -32,9 +32,9 @@ type fakeEngine struct {
 	configs  map[string]swarm.Config
 	secrets  map[string]swarm.Secret
 
-	writes []string
-	calls  int
-	digest string // of every image a registry is asked for; "": it is not reachable
+	writes  []string
+	calls   int
+	digest  string // of every image a registry is asked for; "": it is not reachable
 	onTasks func() // called before tasks are listed
 	// fault, if set, is asked before and after each write.
 	fault func(op string, after bool) error
