@@ -13,9 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/swarm"
-
 	"github.com/skep-io/skep/spec"
 )
 
@@ -306,124 +303,6 @@ func retained(releases []*Release) func(Ref) bool {
 	return func(ref Ref) bool {
 		return slices.ContainsFunc(releases, func(rel *Release) bool { return rel.index.objects[ref] })
 	}
-}
-
-// judge gives each service of the stack its verdict. Tasks are asked for only
-// where a service has not converged or was written by what is under way.
-func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHealth, error) {
-	var ids []string
-	for i := range p.desired.Services {
-		if s := p.live.Services[p.desired.Services[i].Name]; s != nil && needsTasks(s, p) {
-			ids = append(ids, s.ID)
-		}
-	}
-	tasks, err := r.tasks(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	moved, err := r.moved(ctx, p.live, ids)
-	if err != nil {
-		return nil, err
-	}
-	health := map[string]ServiceHealth{}
-	for i := range p.desired.Services {
-		d := &p.desired.Services[i]
-		s := p.live.Services[d.Name]
-		if s == nil {
-			continue
-		}
-		h := Judge(d.Key, s, tasks[s.ID], p.live.Nodes, r.o.Now())
-		if h.Wave = d.Wave; h.Converged && moved[s.ID] {
-			h.Converged, h.Status, h.Reason = false, HealthProgressing, d.Key+": Swarm is at it right now"
-		}
-		health[d.Name] = h
-	}
-	return health, nil
-}
-
-// moved says of services whether they are no longer as the listing has them. The
-// tasks were asked for after it: an update that began in between has new tasks
-// already, and would look converged in a listing that does not know of it.
-func (r *Reconciler) moved(ctx context.Context, live *Live, ids []string) (map[string]bool, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	f := filters.NewArgs()
-	moved := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		f.Add("id", id)
-		moved[id] = true // unless it is found as it was
-	}
-	list, err := r.o.Swarm.ServiceList(ctx, swarm.ServiceListOptions{Filters: f})
-	if err != nil {
-		return nil, fmt.Errorf("list services in a rollout: %w", err)
-	}
-	for i := range list {
-		if known := live.Services[list[i].Spec.Name]; known != nil {
-			moved[list[i].ID] = known.Version != list[i].Version
-		}
-	}
-	return moved, nil
-}
-
-func needsTasks(s *swarm.Service, p *pass) bool {
-	running, desired := counts(s, Tasks{}, nil)
-	if running < desired || !updaterDone(s) || verdict(s) != "" {
-		return true
-	}
-	for _, rel := range p.releases {
-		if _, ok := rel.index.corrected[s.Spec.Name]; ok {
-			return true
-		}
-		if _, ok := rel.index.changed[s.Spec.Name]; ok && rel.Phase == PhaseProgressing {
-			return true
-		}
-	}
-	return false
-}
-
-// tasks lists the tasks of services, by service ID. Which are of the current spec
-// is the engine's word: tasks carry no version of it.
-func (r *Reconciler) tasks(ctx context.Context, ids []string) (map[string]Tasks, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	f := filters.NewArgs()
-	for _, id := range ids {
-		f.Add("service", id)
-	}
-	all, err := r.o.Swarm.TaskList(ctx, swarm.TaskListOptions{Filters: f})
-	if err != nil {
-		return nil, fmt.Errorf("list tasks: %w", err)
-	}
-	f = f.Clone()
-	f.Add("_up-to-date", "true")
-	current, err := r.o.Swarm.TaskList(ctx, swarm.TaskListOptions{Filters: f})
-	if err != nil {
-		return nil, fmt.Errorf("list tasks of current specs: %w", err)
-	}
-	return sortTasks(ids, all, current), nil
-}
-
-func sortTasks(ids []string, all, current []swarm.Task) map[string]Tasks {
-	isCurrent := make(map[string]bool, len(current))
-	for i := range current {
-		isCurrent[current[i].ID] = true
-	}
-	tasks := make(map[string]Tasks, len(ids))
-	for _, id := range ids {
-		tasks[id] = Tasks{Known: true}
-	}
-	for _, t := range all {
-		ts := tasks[t.ServiceID]
-		if isCurrent[t.ID] {
-			ts.Current = append(ts.Current, t)
-		} else {
-			ts.Old = append(ts.Old, t)
-		}
-		tasks[t.ServiceID] = ts
-	}
-	return tasks
 }
 
 func (r *Reconciler) situation(p *pass, blocked string) Situation {

@@ -2,10 +2,7 @@ package reconcile
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
-	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,10 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/swarm"
 )
 
@@ -107,129 +102,6 @@ func indexOf(r *record) index {
 	return x
 }
 
-// memory holds the releases of stacks: all are read at once at first, and a
-// stack's again after a write or when somebody else's write is noticed.
-type memory struct {
-	swarm Swarm
-	owner string
-	keep  int
-
-	mu     sync.Mutex
-	whole  bool                  // all were read: a stack that is not in stacks has none
-	stacks map[string][]*Release // oldest first
-	stale  map[string]bool       // to be read again
-	reads  map[string]int        // how often a stack's were read: tells two readings apart
-	key    []byte
-}
-
-func newMemory(s Swarm, owner string, keep int) *memory {
-	return &memory{swarm: s, owner: owner, keep: keep, stacks: map[string][]*Release{}, stale: map[string]bool{}, reads: map[string]int{}}
-}
-
-// readAll reads every stack's releases, unless they were read already. The engine
-// sends the records' data with them, of which only an index is kept.
-func (m *memory) readAll(ctx context.Context) error {
-	m.mu.Lock()
-	whole := m.whole
-	m.mu.Unlock()
-	if whole {
-		return nil
-	}
-	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("label", labelKind+"="+kindRelease))})
-	if err != nil {
-		return fmt.Errorf("list releases: %w", err)
-	}
-	byStack := map[string][]*Release{}
-	for stack, list := range groupRecords(configs) {
-		byStack[stack] = parseReleases(list)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for stack, list := range byStack {
-		m.stacks[stack] = list
-		m.reads[stack]++
-	}
-	m.whole = true
-	clear(m.stale)
-	return nil
-}
-
-func groupRecords(configs []swarm.Config) map[string][]swarm.Config {
-	groups := map[string][]swarm.Config{}
-	for _, c := range configs {
-		stack := c.Spec.Labels[labelStack]
-		groups[stack] = append(groups[stack], c)
-	}
-	return groups
-}
-
-func parseReleases(configs []swarm.Config) []*Release {
-	var list []*Release
-	for i := range configs {
-		if r := parseRelease(&configs[i]); r != nil {
-			list = append(list, r)
-		}
-	}
-	slices.SortFunc(list, func(a, b *Release) int { return cmp.Compare(a.Number, b.Number) })
-	return list
-}
-
-// releases returns a stack's releases, oldest first.
-func (m *memory) releases(ctx context.Context, stack string) ([]*Release, error) {
-	m.mu.Lock()
-	known, ok := m.stacks[stack]
-	ok = ok || m.whole && !m.stale[stack]
-	m.mu.Unlock()
-	if ok {
-		return known, nil
-	}
-	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(
-		filters.Arg("label", labelKind+"="+kindRelease),
-		filters.Arg("label", labelStack+"="+stack),
-	)})
-	if err != nil {
-		return nil, fmt.Errorf("list the releases of stack %s: %w", stack, err)
-	}
-	list := parseReleases(configs)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.stacks[stack] = list
-	delete(m.stale, stack)
-	m.reads[stack]++
-	return list, nil
-}
-
-// known calls f for each stack of which this owner made a release.
-func (m *memory) known(f func(stack string)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for stack, list := range m.stacks {
-		if slices.ContainsFunc(list, func(r *Release) bool { return r.owner == m.owner }) {
-			f(stack)
-		}
-	}
-}
-
-// reading counts how often a stack's releases were read.
-func (m *memory) reading(stack string) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.reads[stack]
-}
-
-// forget makes the next pass read a stack's releases again; "" is for all.
-func (m *memory) forget(stack string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if stack == "" {
-		clear(m.stacks)
-		m.whole = false
-		return
-	}
-	delete(m.stacks, stack)
-	m.stale[stack] = true
-}
-
 // parseRelease reads a record. Damage must not keep its stack from being
 // reconciled: without a number it is passed over, and where only the data is
 // damaged the labels still count (what failed stays failed).
@@ -288,76 +160,6 @@ func clip(s string, n int) string {
 		return string(r[:n-1]) + "…"
 	}
 	return s
-}
-
-// create writes a new release. A clash of names means that somebody else made
-// that release first: an error, after which the memory is read again.
-func (m *memory) create(ctx context.Context, stack string, r *Release, data *record) error {
-	packed, err := pack(data)
-	if err != nil {
-		return fmt.Errorf("record release %d of stack %s: %w", r.Number, stack, err)
-	}
-	defer m.forget(stack)
-	_, err = m.swarm.ConfigCreate(ctx, swarm.ConfigSpec{
-		Annotations: swarm.Annotations{Name: recordName(stack, r.Number), Labels: r.labels(m.owner, stack)},
-		Data:        packed,
-	})
-	if err != nil {
-		return fmt.Errorf("record release %d of stack %s: %w", r.Number, stack, err)
-	}
-	return nil
-}
-
-// update writes a release's labels, by compare-and-set.
-func (m *memory) update(ctx context.Context, stack string, r *Release) error {
-	defer m.forget(stack)
-	spec := swarm.ConfigSpec{Annotations: swarm.Annotations{Name: recordName(stack, r.Number), Labels: r.labels(m.owner, stack)}}
-	if err := m.swarm.ConfigUpdate(ctx, r.id, r.version, spec); err != nil {
-		return fmt.Errorf("record release %d of stack %s as %s: %w", r.Number, stack, r.Phase, err)
-	}
-	return nil
-}
-
-// trim removes the oldest releases beyond the number that is kept, but never the
-// newest healthy one.
-func (m *memory) trim(ctx context.Context, stack string, releases []*Release) error {
-	healthy := newest(releases, PhaseHealthy)
-	for len(releases) > m.keep {
-		old := releases[0]
-		releases = releases[1:]
-		if old == healthy {
-			continue
-		}
-		m.forget(stack)
-		if err := m.swarm.ConfigRemove(ctx, old.id); err != nil && !isNotFound(err) {
-			return fmt.Errorf("remove the record of release %d of stack %s: %w", old.Number, stack, err)
-		}
-	}
-	return nil
-}
-
-// removeAll forgets a stack for good.
-func (m *memory) removeAll(ctx context.Context, stack string, releases []*Release) error {
-	defer m.forget(stack)
-	for _, r := range releases {
-		if err := m.swarm.ConfigRemove(ctx, r.id); err != nil && !isNotFound(err) {
-			return fmt.Errorf("remove the record of release %d of stack %s: %w", r.Number, stack, err)
-		}
-	}
-	return nil
-}
-
-// load fetches a release's stored desired stack.
-func (m *memory) load(ctx context.Context, r *Release) (*Desired, error) {
-	c, _, err := m.swarm.ConfigInspectWithRaw(ctx, r.id)
-	if err != nil {
-		return nil, fmt.Errorf("read the record of release %d: %w", r.Number, err)
-	}
-	data, err := unpack(c.Spec.Data)
-	if err != nil {
-		return nil, fmt.Errorf("read the record of release %d: %w", r.Number, err)
-	}
-	return data.Desired, nil
 }
 
 func recordName(stack string, n int) string {
@@ -422,60 +224,6 @@ func unpack(data []byte) (*record, error) {
 		return nil, fmt.Errorf("unknown record format %d (written by a newer skep?)", r.Format)
 	}
 	return &r, nil
-}
-
-// secretKey returns the Swarm's key for hashes over secrets. With make it is
-// created where there is none yet, else nil comes back.
-func (m *memory) secretKey(ctx context.Context, mayCreate bool) ([]byte, error) {
-	m.mu.Lock()
-	key := m.key
-	m.mu.Unlock()
-	if key != nil {
-		return key, nil
-	}
-	key, err := m.readKey(ctx)
-	if err == nil && key == nil && mayCreate {
-		key, err = m.makeKey(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	m.key = key
-	m.mu.Unlock()
-	return key, nil
-}
-
-func (m *memory) readKey(ctx context.Context) ([]byte, error) {
-	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("name", keyName))})
-	if err != nil {
-		return nil, fmt.Errorf("read config %s: %w", keyName, err)
-	}
-	for i := range configs {
-		if configs[i].Spec.Name == keyName && len(configs[i].Spec.Data) >= 32 { // the filter matches prefixes
-			return configs[i].Spec.Data, nil
-		}
-	}
-	return nil, nil
-}
-
-// makeKey creates the key; of two controllers that do so at once one is refused,
-// and both read what the other one made.
-func (m *memory) makeKey(ctx context.Context) ([]byte, error) {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
-	_, err := m.swarm.ConfigCreate(ctx, swarm.ConfigSpec{
-		Annotations: swarm.Annotations{Name: keyName, Labels: map[string]string{labelKind: kindKey}},
-		Data:        key,
-	})
-	if err != nil && !isConflict(err) {
-		return nil, fmt.Errorf("create config %s: %w", keyName, err)
-	}
-	key, err = m.readKey(ctx)
-	if err == nil && key == nil {
-		err = fmt.Errorf("read config %s: it has no key in it (remove it, and skep makes a new one)", keyName)
-	}
-	return key, err
 }
 
 // newest returns the newest release in a phase, or nil.
