@@ -25,9 +25,10 @@ test: tools
 e2e: tools
 	go test -race -count=$(COUNT) -run '$(RUN)' -timeout 120m ./e2e/...
 
-## bench: how fast it is against a real engine
+## bench: how fast it is against a real engine: a quick look; FLAGS=-full is what docs/performance.md tells, FLAGS=-h says what else
 bench: engine
-	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m ./...
+	go test -run '^$$' -bench '$(BENCH)' ./spec ./reconcile ./controller
+	go run ./e2e/bench $(FLAGS)
 
 ## lint: what is not formatted, vet, staticcheck
 lint:
