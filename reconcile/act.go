@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // act carries out a decision: at most one act, whatever comes of it.
@@ -57,7 +60,7 @@ func afterWrites(res Result, err error) Result {
 	}
 	if errorsOnly(err) == nil {
 		res.Outcome, res.Reason, res.Requeue = Waiting, "Conflict", again/4
-		res.Message = "something else wrote at the same time; looking again"
+		res.Message = "something else wrote at the same time, or has the name: " + err.Error()
 		return res
 	}
 	res.Outcome, res.Reason, res.Message, res.Err = Failed, "WriteFailed", err.Error(), errorsOnly(err)
@@ -67,9 +70,9 @@ func afterWrites(res Result, err error) Result {
 // adopt remembers what lives, which is what the file says, without touching it.
 func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 	rel := r.newRelease(p, PhaseHealthy)
-	rel.Reason, rel.Message, rel.Ended = "Adopted", "taken over as it was", rel.Started
-	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: "Adopted", Message: "taken over as it was: nothing differs from the file"})
-	return r.memory.create(ctx, p.stack.Name, rel, recordOf(p.desired, currentPins(p), nil))
+	rel.Reason, rel.Message, rel.Ended = res.Reason, res.Message, rel.Started
+	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: res.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, res.Message)})
+	return r.record(ctx, p, rel, currentPins(p), nil)
 }
 
 // snapshot remembers what lives before anything is written over it, so that there
@@ -86,7 +89,6 @@ func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
 // begin makes a new release: its record first, then its first writes, so that
 // whatever happens in between, what was meant is known.
 func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Result) error {
-	stack := p.stack.Name
 	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), p.live)
 	st.findings = findings
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
@@ -98,7 +100,7 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 		}
 	}
 	rel := r.newRelease(p, PhaseProgressing)
-	if err := r.memory.create(ctx, stack, rel, recordOf(p.desired, pins, marksOf(p.plan.Changes, p.live))); err != nil {
+	if err := r.record(ctx, p, rel, pins, mergeMarks(unsettled(p.releases), marksOf(p.plan.Changes, p.live))); err != nil {
 		return err
 	}
 	res.Release = rel
@@ -123,6 +125,19 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 		rel.Number = p.releases[n-1].Number + 1
 	}
 	return rel
+}
+
+// record writes a new release's record.
+func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map[string]Pin, changed map[string]string) error {
+	data := recordOf(p.desired, pins, changed)
+	mine := indexOf(data).objects
+	own := r.owned(p.live, p.releases)
+	for _, ref := range p.live.Stack(p.stack.Name) {
+		if !mine[ref] && own(ref) && p.live.labels(ref)[LabelOwner] == "" {
+			data.Left = append(data.Left, ref)
+		}
+	}
+	return r.memory.create(ctx, p.stack.Name, rel, data)
 }
 
 func recordOf(d *Desired, pins map[string]Pin, changed map[string]string) *record {
@@ -167,9 +182,17 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 // it writes is recorded first: should Swarm give up on them in turn, that is
 // known and not tried again.
 func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Decision, res *Result, changes []Change) error {
-	if marks := marksOf(changes, p.live); len(marks) > 0 {
+	if c := notSticking(st, changes); c != nil {
+		return r.write(ctx, p, st, res, changes) // holds, and says so
+	}
+	if n := len(p.releases); d.Act == ActRollBack && p.releases[n-1].Phase == PhaseProgressing {
+		if err := r.supersede(ctx, p, res); err != nil { // the file went back to what had failed
+			return err
+		}
+	}
+	if marks := mergeMarks(d.Release.index.corrected, marksOf(changes, p.live)); !maps.Equal(marks, d.Release.index.corrected) {
 		rel := *d.Release
-		rel.index.corrected = mergeMarks(d.Release.index.corrected, marks)
+		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, r.o.Now(), false
 		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 			return err
 		}
@@ -180,6 +203,19 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	res.Transitions = append(res.Transitions, t)
 	return r.write(ctx, p, st, res, changes)
+}
+
+// unsettled are the marks of what the newest release wrote and nobody saw
+// converge: whoever comes after it answers for that too.
+func unsettled(releases []*Release) map[string]string {
+	if len(releases) == 0 {
+		return nil
+	}
+	r := releases[len(releases)-1]
+	if r.Phase == PhaseProgressing {
+		return mergeMarks(r.index.changed, r.index.corrected)
+	}
+	return r.index.corrected
 }
 
 func mergeMarks(old, more map[string]string) map[string]string {
@@ -195,8 +231,9 @@ func mergeMarks(old, more map[string]string) map[string]string {
 func (r *Reconciler) settle(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := *d.Release
 	rel.index.corrected = nil
-	t := Transition{Action: "drift-settled", Reason: d.Reason, Message: "live is as the file says again"}
+	t := Transition{Action: "drift-settled", Reason: d.Reason, Message: d.Message, Bad: d.Reason == "CorrectionIncomplete"}
 	if rel.Phase == PhaseFailed {
+		rel.index.back = true
 		t = Transition{Action: "rollback-finished", Reason: d.Reason, Message: d.Message, Bad: true}
 	}
 	res.Transitions = append(res.Transitions, t)
@@ -206,25 +243,37 @@ func (r *Reconciler) settle(ctx context.Context, p *pass, d Decision, res *Resul
 // write carries out changes, unless they were written before and did not stick:
 // an engine that does not keep a field must not be written to for ever.
 func (r *Reconciler) write(ctx context.Context, p *pass, st *stackState, res *Result, changes []Change) error {
-	for _, c := range changes {
-		if f := fieldsKey(&c); f != "" && st.lastWrites[c.Name] == f {
-			res.Outcome, res.Reason = Held, "NotSticking"
-			res.Message = fmt.Sprintf("%s was written and is different again: %s (the engine, or something else, does not keep it: list it in x-skep.ignore, or find who writes it)", c.Name, fieldPaths(&c))
-			res.Requeue = time.Minute
-			return nil
-		}
+	if c := notSticking(st, changes); c != nil {
+		res.Outcome, res.Reason = Held, "NotSticking"
+		res.Message = fmt.Sprintf("%s was written and is different again: %s (the engine, or something else, does not keep it: list it in x-skep.ignore, or find who writes it)", c.Name, fieldPaths(c))
+		res.Requeue = time.Minute
+		return nil
 	}
 	if len(changes) == 0 {
 		return nil
 	}
 	defer r.observer.wrote(p.stack.Name)
 	a := &applier{swarm: r.o.Swarm, creds: r.o.Credentials, owner: r.o.Owner, live: p.live}
-	if err := a.apply(ctx, changes); err != nil {
+	err := a.apply(ctx, changes)
+	for id := range a.refused {
+		st.refused[id] = r.o.Now()
+	}
+	if err != nil {
 		return err
 	}
 	for _, c := range changes {
 		if f := fieldsKey(&c); f != "" {
 			st.lastWrites[c.Name] = f
+		}
+	}
+	return nil
+}
+
+// notSticking returns a change that was written before, just the same.
+func notSticking(st *stackState, changes []Change) *Change {
+	for i := range changes {
+		if f := fieldsKey(&changes[i]); f != "" && st.lastWrites[changes[i].Name] == f {
+			return &changes[i]
 		}
 	}
 	return nil
@@ -266,6 +315,9 @@ func withoutUpdateConfigs(plan *Plan, _ *Live) *Plan {
 		if c.Kind == KindService && c.Op == OpUpdate && onlyUpdateConfig(c.Fields) {
 			continue
 		}
+		if c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec) && c.Op != OpCreate {
+			continue // a job is not run again
+		}
 		kept = append(kept, c)
 	}
 	out := *plan
@@ -296,6 +348,26 @@ func withRollbackConfig(changes []Change) []Change {
 		out[i] = c
 	}
 	return out
+}
+
+// refusedFor is how long a removal that the engine refused is left alone.
+const refusedFor = time.Minute
+
+// withoutRefused leaves out removals that were refused a short while ago, since
+// something still uses the object: they are no difference that a release, or its
+// deadline, has to answer for.
+func withoutRefused(plan *Plan, refused map[string]time.Time, now time.Time) *Plan {
+	out := *plan
+	out.Changes = nil
+	for _, c := range plan.Changes {
+		if at, ok := refused[c.ID]; ok && c.Op == OpRemove && !c.Early && now.Sub(at) < refusedFor {
+			out.Findings = append(slices.Clone(out.Findings), spec.Finding{Severity: spec.Warning, Code: "still-used",
+				Message: fmt.Sprintf("%s %s left the file, and the engine says that it is in use: it goes later", c.Kind, c.Name)})
+			continue
+		}
+		out.Changes = append(out.Changes, c)
+	}
+	return &out
 }
 
 func countChanges(p *Plan) string {

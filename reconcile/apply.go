@@ -21,8 +21,9 @@ type applier struct {
 	owner string
 	live  *Live
 
-	mu   sync.Mutex
-	made map[Ref]string // what this step created → ID
+	mu      sync.Mutex
+	refused map[string]bool // IDs that are still in use
+	made    map[Ref]string  // what this step created → ID
 }
 
 // apply writes the changes: networks, configs and secrets, what frees a port (one
@@ -111,7 +112,16 @@ func (a *applier) remove(ctx context.Context, c *Change) error {
 	case KindSecret:
 		err = a.swarm.SecretRemove(ctx, c.ID)
 	}
-	if isNotFound(err) || isInUse(err) {
+	if isInUse(err) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.refused == nil {
+			a.refused = map[string]bool{}
+		}
+		a.refused[c.ID] = true
+		return nil
+	}
+	if isNotFound(err) {
 		return nil
 	}
 	return err

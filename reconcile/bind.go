@@ -275,3 +275,27 @@ func Digest(stack *spec.Stack, key []byte) string {
 	sum := sha256.Sum256(text)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
+
+// fillFrom takes over payloads, which a record does not keep, from a stack that
+// has objects of the same names, which means of the same contents.
+func (d *Desired) fillFrom(file *Desired) {
+	fill := func(to, from []DesiredObject) {
+		for i := range to {
+			for j := range from {
+				if to[i].Name == from[j].Name {
+					to[i].ConfigData, to[i].SecretData = from[j].ConfigData, from[j].SecretData
+				}
+			}
+		}
+	}
+	fill(d.Configs, file.Configs)
+	fill(d.Secrets, file.Secrets)
+}
+
+// payloadKnown says whether the object could be created.
+func (o *DesiredObject) payloadKnown(kind Kind) bool {
+	if kind == KindSecret {
+		return o.Driver != nil || len(o.SecretData.Reveal()) > 0
+	}
+	return o.Hash == "" || o.Hash == objectHash(sha256.New(), o.Plain, o.ConfigData, o.Templating)
+}

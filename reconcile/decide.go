@@ -64,17 +64,17 @@ type Decision struct {
 //	    on_failure: hold, or nothing healthy yet       hold
 //	    Swarm is rolling back                          wait
 //	    the rollback failed in turn                    hold, stalled
-//	    P to the newest healthy release is not empty   roll back
-//	    what was rolled back has not converged         wait
+//	    P to the newest healthy release is not empty   roll back, in reverse waves
+//	    what was rolled back has not converged         wait, for as long as a rollout may take
 //	    else                                           settle once, hold
 //	no release yet:    nothing lives                   begin
 //	                   P is empty                      adopt
 //	                   else                            snapshot what lives
 //	R is of D and Progressing:
 //	    Swarm gave up on a service R changed           fail
+//	    all that R changed has converged, P is empty   heal
 //	    the deadline is over                           fail
 //	    P has something of the next wave               continue
-//	    all that R changed has converged, P is empty   heal
 //	    else                                           wait
 //	R is of D and Healthy:
 //	    Swarm gave up on a correction                  hold, stalled
@@ -82,7 +82,9 @@ type Decision struct {
 //	    drift: report                                  hold
 //	    else                                           correct
 //	R is of another digest:
-//	    P is empty, R is no rollout under way          nothing (it renders otherwise, it means the same)
+//	    R is Progressing, and Swarm gave up on it      fail
+//	    P is empty, the newest healthy release is of D nothing (a revert)
+//	    P is empty, R is no rollout under way          adopt (it says the same in other words)
 //	    another stack comes first                      wait
 //	    else                                           begin (R, if Progressing, is superseded)
 func Decide(s Situation) Decision {
@@ -137,20 +139,26 @@ func decideFailed(s Situation, f *Release) Decision {
 	if name := verdictSince(s.Health, f.index.corrected); name != "" {
 		return hold("RollbackFailed", told+"; the rollback to release "+fmt.Sprint(back.Number)+" failed too: "+s.Health[name].Reason).about(f)
 	}
+	late := overdue(s, f)
 	if !s.Plan.Empty() {
-		if !waveOpen(s, f.index.corrected, true) {
+		switch {
+		case f.index.back && s.Policy.Drift == spec.DriftReport && !tidies(s.Plan):
+			return hold("Drifted", told+"; what went back has drifted in "+planNames(s.Plan)+" (x-skep.drift is report)").about(f)
+		case !waveOpen(s, f.index.corrected, true) && !late:
 			return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
 		}
 		return Decision{Act: ActRollBack, Reason: "RollingBack", Message: fmt.Sprintf("%s; going back to release %d (%s)", told, back.Number, back.Revision), Again: again, Release: f}
 	}
 	done := fmt.Sprintf("%s; release %d (%s) runs (change the file)", told, back.Number, back.Revision)
-	switch {
-	case len(f.index.corrected) > 0 && !allConverged(s.Health):
-		return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
-	case len(f.index.corrected) > 0:
+	switch settled := f.index.back && len(f.index.corrected) == 0; {
+	case settled:
+		return hold("RolledBack", done).about(f)
+	case allConverged(s.Health):
 		return Decision{Act: ActSettle, Reason: "RolledBack", Message: done, Again: again, Release: f}
+	case late:
+		return Decision{Act: ActSettle, Reason: "RollbackIncomplete", Message: done + ", but not whole: " + laggard(s.Health), Again: again, Release: f}
 	}
-	return hold("RolledBack", done).about(f)
+	return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
 }
 
 func decideFirst(s Situation) Decision {
@@ -169,14 +177,14 @@ func decideRollout(s Situation, r *Release) Decision {
 	if name := verdictSince(s.Health, r.index.changed); name != "" {
 		return Decision{Act: ActFail, Reason: verdictWord(s.Health[name].Verdict), Message: s.Health[name].Reason, Again: again, Release: r}
 	}
+	if s.Plan.Empty() && converged(s.Health, r.index.changed) { // also where that was seen too late: a controller that was away fails nothing
+		return Decision{Act: ActHeal, Reason: "Converged", Message: "all that the release changed has converged", Again: again, Release: r}
+	}
 	if limit := s.Policy.Rollout.Deadline; limit > 0 && s.Now.Sub(r.Started) > limit {
 		return Decision{Act: ActFail, Reason: "DeadlineExceeded", Message: fmt.Sprintf("not healthy within %s: %s", limit, laggard(s.Health)), Again: again, Release: r}
 	}
-	switch {
-	case !s.Plan.Empty() && waveOpen(s, r.index.changed, false):
+	if !s.Plan.Empty() && waveOpen(s, r.index.changed, false) {
 		return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing the next changes", Again: again, Release: r}
-	case s.Plan.Empty() && converged(s.Health, r.index.changed):
-		return Decision{Act: ActHeal, Reason: "Converged", Message: "all that the release changed has converged", Again: again, Release: r}
 	}
 	return wait("RollingOut", laggard(s.Health)).about(r)
 }
@@ -187,27 +195,58 @@ func decideDrift(s Situation, r *Release) Decision {
 	}
 	switch {
 	case s.Plan.Empty() && len(r.index.corrected) > 0 && converged(s.Health, r.index.corrected):
-		return Decision{Act: ActSettle, Reason: "DriftCorrected", Message: "corrected drift has converged", Again: again, Release: r}
+		return Decision{Act: ActSettle, Reason: "DriftCorrected", Message: "live is as the file says again", Again: again, Release: r}
+	case s.Plan.Empty() && len(r.index.corrected) > 0 && overdue(s, r):
+		return Decision{Act: ActSettle, Reason: "CorrectionIncomplete", Message: "corrected drift does not converge: " + laggard(s.Health), Again: again, Release: r}
 	case s.Plan.Empty() && len(r.index.corrected) > 0:
 		return wait("CorrectingDrift", laggard(s.Health)).about(r)
 	case s.Plan.Empty():
 		return Decision{Act: ActNothing, Reason: "InSync", Release: r}
-	case s.Policy.Drift == spec.DriftReport:
+	case s.Policy.Drift == spec.DriftReport && !tidies(s.Plan):
 		return hold("Drifted", "live differs from the file in "+planNames(s.Plan)+" (x-skep.drift is report: skep plan shows it)").about(r)
-	case !waveOpen(s, r.index.corrected, false):
+	case !waveOpen(s, r.index.corrected, false) && !overdue(s, r):
 		return wait("CorrectingDrift", laggard(s.Health)).about(r)
 	}
 	return Decision{Act: ActCorrect, Reason: "Drifted", Message: "live differs from the file in " + planNames(s.Plan), Again: again, Release: r}
 }
 
 func decideNext(s Situation, r *Release) Decision {
-	switch {
-	case s.Plan.Empty() && r.Phase != PhaseProgressing && newest(s.Releases, PhaseHealthy) != nil:
-		return Decision{Act: ActNothing, Reason: "InSync", Release: newest(s.Releases, PhaseHealthy)}
+	if name := verdictSince(s.Health, r.index.changed); r.Phase == PhaseProgressing && name != "" {
+		return Decision{Act: ActFail, Reason: verdictWord(s.Health[name].Verdict), Message: s.Health[name].Reason, Again: again, Release: r}
+	}
+	back := newest(s.Releases, PhaseHealthy)
+	switch means := s.Plan.Empty() && r.Phase != PhaseProgressing && back != nil; {
+	case means && back.Digest == s.Digest:
+		return Decision{Act: ActNothing, Reason: "InSync", Release: back}
+	case means:
+		return Decision{Act: ActAdopt, Reason: "SameMeaning", Message: "the file says the same in other words", Again: again, Release: r}
 	case s.Blocked != "":
 		return blocked(s)
 	}
 	return Decision{Act: ActBegin, Reason: "NewRevision", Message: "the file asks for something else than release " + fmt.Sprint(r.Number), Again: again, Release: r}
+}
+
+// overdue says that a correction or a rollback has had as long as a rollout may
+// take. Then it waits for nobody any more: a service that does not get well must
+// not keep the others from going where they belong.
+func overdue(s Situation, r *Release) bool {
+	limit := s.Policy.Rollout.Deadline
+	if limit <= 0 {
+		limit = 10 * time.Minute
+	}
+	began := r.index.correctedAt
+	if began.IsZero() {
+		began = r.since()
+	}
+	return s.Now.Sub(began) > limit
+}
+
+// tidies says that a plan only removes configs and secrets that no release names
+// any more: skep's own housekeeping, and no drift.
+func tidies(p *Plan) bool {
+	return !slices.ContainsFunc(p.Changes, func(c Change) bool {
+		return c.Op != OpRemove || c.Kind != KindConfig && c.Kind != KindSecret
+	})
 }
 
 func hold(reason, message string) Decision {

@@ -21,6 +21,10 @@ func TestDecide(t *testing.T) {
 		r.index.changed, r.index.corrected = changed, corrected
 		return r
 	}
+	settled := func(r *Release) *Release {
+		r.index.back = true
+		return r
+	}
 	marks := map[string]string{"s_web": "1"}
 	health := func(h ServiceHealth) map[string]ServiceHealth { return map[string]ServiceHealth{"s_web": h} }
 	good := ServiceHealth{Status: Healthy, Converged: true, Mark: "2"}
@@ -47,7 +51,11 @@ func TestDecide(t *testing.T) {
 		{"failed, to go back", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), release(2, "d", PhaseFailed)}, Plan: update, Health: health(paused)}, ActRollBack, "RollingBack"},
 		{"failed, going back", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), with(release(2, "d", PhaseFailed), nil, marks)}, Plan: &Plan{}, Health: health(under)}, ActWait, "RollingBack"},
 		{"failed, back", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), with(release(2, "d", PhaseFailed), nil, marks)}, Plan: &Plan{}, Health: health(good)}, ActSettle, "RolledBack"},
-		{"failed, and told", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), release(2, "d", PhaseFailed)}, Plan: &Plan{}, Health: health(good)}, ActHold, "RolledBack"},
+		{"failed, back by Swarm", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), release(2, "d", PhaseFailed)}, Plan: &Plan{}, Health: health(good)}, ActSettle, "RolledBack"},
+		{"failed, back, not whole for too long", Situation{Policy: short, Releases: []*Release{release(1, "a", PhaseHealthy), release(2, "d", PhaseFailed)}, Plan: &Plan{}, Health: health(under)}, ActSettle, "RollbackIncomplete"},
+		{"failed, and told", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), settled(release(2, "d", PhaseFailed))}, Plan: &Plan{}, Health: health(good)}, ActHold, "RolledBack"},
+		{"failed, told, drifted", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), settled(release(2, "d", PhaseFailed))}, Plan: update, Health: health(good)}, ActRollBack, "RollingBack"},
+		{"failed, told, drifted, to report", Situation{Policy: spec.Policy{Drift: spec.DriftReport}, Releases: []*Release{release(1, "a", PhaseHealthy), settled(release(2, "d", PhaseFailed))}, Plan: update, Health: health(good)}, ActHold, "Drifted"},
 
 		{"first", Situation{Plan: update}, ActBegin, "FirstRelease"},
 		{"first, another stack before", Situation{Plan: update, Blocked: "infra"}, ActWait, "DependencyNotReady"},
@@ -56,6 +64,7 @@ func TestDecide(t *testing.T) {
 
 		{"rollout, Swarm gave up", Situation{Releases: []*Release{with(release(1, "d", PhaseProgressing), marks, nil)}, Plan: &Plan{}, Health: health(paused)}, ActFail, "UpdatePaused"},
 		{"rollout, Swarm gave up before it", Situation{Releases: []*Release{with(release(1, "d", PhaseProgressing), marks, nil)}, Plan: update, Health: health(before)}, ActContinue, "RollingOut"},
+		{"rollout, done while nobody looked", Situation{Policy: short, Releases: []*Release{with(release(1, "d", PhaseProgressing), marks, nil)}, Plan: &Plan{}, Health: health(good)}, ActHeal, "Converged"},
 		{"rollout, too long", Situation{Policy: short, Releases: []*Release{with(release(1, "d", PhaseProgressing), marks, nil)}, Plan: &Plan{}, Health: health(under)}, ActFail, "DeadlineExceeded"},
 		{"rollout, next wave not yet", Situation{Releases: []*Release{with(release(1, "d", PhaseProgressing), marks, nil)}, Plan: later, Health: health(under)}, ActWait, "RollingOut"},
 		{"rollout, next wave", Situation{Releases: []*Release{with(release(1, "d", PhaseProgressing), marks, nil)}, Plan: later, Health: health(good)}, ActContinue, "RollingOut"},
@@ -66,10 +75,13 @@ func TestDecide(t *testing.T) {
 		{"in sync", Situation{Releases: []*Release{release(1, "d", PhaseHealthy)}, Plan: &Plan{}}, ActNothing, "InSync"},
 		{"drift corrected", Situation{Releases: []*Release{with(release(1, "d", PhaseHealthy), nil, marks)}, Plan: &Plan{}, Health: health(good)}, ActSettle, "DriftCorrected"},
 		{"drift under correction", Situation{Releases: []*Release{with(release(1, "d", PhaseHealthy), nil, marks)}, Plan: &Plan{}, Health: health(under)}, ActWait, "CorrectingDrift"},
+		{"drift under correction for too long", Situation{Policy: short, Releases: []*Release{with(release(1, "d", PhaseHealthy), nil, marks)}, Plan: &Plan{}, Health: health(under)}, ActSettle, "CorrectionIncomplete"},
 		{"drift, to report", Situation{Policy: spec.Policy{Drift: spec.DriftReport}, Releases: []*Release{release(1, "d", PhaseHealthy)}, Plan: update}, ActHold, "Drifted"},
 		{"drift", Situation{Releases: []*Release{release(1, "d", PhaseHealthy)}, Plan: update, Health: health(good)}, ActCorrect, "Drifted"},
 
-		{"renders otherwise, means the same", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: &Plan{}}, ActNothing, "InSync"},
+		{"new, Swarm gave up on the one before", Situation{Releases: []*Release{with(release(1, "a", PhaseProgressing), marks, nil)}, Plan: update, Health: health(paused)}, ActFail, "UpdatePaused"},
+		{"a revert", Situation{Releases: []*Release{release(1, "d", PhaseHealthy), release(2, "a", PhaseFailed)}, Plan: &Plan{}}, ActNothing, "InSync"},
+		{"renders otherwise, means the same", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: &Plan{}}, ActAdopt, "SameMeaning"},
 		{"new, another stack before", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: update, Blocked: "infra"}, ActWait, "DependencyNotReady"},
 		{"new", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: update}, ActBegin, "NewRevision"},
 		{"new, amid another", Situation{Releases: []*Release{release(1, "a", PhaseProgressing)}, Plan: &Plan{}}, ActBegin, "NewRevision"},

@@ -120,6 +120,9 @@ func (e *fakeEngine) ServiceList(_ context.Context, o swarm.ServiceListOptions) 
 				st.RunningTasks++
 			}
 		}
+		if isJob(&s.Spec) {
+			st.CompletedTasks, st.RunningTasks = st.RunningTasks, 0
+		}
 		s.ServiceStatus = &st
 		if s.UpdateStatus != nil {
 			u := *s.UpdateStatus

@@ -60,7 +60,7 @@ func Judge(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.N
 			old++
 		}
 	}
-	h.Converged = h.Running >= h.Desired && old == 0 && updaterDone(s)
+	h.Converged = h.Running >= h.Desired && old == 0 && updaterDone(s) && !newborn(s, tasks, now)
 	if h.Converged {
 		if h.Verdict != "" {
 			h.Reason = verdictReason(name, s, tasks, nodes)
@@ -72,6 +72,16 @@ func Judge(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.N
 		h.Status = HealthDegraded
 	}
 	return h
+}
+
+// newborn says that a global service is too young for the engine to have made its
+// tasks: until then it wants none.
+func newborn(s *swarm.Service, tasks Tasks, now time.Time) bool {
+	if s.Spec.Mode.Global == nil && s.Spec.Mode.GlobalJob == nil || len(tasks.Current)+len(tasks.Old) > 0 {
+		return false
+	}
+	age := now.Sub(s.CreatedAt)
+	return age >= 0 && age < 5*time.Second
 }
 
 // verdict is Swarm's own, once it has given up on an update.

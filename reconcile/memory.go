@@ -18,12 +18,13 @@ type memory struct {
 	owner string
 	keep  int
 
-	mu     sync.Mutex
-	whole  bool                  // all were read: a stack that is not in stacks has none
-	stacks map[string][]*Release // oldest first
-	stale  map[string]bool       // to be read again
-	reads  map[string]int        // how often a stack's were read: tells two readings apart
-	key    []byte
+	mu      sync.Mutex
+	whole   bool                  // all were read: a stack that is not in stacks has none
+	stacks  map[string][]*Release // oldest first
+	stale   map[string]bool       // to be read again
+	forgets int                   // how often something was forgotten: an answer asked for before that may be older
+	reads   map[string]int        // how often a stack's were read: tells two readings apart
+	key     []byte
 }
 
 func newMemory(s Swarm, owner string, keep int) *memory {
@@ -34,7 +35,7 @@ func newMemory(s Swarm, owner string, keep int) *memory {
 // sends the records' data with them, of which only an index is kept.
 func (m *memory) readAll(ctx context.Context) error {
 	m.mu.Lock()
-	whole := m.whole
+	whole, forgets := m.whole, m.forgets
 	m.mu.Unlock()
 	if whole {
 		return nil
@@ -49,6 +50,9 @@ func (m *memory) readAll(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.forgets != forgets {
+		return nil // the next Refresh reads again; until then stacks are read one by one
+	}
 	for stack, list := range byStack {
 		m.stacks[stack] = list
 		m.reads[stack]++
@@ -83,6 +87,7 @@ func (m *memory) releases(ctx context.Context, stack string) ([]*Release, error)
 	m.mu.Lock()
 	known, ok := m.stacks[stack]
 	ok = ok || m.whole && !m.stale[stack]
+	forgets := m.forgets
 	m.mu.Unlock()
 	if ok {
 		return known, nil
@@ -97,8 +102,10 @@ func (m *memory) releases(ctx context.Context, stack string) ([]*Release, error)
 	list := parseReleases(configs)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stacks[stack] = list
-	delete(m.stale, stack)
+	if m.forgets == forgets {
+		m.stacks[stack] = list
+		delete(m.stale, stack)
+	}
 	m.reads[stack]++
 	return list, nil
 }
@@ -125,6 +132,7 @@ func (m *memory) reading(stack string) int {
 func (m *memory) forget(stack string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forgets++
 	if stack == "" {
 		clear(m.stacks)
 		m.whole = false
@@ -180,10 +188,13 @@ func (m *memory) trim(ctx context.Context, stack string, releases []*Release) er
 	return nil
 }
 
-// removeAll forgets a stack for good.
+// removeAll forgets a stack for good; what another owner remembers of it stays.
 func (m *memory) removeAll(ctx context.Context, stack string, releases []*Release) error {
 	defer m.forget(stack)
 	for _, r := range releases {
+		if r.owner != m.owner {
+			continue
+		}
 		if err := m.swarm.ConfigRemove(ctx, r.id); err != nil && !isNotFound(err) {
 			return fmt.Errorf("remove the record of release %d of stack %s: %w", r.Number, stack, err)
 		}

@@ -119,6 +119,9 @@ func (p *planner) objects(kind Kind, desired []DesiredObject, live map[string]*L
 			p.find(spec.Error, "external-missing", "",
 				"external %s %s does not exist in the Swarm (create it: docker %s create %s FILE)", kind, do.Name, kind, do.Name)
 		case do.External:
+		case !ok && !do.payloadKnown(kind):
+			p.find(spec.Error, "content-lost", "",
+				"%s %s is gone from the Swarm, and a record keeps no contents (put the file back that had them)", kind, do.Name)
 		case !ok:
 			o := *do
 			o.Labels = p.ownLabels(do.Labels, nil)

@@ -69,15 +69,16 @@ func (o *observer) fresh(stack string, maxAge time.Duration) *Live {
 	return o.live
 }
 
-// refresh lists anew and returns the stacks whose objects are not as they were.
-func (o *observer) refresh(ctx context.Context) ([]string, error) {
+// refresh lists anew and returns the stacks whose objects are not as they were, and
+// whether something that matters to every stack is not.
+func (o *observer) refresh(ctx context.Context) (changed []string, everything bool, err error) {
 	o.listing.Lock()
 	defer o.listing.Unlock()
 	before, after, err := o.list(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return changedStacks(before, after), nil
+	return changedStacks(before, after), before == nil || before.rest != after.rest, nil
 }
 
 // newest returns the newest listing, however old, or nil before the first.
@@ -103,6 +104,17 @@ func (o *observer) want(stack *spec.Stack) {
 	for _, c := range stack.Configs {
 		if c.External {
 			o.wanted[c.Name] = true
+		}
+	}
+}
+
+// wantConfigs is want for a recorded stack.
+func (o *observer) wantConfigs(configs []DesiredObject) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range configs {
+		if configs[i].External {
+			o.wanted[configs[i].Name] = true
 		}
 	}
 }
@@ -262,9 +274,13 @@ func (l *Live) index() {
 	for name, s := range l.Services {
 		st := swarmStamp(s)
 		l.add(s.Spec.Labels, Ref{KindService, name}, st)
+		for _, p := range s.Endpoint.Spec.Ports { // what other stacks cannot have
+			l.rest += stamp("port", p.PublishedPort, p.Protocol, name)
+		}
 	}
 	for name, n := range l.Networks {
 		l.add(n.Labels, Ref{KindNetwork, name}, stamp(n.ID))
+		l.rest += stamp(KindNetwork, name, n.ID) // another stack's may be external to this one
 	}
 	for name, c := range l.Configs {
 		l.add(c.Labels, Ref{KindConfig, name}, stamp(c.ID, c.Version.Index))
@@ -310,7 +326,8 @@ func (l *Live) Stack(name string) []Ref {
 func (l *Live) Used(id string) bool { return len(l.lookUp().users[id]) > 0 }
 
 // stampOf tells two states of a stack's surroundings apart: its own objects, and
-// all that belongs to no stack (external objects, nodes).
+// all that belongs to no stack (external objects, nodes) or can stand in another
+// one's way (networks, published ports).
 func (l *Live) stampOf(stack string) uint64 {
 	st := l.rest
 	if x := l.stacks[stack]; x != nil {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // orphan looks after a stack whose file is gone: it stays and is told, unless
@@ -20,7 +21,7 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 	}
 	mine, foreign := r.split(live, stack, releases)
 	switch {
-	case len(mine) == 0 && len(releases) == 0:
+	case len(mine) == 0 && !slices.ContainsFunc(releases, func(rel *Release) bool { return rel.owner == r.o.Owner }):
 		res.Outcome, res.Reason = Unchanged, "Gone"
 		return res
 	case !r.o.PruneStacks:

@@ -42,11 +42,13 @@ type Reconciler struct {
 // could not be found out again.
 type stackState struct {
 	settled    *settled
+	conflicts  int  // in a row
 	busy       bool // something was under way when it was last looked at
 	conditions []Condition
-	told       string            // the hold that was told last
-	lastWrites map[string]string // service → the fields last written, until they were seen to stick
-	findings   []spec.Finding    // of the newest release's images
+	told       string               // the hold that was told last
+	lastWrites map[string]string    // service → the fields last written, until they were seen to stick
+	refused    map[string]time.Time // removals (by ID) that the engine refused: in use
+	findings   []spec.Finding       // of the newest release's images
 }
 
 // settled is a pass that found nothing to do, and what it looked at: as long as
@@ -85,7 +87,20 @@ func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) 
 	if err := r.memory.readAll(ctx); err != nil {
 		return nil, err
 	}
-	return r.observer.refresh(ctx)
+	changed, everything, err := r.observer.refresh(ctx)
+	if err != nil || !everything {
+		return changed, err
+	}
+	names := map[string]bool{}
+	for _, name := range changed {
+		names[name] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range r.stacks { // one may wait for what it has nothing of yet
+		names[name] = true
+	}
+	return sortedKeys(names), nil
 }
 
 // Noticed tells of a config that the engine says was created, changed or removed:
@@ -165,7 +180,7 @@ func (r *Reconciler) state(stack string) *stackState {
 	defer r.mu.Unlock()
 	st := r.stacks[stack]
 	if st == nil {
-		st = &stackState{lastWrites: map[string]string{}}
+		st = &stackState{lastWrites: map[string]string{}, refused: map[string]time.Time{}}
 		r.stacks[stack] = st
 	}
 	return st
@@ -196,6 +211,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
+	p.plan = withoutRefused(p.plan, st.refused, r.o.Now())
 	p.health, err = r.judge(ctx, p)
 	return p, nil, err
 }
@@ -220,6 +236,11 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 		if p.desired, err = r.memory.load(ctx, back); err != nil {
 			return err
 		}
+		r.observer.wantConfigs(p.desired.Configs)
+		if p.live, err = r.observer.get(ctx, p.stack.Name, 0); err != nil {
+			return err
+		}
+		p.desired.fillFrom(Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)}))
 		p.plan = withoutUpdateConfigs(r.diff(p), p.live)
 		return nil
 	}
@@ -295,7 +316,7 @@ func (r *Reconciler) owned(live *Live, releases []*Release) func(Ref) bool {
 		if owner := live.labels(ref)[LabelOwner]; owner != "" {
 			return owner == r.o.Owner
 		}
-		return slices.ContainsFunc(releases, func(rel *Release) bool { return rel.Number > 0 && rel.index.objects[ref] })
+		return slices.ContainsFunc(releases, func(rel *Release) bool { return rel.Number > 0 && rel.index.objects[ref] || rel.index.left[ref] })
 	}
 }
 
@@ -360,10 +381,19 @@ func failure(stack string, err error) Result {
 	return res
 }
 
+// patience is how many conflicts in a row are taken for somebody else's writes;
+// more of them are something that stands in the way.
+const patience = 5
+
 // finish fills in since when conditions are as they are, and what the next pass
 // has to know.
 func (r *Reconciler) finish(st *stackState, res Result) Result {
 	now := r.o.Now()
+	if res.Reason != "Conflict" {
+		st.conflicts = 0
+	} else if st.conflicts++; st.conflicts > patience {
+		res.Outcome, res.Err = Failed, errors.New(res.Message)
+	}
 	res.Conditions = conditions(&res)
 	for i := range res.Conditions {
 		c := &res.Conditions[i]

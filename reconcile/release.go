@@ -34,6 +34,8 @@ const (
 	labelStarted  = "skep.started"
 	labelEnded    = "skep.ended"
 	labelCorrect  = "skep.corrected"
+	labelSince    = "skep.corrected-at"
+	labelBack     = "skep.rolled-back"
 
 	kindRelease = "release"
 	kindKey     = "key"
@@ -54,6 +56,9 @@ type record struct {
 	// Changed names the services that the release set out to write, each with the
 	// mark of the update status it had before: a later one is the release's own.
 	Changed map[string]string `json:"changed,omitempty"`
+	// Left are objects that were adopted, have left the file, and still live: they
+	// carry no label that tells whose they are.
+	Left []Ref `json:"left,omitempty"`
 }
 
 type namedPin struct {
@@ -64,17 +69,25 @@ type namedPin struct {
 // An index is what passes need of a record, without its specs.
 type index struct {
 	objects  map[Ref]bool
+	left     map[Ref]bool
 	pins     map[string]Pin
 	believed map[string]string // adopted secrets: plain name → hash
 	changed  map[string]string
 	// corrected maps services to the mark they had when their drift was corrected.
 	corrected map[string]string
+	// correctedAt is when that began.
+	correctedAt time.Time
+	// back says that the rollback from this failed release has come to its end.
+	back bool
 }
 
 func indexOf(r *record) index {
-	x := index{objects: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed}
+	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed}
 	for _, p := range r.Pins {
 		x.pins[p.Service] = p.Pin
+	}
+	for _, ref := range r.Left {
+		x.left[ref] = true
 	}
 	d := r.Desired
 	for i := range d.Services {
@@ -115,14 +128,17 @@ func parseRelease(c *swarm.Config) *Release {
 	if err != nil {
 		data = &record{Desired: &Desired{}}
 	}
+	damaged := err != nil
 	r := &Release{
 		Number: n, Digest: l[labelDigest], Source: l[labelSource], Revision: l[labelRevision], Subject: l[labelSubject],
 		Phase: Phase(l[labelPhase]), Reason: l[labelReason], Message: l[labelMessage],
-		id: c.ID, version: c.Version, owner: l[LabelOwner], index: indexOf(data),
+		id: c.ID, version: c.Version, owner: l[LabelOwner], damaged: damaged, index: indexOf(data),
 	}
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])
 	r.index.corrected = parseMarks(l[labelCorrect])
+	r.index.correctedAt, _ = time.Parse(time.RFC3339Nano, l[labelSince])
+	r.index.back = l[labelBack] != ""
 	return r
 }
 
@@ -141,6 +157,12 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	set(labelReason, r.Reason)
 	set(labelMessage, clip(r.Message, maxMessage))
 	set(labelCorrect, formatMarks(r.index.corrected))
+	if len(r.index.corrected) > 0 {
+		l[labelSince] = r.index.correctedAt.UTC().Format(time.RFC3339Nano)
+	}
+	if r.index.back {
+		l[labelBack] = "true"
+	}
 	if !r.Ended.IsZero() {
 		l[labelEnded] = r.Ended.UTC().Format(time.RFC3339Nano)
 	}
@@ -229,7 +251,7 @@ func unpack(data []byte) (*record, error) {
 // newest returns the newest release in a phase, or nil.
 func newest(releases []*Release, phase Phase) *Release {
 	for _, r := range slices.Backward(releases) {
-		if r.Phase == phase {
+		if r.Phase == phase && (phase != PhaseHealthy || !r.damaged) {
 			return r
 		}
 	}

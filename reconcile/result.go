@@ -127,6 +127,7 @@ type Release struct {
 	id      string        // of its record
 	version swarm.Version // of its record, the guard of the next write
 	owner   string        // who made it
+	damaged bool          // its data cannot be read: no way back to it
 	index   index         // what passes need of its data
 }
 

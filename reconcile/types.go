@@ -54,7 +54,7 @@ type Live struct {
 
 	networkNames map[string]string      // ID → name
 	stacks       map[string]*stackIndex // by stack
-	rest         uint64                 // a stamp over what belongs to no stack
+	rest         uint64                 // a stamp over what belongs to no stack, or can stand in another's way
 	lookup       lookup                 // what Diff asks across stacks, made when first asked
 }
 
