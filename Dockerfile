@@ -6,7 +6,7 @@
 #
 # It runs as any user, writes nothing to its root, and needs no capability. It
 # starts as root unless told otherwise, for the engine's socket belongs to root:
-# give --user with the socket's group (--group-add) to run as somebody else.
+# any other user needs the socket's group (--user 65532:GID).
 ARG BUILD_IMAGE=golang:1.26-bookworm
 
 # What every image of skep has. The stages stand in this order because the classic
