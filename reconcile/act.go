@@ -89,10 +89,8 @@ func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
 // begin makes a new release: its record first, then its first writes, so that
 // whatever happens in between, what was meant is known.
 func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Result) error {
-	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), p.live)
-	st.findings = findings
-	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
-	p.plan = r.diff(p)
+	var pins map[string]Pin
+	pins, st.findings = r.pin(ctx, p)
 	res.Plan = p.plan
 	if n := len(p.releases); n > 0 && p.releases[n-1].Phase == PhaseProgressing {
 		if err := r.supersede(ctx, p, res); err != nil {

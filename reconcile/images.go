@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,30 +36,35 @@ type failedLookup struct {
 	err error
 }
 
-// pins resolves what the services of a new release need: an image that the
-// release before had, written the same, keeps its digest (a tag that moved rolls
-// out only when the file changes); one that lives already and is written the
-// same keeps what lives; all others are asked for. What cannot be resolved stays
-// as written, with a warning.
-func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[string]Pin, live *Live) (map[string]Pin, []spec.Finding) {
+// pins resolves what the services of a new release need. A service that the file's
+// change does not touch keeps its digest, be it of the release before or what
+// lives, and so does one whose registry cannot be asked; for those that are touched
+// the registry says what their tags mean now. So a tag that moved rolls out when
+// the file changes, never by itself. What no registry knows and nothing was known
+// of before stays as written. Both are told as a warning.
+func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[string]Pin, touched map[string]bool, live *Live) (map[string]Pin, []spec.Finding) {
 	pins, ask := map[string]Pin{}, map[string][]string{} // image → services
 	for i := range stack.Services {
 		s := &stack.Services[i]
 		written := writtenImage(s)
-		switch p, ok := before[s.Name]; {
-		case written == "":
-		case ok && p.Written == written:
+		if written == "" {
+			continue
+		}
+		p, known := before[s.Name]
+		if known = known && p.Written == written; !known && keepsLive(live.Services[s.Name], written) {
+			p, known = livePin(live.Services[s.Name], written), true
+		}
+		if known {
 			pins[s.Name] = p
-		case keepsLive(live.Services[s.Name], written):
-			pins[s.Name] = livePin(live.Services[s.Name], written)
-		case stack.Policy.Images == spec.ImagesAsWritten || !pinnable(written):
-		default:
+		}
+		if (!known || touched[s.Name]) && stack.Policy.Images != spec.ImagesAsWritten && pinnable(written) {
 			ask[written] = append(ask[written], s.Name)
 		}
 	}
 	return pins, x.askAll(ctx, stack, ask, pins)
 }
 
+// askAll asks for images and puts what it is told into pins.
 func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[string][]string, pins map[string]Pin) []spec.Finding {
 	images := sortedKeys(ask)
 	found, errs := make([]Pin, len(images)), make([]error, len(images))
@@ -72,22 +78,34 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 		})
 	}
 	wg.Wait()
-	var unpinned []string
+	var kept, unpinned []string
 	var err error
 	for i, image := range images {
-		if errs[i] != nil {
-			unpinned, err = append(unpinned, image), errs[i]
-			continue
-		}
 		for _, service := range ask[image] {
-			pins[service] = found[i]
+			switch {
+			case errs[i] == nil:
+				pins[service] = found[i]
+			case !pinnable(pins[service].Image):
+				kept = append(kept, image)
+			default:
+				unpinned = append(unpinned, image)
+			}
+		}
+		if errs[i] != nil {
+			err = errs[i]
 		}
 	}
-	if err == nil {
+	return slices.Concat(
+		unresolved(stack, unpinned, "the tag runs as it is", err),
+		unresolved(stack, kept, "the digest of before stays", err))
+}
+
+func unresolved(stack *spec.Stack, images []string, so string, err error) []spec.Finding {
+	if len(images) == 0 {
 		return nil
 	}
 	return []spec.Finding{{File: stack.Source.File, Severity: spec.Warning, Code: "image-not-pinned",
-		Message: fmt.Sprintf("%s: no registry could tell the digest, so the tag runs as it is: %v (log in with --registry-config, or set x-skep.images: as-written)", strings.Join(unpinned, ", "), err)}}
+		Message: fmt.Sprintf("%s: no registry could tell the digest, so %s: %v (log in with --registry-config, or set x-skep.images: as-written)", strings.Join(slices.Compact(images), ", "), so, err)}}
 }
 
 func (x *imageResolver) resolve(ctx context.Context, image string) (Pin, error) {

@@ -260,6 +260,29 @@ func keyedHash(key []byte, fingerprint string) string {
 	return "hmac:" + hex.EncodeToString(h.Sum(nil))
 }
 
+// pin asks for the digests that a new release begins with, and plans with them.
+func (r *Reconciler) pin(ctx context.Context, p *pass) (map[string]Pin, []spec.Finding) {
+	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), touched(p), p.live)
+	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
+	p.plan = r.diff(p)
+	return pins, findings
+}
+
+// touched names the services that the plan writes anyway: none where the file is
+// as it was in an earlier release, whose digests then are meant.
+func touched(p *pass) map[string]bool {
+	names := map[string]bool{}
+	if slices.ContainsFunc(p.releases, func(rel *Release) bool { return rel.Digest == p.digest }) {
+		return names
+	}
+	for _, c := range p.plan.Changes {
+		if c.Kind == KindService {
+			names[c.Name] = true
+		}
+	}
+	return names
+}
+
 // currentPins are those of the newest release that is of the file's digest, else
 // of the newest one; before the first, those of what lives.
 func currentPins(p *pass) map[string]Pin {
@@ -364,6 +387,10 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	p := &pass{stack: stack, live: live, releases: releases}
 	if err := r.bind(ctx, p, false); err != nil {
 		return nil, err
+	}
+	if n := len(releases); p.failed == nil && !p.plan.Empty() && (n == 0 || releases[n-1].Digest != p.digest) {
+		_, findings := r.pin(ctx, p)
+		p.plan.Findings = append(p.plan.Findings, findings...)
 	}
 	if p.failed != nil {
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",

@@ -21,8 +21,10 @@ import (
 	"syscall"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/compose-spec/compose-go/v2/interpolation"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/template"
+	loadertree "github.com/compose-spec/compose-go/v2/tree"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/docker/cli/pkg/kvfile"
 )
@@ -597,6 +599,7 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 		o.SetProjectName(name, false)
 		o.Profiles = l.o.Profiles
 		o.Interpolate.Substitute = asIs
+		o.Interpolate.TypeCastMapping = o.Interpolate.TypeCastMapping
 		o.SkipNormalization = true    // it adds networks, dependencies and names
 		o.SkipConsistencyCheck = true // it refuses what an engine takes; convert checks
 		o.SkipDefaultValues = true    // it sets targets and port modes
@@ -629,6 +632,41 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 		return nil, nil
 	}
 	return project, raw
+}
+
+// castsFor leaves those of the library's casts that may be about a text in the tree,
+// by the last key of its path. The library tries every cast on every text, which
+// otherwise takes longer than all the rest of loading.
+func castsFor(tree map[string]any, casts map[loadertree.Path]interpolation.Cast) map[loadertree.Path]interpolation.Cast {
+	keys := map[string]bool{loadertree.PathMatchAll: true, loadertree.PathMatchList: true}
+	textKeys(tree, keys)
+	kept := map[loadertree.Path]interpolation.Cast{}
+	for pattern, cast := range casts {
+		if keys[pattern.Last()] {
+			kept[pattern] = cast
+		}
+	}
+	return kept
+}
+
+// textKeys collects the keys that hold text.
+func textKeys(m map[string]any, keys map[string]bool) {
+	for key, value := range m {
+		textKeysBelow(key, value, keys)
+	}
+}
+
+func textKeysBelow(key string, value any, keys map[string]bool) {
+	switch v := value.(type) {
+	case string:
+		keys[key] = true
+	case map[string]any:
+		textKeys(v, keys)
+	case []any:
+		for _, element := range v {
+			textKeysBelow(loadertree.PathMatchList, element, keys)
+		}
+	}
 }
 
 // asIs is the library's interpolation of a tree that has been interpolated.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 
+	"github.com/skep-io/skep/controller"
 	"github.com/skep-io/skep/e2e/lab/swarmlab"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
@@ -110,6 +112,9 @@ func (b *bench) size(ctx context.Context, stacks, rounds int) (*size, error) {
 			return nil, fmt.Errorf("clear the Swarm: %w", err)
 		}
 	}
+	if b.profiles != "" {
+		return m, b.profileDeployment(ctx, src, m)
+	}
 	return m, nil
 }
 
@@ -181,6 +186,11 @@ func (b *bench) daemonRound(ctx context.Context, src *source, m *size, last bool
 		}
 		m.skep = append(m.skep, took)
 		b.say("  skep run, first: %s", round(took))
+		if b.profiles != "" {
+			if err := b.sayRequests(ctx, d); err != nil {
+				return err
+			}
+		}
 		if err := d.awaitQuiet(ctx); err != nil || !last {
 			return err
 		}
@@ -196,6 +206,22 @@ func (b *bench) daemonRound(ctx context.Context, src *source, m *size, last bool
 		err = stopErr
 	}
 	return err
+}
+
+// sayRequests tells what the daemon asked of the engine so far, and how long the
+// answers took together.
+func (b *bench) sayRequests(ctx context.Context, d *daemon) error {
+	c, err := d.metrics(ctx)
+	if err != nil {
+		return err
+	}
+	for series, n := range c {
+		if op, ok := label(series, "skep_docker_request_duration_seconds_count", "operation"); ok {
+			total := c.sum("skep_docker_request_duration_seconds_sum{", `"`+op+`"`)
+			b.say("    %4.0f %-20s %s", n, op, round(time.Duration(total*float64(time.Second))))
+		}
+	}
+	return nil
 }
 
 // watchIdle tells what the daemon takes of the machine while nothing happens.
@@ -341,6 +367,28 @@ func (p *passer) pass(ctx context.Context) (t passTime, err error) {
 		}
 	}
 	return t, nil
+}
+
+// profileDeployment has skep deploy all from nothing once more, in this process, so
+// that it can be profiled.
+func (b *bench) profileDeployment(ctx context.Context, src *source, m *size) error {
+	stopProfile, err := b.profile("deployment", m.stacks)
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		ended <- controller.Run(running, controller.Config{Specs: src.dir, Client: b.engine.Client, Owner: owner})
+	}()
+	took, err := b.engine.awaitCreated(ctx, began, m.services)
+	stopProfile()
+	stop()
+	if err == nil {
+		b.say("  in this process: %s", round(took))
+	}
+	return errors.Join(err, <-ended, b.engine.clear(ctx))
 }
 
 // profile starts a CPU profile where profiles are wanted; the function it returns

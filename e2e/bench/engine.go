@@ -101,6 +101,21 @@ func (e engine) lastCreated(ctx context.Context, began time.Time, want int) (tim
 	return last.Sub(began), nil
 }
 
+// awaitCreated waits until there are so many services, and is lastCreated then.
+func (e engine) awaitCreated(ctx context.Context, began time.Time, want int) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	for {
+		took, err := e.lastCreated(ctx, began, want)
+		if err == nil {
+			return took, nil
+		}
+		if sleep(ctx, time.Second) != nil {
+			return 0, err
+		}
+	}
+}
+
 // versions tells the Version.Index of every service, config and secret.
 func (e engine) versions(ctx context.Context) (map[string]uint64, error) {
 	v := map[string]uint64{}
