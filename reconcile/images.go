@@ -85,7 +85,7 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 			switch {
 			case errs[i] == nil:
 				pins[service] = found[i]
-			case !pinnable(pins[service].Image):
+			case pins[service].Image != "" && !pinnable(pins[service].Image):
 				kept = append(kept, image)
 			default:
 				unpinned = append(unpinned, image)
