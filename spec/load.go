@@ -599,7 +599,7 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 		o.SetProjectName(name, false)
 		o.Profiles = l.o.Profiles
 		o.Interpolate.Substitute = asIs
-		o.Interpolate.TypeCastMapping = o.Interpolate.TypeCastMapping
+		o.Interpolate.TypeCastMapping = castsFor(tree, o.Interpolate.TypeCastMapping)
 		o.SkipNormalization = true    // it adds networks, dependencies and names
 		o.SkipConsistencyCheck = true // it refuses what an engine takes; convert checks
 		o.SkipDefaultValues = true    // it sets targets and port modes
