@@ -11,7 +11,6 @@ import (
 
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/skep-io/skep/spec"
 )
@@ -33,7 +32,7 @@ func (s *tagServer) DistributionInspect(_ context.Context, image, _ string) (d r
 	if s.away {
 		return d, errors.New("no route to host")
 	}
-	d.Descriptor.Digest = digest.Digest(digestNow)
+	d.Descriptor.Digest = digestNow
 	return d, nil
 }
 
@@ -47,7 +46,7 @@ func TestPins(t *testing.T) {
 		before  string // what the release before was pinned to
 		live    string // what lives, written as in the file
 		touched bool
-		policy  spec.ImagesPolicy
+		policy  spec.ImagePolicy
 		away    bool
 
 		want  string // empty: not pinned
@@ -71,14 +70,14 @@ func TestPins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := &tagServer{away: tt.away}
 			x := &imageResolver{swarm: server, now: time.Now}
-			stack := &spec.Stack{Name: "shop", Services: []spec.Service{{Name: "shop_app", Spec: serviceOf(written, written)}}}
+			stack := &spec.Stack{Name: "shop", Services: []spec.Service{{Name: "shop_app", Spec: serviceWith(written, written)}}}
 			stack.Policy.Images = tt.policy
 			before, live := map[string]Pin{}, &Live{Services: map[string]*swarm.Service{}}
 			if tt.before != "" {
 				before["shop_app"] = Pin{Written: written, Image: tt.before}
 			}
 			if tt.live != "" {
-				live.Services["shop_app"] = &swarm.Service{Spec: serviceOf(tt.live, written)}
+				live.Services["shop_app"] = &swarm.Service{Spec: serviceWith(tt.live, written)}
 			}
 
 			pins, findings := x.pins(t.Context(), stack, before, map[string]bool{"shop_app": tt.touched}, live)
@@ -103,7 +102,7 @@ func TestPinsAskOnce(t *testing.T) {
 	x := &imageResolver{swarm: server, now: time.Now, failed: map[string]failedLookup{"b:1": {time.Now(), errors.New("refused")}}}
 	stack := &spec.Stack{Name: "shop"}
 	for name, image := range map[string]string{"shop_1": "a:1", "shop_2": "a:1", "shop_3": "b:1", "shop_4": "a:1@" + digestThen} {
-		stack.Services = append(stack.Services, spec.Service{Name: name, Spec: serviceOf(image, image)})
+		stack.Services = append(stack.Services, spec.Service{Name: name, Spec: serviceWith(image, image)})
 	}
 	pins, findings := x.pins(t.Context(), stack, nil, nil, &Live{})
 	if !slices.Equal(server.asked, []string{"a:1"}) {
@@ -117,7 +116,7 @@ func TestPinsAskOnce(t *testing.T) {
 	}
 }
 
-func serviceOf(image, written string) swarm.ServiceSpec {
+func serviceWith(image, written string) swarm.ServiceSpec {
 	return swarm.ServiceSpec{
 		Annotations:  swarm.Annotations{Name: "shop_app", Labels: map[string]string{spec.LabelImage: written}},
 		TaskTemplate: swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{Image: image}},
