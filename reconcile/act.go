@@ -30,6 +30,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	case ActSnapshot:
 		res.Outcome = Applied
 		err = r.snapshot(ctx, p, &res)
+	case ActRefuse:
+		res.Outcome = Waiting
+		err = r.refuse(ctx, p, d, &res)
 	case ActBegin:
 		res.Outcome = Applied
 		err = r.begin(ctx, p, st, &res)
@@ -72,7 +75,31 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 	rel := r.newRelease(p, PhaseHealthy)
 	rel.Reason, rel.Message, rel.Ended = res.Reason, res.Message, rel.Started
 	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: res.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, res.Message)})
-	return r.record(ctx, p, rel, currentPins(p), nil)
+	if err := r.record(ctx, p, rel, currentPins(p), nil); err != nil {
+		return err
+	}
+	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+}
+
+// refuse remembers that the file asks for what failed before, as a release that
+// fails untried: so the newest release is always the file's, and who looks at the
+// Swarm alone sees what the daemon sees.
+func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Result) error {
+	if p.releases[len(p.releases)-1].Phase == PhaseProgressing {
+		if err := r.supersede(ctx, p, res); err != nil {
+			return err
+		}
+	}
+	rel := r.newRelease(p, PhaseFailed)
+	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, rel.Started
+	rel.index.back = p.plan.Empty() && allConverged(p.health) // there is no way to go
+	res.Release = rel
+	res.Transitions = append(res.Transitions, Transition{Action: "rollout-refused", Reason: d.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, d.Message), Bad: true})
+	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)})
+	if err := r.record(ctx, p, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
+		return err
+	}
+	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
 }
 
 // snapshot remembers what lives before anything is written over it, so that there
@@ -91,6 +118,7 @@ func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
 func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Result) error {
 	var pins map[string]Pin
 	pins, st.findings = r.pin(ctx, p)
+	st.findingsOf = p.digest
 	res.Plan = p.plan
 	if n := len(p.releases); n > 0 && p.releases[n-1].Phase == PhaseProgressing {
 		if err := r.supersede(ctx, p, res); err != nil {
@@ -182,11 +210,6 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Decision, res *Result, changes []Change) error {
 	if c := notSticking(st, changes); c != nil {
 		return r.write(ctx, p, st, res, changes) // holds, and says so
-	}
-	if n := len(p.releases); d.Act == ActRollBack && p.releases[n-1].Phase == PhaseProgressing {
-		if err := r.supersede(ctx, p, res); err != nil { // the file went back to what had failed
-			return err
-		}
 	}
 	if marks := mergeMarks(d.Release.index.corrected, marksOf(changes, p.live)); !maps.Equal(marks, d.Release.index.corrected) {
 		rel := *d.Release
@@ -377,7 +400,14 @@ func countChanges(p *Plan) string {
 			restarts++
 		}
 	}
-	return fmt.Sprintf("%d to create, %d to update, %d to remove; %d services restart", n[OpCreate], n[OpUpdate]+n[OpReplace], n[OpRemove], restarts)
+	text := fmt.Sprintf("%d to create, %d to update, %d to remove", n[OpCreate], n[OpUpdate]+n[OpReplace], n[OpRemove])
+	switch restarts {
+	case 0:
+		return text
+	case 1:
+		return text + "; 1 service restarts"
+	}
+	return fmt.Sprintf("%s; %d services restart", text, restarts)
 }
 
 // onlyUpdateConfig says whether fields differ in how updates and rollbacks go, and

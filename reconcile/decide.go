@@ -21,6 +21,7 @@ const (
 	ActHold     Act = "hold"     // there is a difference that is not to be written
 	ActAdopt    Act = "adopt"    // remember what runs, which is what the file says, as a healthy release
 	ActSnapshot Act = "snapshot" // remember what runs, which differs, as healthy release 0
+	ActRefuse   Act = "refuse"   // remember that the file asks for what failed before
 	ActBegin    Act = "begin"    // make a new release and write its first changes
 	ActContinue Act = "continue" // write more of the current release
 	ActHeal     Act = "heal"     // the current release has converged
@@ -61,6 +62,7 @@ type Decision struct {
 //	suspended                                          hold
 //	P has an error                                     hold
 //	D is quarantined (its newest release failed, or a failed one had this source):
+//	    R is another release                           refuse (a release that fails untried)
 //	    on_failure: hold, or nothing healthy yet       hold
 //	    Swarm is rolling back                          wait
 //	    the rollback failed in turn                    hold, stalled
@@ -83,8 +85,7 @@ type Decision struct {
 //	    else                                           correct
 //	R is of another digest:
 //	    R is Progressing, and Swarm gave up on it      fail
-//	    P is empty, the newest healthy release is of D nothing (a revert)
-//	    P is empty, R is no rollout under way          adopt (it says the same in other words)
+//	    P is empty, R is no rollout under way          adopt (a revert, or the same in other words)
 //	    another stack comes first                      wait
 //	    else                                           begin (R, if Progressing, is superseded)
 func Decide(s Situation) Decision {
@@ -126,6 +127,10 @@ func Quarantined(releases []*Release, digest, source string) *Release {
 
 func decideFailed(s Situation, f *Release) Decision {
 	back := newest(s.Releases, PhaseHealthy)
+	if f != s.Releases[len(s.Releases)-1] {
+		return Decision{Act: ActRefuse, Reason: f.Reason, Again: again, Release: f,
+			Message: fmt.Sprintf("it failed before, as release %d: %s", f.Number, f.Message)}
+	}
 	told := fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message)
 	switch {
 	case s.Policy.Rollout.OnFailure == spec.OnFailureHold:
@@ -217,7 +222,7 @@ func decideNext(s Situation, r *Release) Decision {
 	back := newest(s.Releases, PhaseHealthy)
 	switch means := s.Plan.Empty() && r.Phase != PhaseProgressing && back != nil; {
 	case means && back.Digest == s.Digest:
-		return Decision{Act: ActNothing, Reason: "InSync", Release: back}
+		return Decision{Act: ActAdopt, Reason: "SameRelease", Message: fmt.Sprintf("the file says what release %d said, which runs", back.Number), Again: again, Release: back}
 	case means:
 		return Decision{Act: ActAdopt, Reason: "SameMeaning", Message: "the file says the same in other words", Again: again, Release: r}
 	case s.Blocked != "":

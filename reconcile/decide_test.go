@@ -80,7 +80,8 @@ func TestDecide(t *testing.T) {
 		{"drift", Situation{Releases: []*Release{release(1, "d", PhaseHealthy)}, Plan: update, Health: health(good)}, ActCorrect, "Drifted"},
 
 		{"new, Swarm gave up on the one before", Situation{Releases: []*Release{with(release(1, "a", PhaseProgressing), marks, nil)}, Plan: update, Health: health(paused)}, ActFail, "UpdatePaused"},
-		{"a revert", Situation{Releases: []*Release{release(1, "d", PhaseHealthy), release(2, "a", PhaseFailed)}, Plan: &Plan{}}, ActNothing, "InSync"},
+		{"a revert", Situation{Releases: []*Release{release(1, "d", PhaseHealthy), release(2, "a", PhaseFailed)}, Plan: &Plan{}}, ActAdopt, "SameRelease"},
+		{"what failed before", Situation{Releases: []*Release{release(1, "a", PhaseHealthy), release(2, "d", PhaseFailed), release(3, "b", PhaseHealthy)}, Plan: update}, ActRefuse, ""},
 		{"renders otherwise, means the same", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: &Plan{}}, ActAdopt, "SameMeaning"},
 		{"new, another stack before", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: update, Blocked: "infra"}, ActWait, "DependencyNotReady"},
 		{"new", Situation{Releases: []*Release{release(1, "a", PhaseHealthy)}, Plan: update}, ActBegin, "NewRevision"},

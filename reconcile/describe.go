@@ -3,6 +3,8 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -19,7 +21,10 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	if res.Release == nil && len(p.releases) > 0 {
 		res.Release = p.releases[len(p.releases)-1]
 	}
-	res.Findings = append(append(append([]spec.Finding{}, p.stack.Findings...), p.plan.Findings...), st.findings...)
+	res.Findings = append(append([]spec.Finding{}, p.stack.Findings...), p.plan.Findings...)
+	if st.findingsOf == p.digest {
+		res.Findings = append(res.Findings, st.findings...)
+	}
 	for i := range p.desired.Services {
 		ds := &p.desired.Services[i]
 		h, ok := p.health[ds.Name]
@@ -86,12 +91,19 @@ func conditions(res *Result) []Condition {
 		message = worst.Reason
 	}
 	held := res.Outcome == Held
-	return []Condition{
-		{Type: Ready, True: res.Outcome == Unchanged && whole, Reason: res.Reason, Message: message},
-		{Type: Progressing, True: res.Outcome == Applied || res.Outcome == Waiting || res.Outcome == RolledBack, Reason: res.Reason, Message: message},
-		{Type: Degraded, True: sick || failed, Reason: res.Reason, Message: message},
-		{Type: Stalled, True: (held && res.Reason != "Suspended") || res.Outcome == Failed, Reason: res.Reason, Message: message},
+	list := []Condition{
+		{Type: Ready, True: res.Outcome == Unchanged && whole},
+		{Type: Progressing, True: res.Outcome == Applied || res.Outcome == Waiting || res.Outcome == RolledBack},
+		{Type: Degraded, True: sick || failed},
+		{Type: Stalled, True: held && res.Reason != "Suspended" || res.Outcome == Failed},
 	}
+	for i := range list {
+		list[i].Reason = res.Reason
+		if list[i].True || list[i].Type == Ready { // what does not hold needs no words, but for Ready
+			list[i].Message = message
+		}
+	}
+	return list
 }
 
 // Status tells of a stack what the Swarm knows of it, without its files: what
@@ -132,6 +144,12 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
 	res.Requeue = 0
+	if lost := lostServices(stack, releases, live); len(lost) > 0 {
+		res.Services = append(res.Services, lost...)
+		if res.Message == "" {
+			res.Message = lost[0].Reason
+		}
+	}
 	res.Conditions = conditions(&res)
 	for i := range res.Conditions {
 		res.Conditions[i].Since = live.At
@@ -140,4 +158,23 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 		}
 	}
 	return res, nil
+}
+
+// lostServices are those that the release in force names and that do not live.
+func lostServices(stack string, releases []*Release, live *Live) []ServiceStatus {
+	in := newest(releases, PhaseHealthy)
+	if n := len(releases); n > 0 && releases[n-1].Phase == PhaseProgressing {
+		in = releases[n-1]
+	}
+	if in == nil {
+		return nil
+	}
+	var lost []ServiceStatus
+	for _, ref := range slices.SortedFunc(maps.Keys(in.index.objects), func(a, b Ref) int { return strings.Compare(a.Name, b.Name) }) {
+		if ref.Kind == KindService && live.Services[ref.Name] == nil {
+			key := keyOf(stack, ref.Name)
+			lost = append(lost, serviceStatus(key, ref.Name, nil, Judge(key, nil, Tasks{}, nil, live.At)))
+		}
+	}
+	return lost
 }

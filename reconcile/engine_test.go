@@ -34,8 +34,9 @@ type fakeEngine struct {
 
 	writes  []string
 	calls   int
-	digest  string // of every image a registry is asked for; "": it is not reachable
-	onTasks func() // called before tasks are listed
+	digest  string         // of every image a registry is asked for; "": it is not reachable
+	written map[string]int // image → how often it was written into a service
+	onTasks func()         // called before tasks are listed
 	// fault, if set, is asked before and after each write.
 	fault func(op string, after bool) error
 }
@@ -45,6 +46,7 @@ func newFakeEngine() *fakeEngine {
 		clock:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		services: map[string]*swarm.Service{}, tasks: map[string][]swarm.Task{}, dirty: map[string]bool{},
 		networks: map[string]network.Summary{}, configs: map[string]swarm.Config{}, secrets: map[string]swarm.Secret{},
+		written: map[string]int{},
 	}
 }
 
@@ -144,6 +146,7 @@ var errClash = fmt.Errorf("name conflicts with an existing object: %w", cerrdefs
 
 func (e *fakeEngine) stored(s swarm.ServiceSpec) swarm.ServiceSpec {
 	c := cloneSpec(&s)
+	e.written[c.TaskTemplate.ContainerSpec.Image]++
 	for i := range c.TaskTemplate.Networks {
 		n := &c.TaskTemplate.Networks[i]
 		for id, net := range e.networks {

@@ -6,7 +6,11 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 )
 
-func isNotFound(err error) bool { return cerrdefs.IsNotFound(err) }
+// isNotFound says that what was to be removed is gone. For a network that a manager
+// is just removing the engine says so in words only.
+func isNotFound(err error) bool {
+	return err != nil && (cerrdefs.IsNotFound(err) || strings.Contains(err.Error(), " not found"))
+}
 
 // isConflict says that somebody else wrote first: a name that is taken (409), or
 // a Version that is stale, which the engine tells as a 500 with these words.

@@ -354,7 +354,7 @@ func hostname(id string, nodes map[string]*swarm.Node) string {
 
 // remedies map the engine's words (swarmkit, moby) to what helps.
 var remedies = []struct{ words, remedy string }{
-	{"No such image", "push it to a registry that every node reaches"},
+	{"No such image", "push it to a registry that every node reaches; a private one needs --registry-config"},
 	{"pull access denied", "push it to a registry that every node reaches, or log in: --registry-config"},
 	{"manifest unknown", "the tag is not in the registry: push it"},
 	{"bind source path does not exist", "the path is not on that node: use a config for a file, a volume for data"},

@@ -32,6 +32,9 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 	}
 	changes := firstToGo(stack, live, mine)
 	res.Outcome, res.Reason, res.Requeue = Applied, "PruningStack", again
+	if changes[0].Kind != KindService {
+		res.Requeue = 2 * again // tasks that are being stopped hold networks for a while
+	}
 	res.Message = fmt.Sprintf("its file is gone: removing %d objects", len(mine))
 	res.Plan = &Plan{Stack: stack, Changes: changes}
 	defer r.observer.wrote(stack)

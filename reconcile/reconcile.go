@@ -48,7 +48,8 @@ type stackState struct {
 	told       string               // the hold that was told last
 	lastWrites map[string]string    // service → the fields last written, until they were seen to stick
 	refused    map[string]time.Time // removals (by ID) that the engine refused: in use
-	findings   []spec.Finding       // of the newest release's images
+	findings   []spec.Finding       // of the images of a release
+	findingsOf string               // its digest
 }
 
 // settled is a pass that found nothing to do, and what it looked at: as long as

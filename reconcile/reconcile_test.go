@@ -207,10 +207,47 @@ func TestRevertAfterFailureIsInSync(t *testing.T) {
 	if res.Outcome != Unchanged || !res.Conditions[0].True {
 		t.Errorf("%s %s %+v", res.Outcome, res.Reason, res.Conditions)
 	}
+	if got := w.engine.takeWrites(); !slices.Equal(got, []string{"create config skep-release-shop-3"}) {
+		t.Errorf("writes: %v", got)
+	}
+	if w.phases() != "1:Healthy 2:Failed 3:Healthy" {
+		t.Errorf("%s", w.phases())
+	}
+}
+
+func TestWhatFailedBeforeIsRefused(t *testing.T) {
+	good, bad := makeStack("shop", service("shop", "web", "app:1")), makeStack("shop", service("shop", "web", "app:2-bad"))
+	w := newWorld(t, good)
+	for _, stack := range []*spec.Stack{good, bad, good} {
+		w.stack = stack
+		w.settle()
+	}
+	w.engine.takeWrites()
+	w.stack = bad
+	res := w.settle()
+	if res.Outcome != Held || w.images() != "shop_web=app:1" || w.phases() != "1:Healthy 2:Failed 3:Healthy 4:Failed" {
+		t.Errorf("%s %s; %s; %s", res.Outcome, res.Reason, w.images(), w.phases())
+	}
 	for _, got := range w.engine.takeWrites() {
-		if strings.Contains(got, "create") || strings.Contains(got, "remove") {
+		if strings.Contains(got, "service") {
 			t.Errorf("write %s", got)
 		}
+	}
+	if st, err := w.r.Status(context.Background(), "shop"); err != nil || st.Outcome != Held || st.Conditions[0].True {
+		t.Errorf("status: %s %v, %v", st.Outcome, st.Conditions, err)
+	}
+}
+
+func TestStatusMissesWhatIsGone(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+	w.settle()
+	if err := w.engine.ServiceRemove(context.Background(), w.engine.service(t, "shop_web").ID); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	st, err := w.r.Status(context.Background(), "shop")
+	if err != nil || st.Conditions[0].True || len(st.Services) != 1 || st.Services[0].Health != Missing {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
 

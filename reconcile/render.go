@@ -283,8 +283,11 @@ func (r *renderer) finding(f spec.Finding) {
 	if f.Service != "" {
 		where = printable(f.Service) + ": "
 	}
-	if f.File != "" {
+	switch {
+	case f.File != "" && f.Line > 0:
 		where = fmt.Sprintf("%s:%d: ", printable(f.File), f.Line) + where
+	case f.File != "":
+		where = printable(f.File) + ": " + where
 	}
 	r.line("  %s: %s%s [%s]", name, where, printable(f.Message), f.Code)
 }

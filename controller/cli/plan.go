@@ -207,7 +207,10 @@ func (p *planning) verdict(invalid, prune bool) error {
 	return nil
 }
 
-// differs says that a plan writes something, or cannot although it should.
+// differs says that a plan writes something, or cannot although it should, or that
+// the file asks for what failed and is not tried again.
 func differs(plan *reconcile.Plan) bool {
-	return !plan.Empty() || slices.ContainsFunc(plan.Findings, func(f spec.Finding) bool { return f.Severity == spec.Error })
+	return !plan.Empty() || slices.ContainsFunc(plan.Findings, func(f spec.Finding) bool {
+		return f.Severity == spec.Error || f.Code == "release-failed"
+	})
 }
