@@ -209,7 +209,11 @@ func (t *told) found(log *zap.Logger, stack *spec.Stack, more []spec.Finding) {
 			continue
 		}
 		t.findings = append(t.findings, f)
-		log.Log(severityLevel(f.Severity), "finding", zap.String("service", f.Service), zap.String("reason", f.Code), zap.String("detail", f.String()))
+		fields := []zap.Field{zap.String("reason", f.Code), zap.String("detail", f.String())}
+		if f.Service != "" {
+			fields = append(fields, zap.String("service", f.Service))
+		}
+		log.Log(severityLevel(f.Severity), "finding", fields...)
 	}
 }
 

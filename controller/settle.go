@@ -17,7 +17,8 @@ import (
 
 const (
 	settleWorkers = 4
-	settleAgain   = time.Second // after a pass that does not say when to come again
+	settleAgain   = time.Second // after a pass that does not say when to come again; twice as long after each that failed
+	settleTries   = 4           // passes in a row that may fail before the stack has failed
 )
 
 // Settle makes passes over the stacks of these names (all of the snapshot's where
@@ -53,6 +54,7 @@ type settling struct {
 	results map[string]reconcile.Result
 	pending map[string]time.Time // not final yet: when the next pass is due
 	outside map[string]bool      // whether a stack that is not to be settled was Ready
+	failed  map[string]int       // passes in a row that could not be finished
 }
 
 func newSettling(r Reconciler, snapshot *spec.Snapshot, wait bool, took func(reconcile.Input, reconcile.Result, time.Duration)) *settling {
@@ -65,6 +67,7 @@ func newSettling(r Reconciler, snapshot *spec.Snapshot, wait bool, took func(rec
 		results:    map[string]reconcile.Result{},
 		pending:    map[string]time.Time{},
 		outside:    map[string]bool{},
+		failed:     map[string]int{},
 	}
 }
 
@@ -227,6 +230,9 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 	defer s.mu.Unlock()
 	s.book.record(in, result)
 	s.results[in.Name] = result
+	if s.failed[in.Name]++; result.Outcome != reconcile.Failed {
+		s.failed[in.Name] = 0
+	}
 	s.took(in, result, took)
 	if s.final(in, result) || !s.wait && written(result) {
 		delete(s.pending, in.Name)
@@ -234,7 +240,7 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 	}
 	again := result.Requeue
 	if again <= 0 {
-		again = settleAgain
+		again = settleAgain << s.failed[in.Name]
 	}
 	s.pending[in.Name] = time.Now().Add(again)
 }
@@ -251,8 +257,8 @@ func written(result reconcile.Result) bool {
 // final says that another pass would find nothing else.
 func (s *settling) final(in reconcile.Input, result reconcile.Result) bool {
 	switch result.Outcome {
-	case reconcile.Failed:
-		return true
+	case reconcile.Failed: // an engine has its moments: a network that is just going, a leader that changes
+		return s.failed[in.Name] >= settleTries
 	case reconcile.Unchanged, reconcile.Held:
 		return !holds(result, reconcile.Progressing)
 	case reconcile.Waiting:

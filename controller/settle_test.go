@@ -82,7 +82,7 @@ func TestSettleWaits(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
-	if a.done["bad"] != 1 || a.done["infra"] != 3 {
+	if a.done["bad"] != settleTries || a.done["infra"] != 3 {
 		t.Errorf("passes: %v", a.done)
 	}
 }

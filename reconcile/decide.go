@@ -183,7 +183,7 @@ func decideRollout(s Situation, r *Release) Decision {
 		return Decision{Act: ActFail, Reason: verdictWord(s.Health[name].Verdict), Message: s.Health[name].Reason, Again: again, Release: r}
 	}
 	if s.Plan.Empty() && converged(s.Health, r.index.changed) { // also where that was seen too late: a controller that was away fails nothing
-		return Decision{Act: ActHeal, Reason: "Converged", Message: "all that the release changed has converged", Again: again, Release: r}
+		return Decision{Act: ActHeal, Reason: "Converged", Message: fmt.Sprintf("release %d has converged", r.Number), Again: again, Release: r}
 	}
 	if limit := s.Policy.Rollout.Deadline; limit > 0 && s.Now.Sub(r.Started) > limit {
 		return Decision{Act: ActFail, Reason: "DeadlineExceeded", Message: fmt.Sprintf("not healthy within %s: %s", limit, laggard(s.Health)), Again: again, Release: r}

@@ -62,7 +62,13 @@ invalid, failed, went back, is held, or was not ready in time.`,
 			}
 			a.tellProblems(snapshot, args)
 			progress := newProgress(a.err, quiet)
-			results := controller.Settle(ctx, acting.reconciler(swarm), snapshot, args, wait, progress.pass)
+			reconciler, names := acting.reconciler(swarm), args
+			if acting.pruneStacks && len(args) == 0 {
+				if names, err = everything(ctx, reconciler, snapshot); err != nil {
+					return engine.explain(err)
+				}
+			}
+			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass)
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
 			}
@@ -89,6 +95,23 @@ invalid, failed, went back, is held, or was not ready in time.`,
 	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
+}
+
+// everything names the stacks of a snapshot, and those that live though their file
+// is gone.
+func everything(ctx context.Context, r *reconcile.Reconciler, snapshot *spec.Snapshot) ([]string, error) {
+	if _, err := r.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	names := slices.Collect(maps.Keys(snapshot.Stacks))
+	names = slices.AppendSeq(names, maps.Keys(snapshot.Problems))
+	for _, name := range r.Stacks() {
+		if snapshot.Gone(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 var errTimedOut = errors.New("timed out")
@@ -148,6 +171,9 @@ func (p *progress) pass(r reconcile.Result) {
 	}
 	for _, t := range r.Transitions {
 		fmt.Fprintf(p.out, "%s: %s%s\n", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message))
+	}
+	if len(r.Transitions) > 0 { // they said it
+		return
 	}
 	line := fmt.Sprintf("%s: %s%s", r.Stack, outcomeWord[r.Outcome], colon(r.Message))
 	if p.last[r.Stack] != line {
