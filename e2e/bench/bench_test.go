@@ -127,3 +127,21 @@ func TestStacksLoad(t *testing.T) {
 		}
 	}
 }
+
+func TestGrowthIsLinearOrTheEngines(t *testing.T) {
+	for _, c := range []struct {
+		large time.Duration
+		floor float64
+		want  string
+	}{
+		{10, 0, "yes"},
+		{12, 0, "yes"}, // turns differ
+		{13, 0, "NO"},
+		{25, 30, "yes"},
+		{40, 30, "NO"},
+	} {
+		if l := growth("", 1*time.Second, c.large*time.Second, 10, c.floor); l.holds != c.want {
+			t.Errorf("%d times as long for 10 times as many, the engine %v times: holds %s, want %s", c.large, c.floor, l.holds, c.want)
+		}
+	}
+}

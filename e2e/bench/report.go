@@ -80,24 +80,39 @@ func table(out io.Writer, lines []line) {
 	_ = w.Flush() // to the terminal: there is nobody to tell
 }
 
+// growth judges how a figure grew from one size to another: no more than the number
+// of stacks, or than what the engine itself takes for it.
+func growth(what string, small, large time.Duration, by, floor float64) line {
+	r, most := ratio(large, small), linear*max(by, floor)
+	return line{what, round(large), "before " + round(small), times(r), "≤ " + times(most), verdict(r <= most)}
+}
+
 // reportGrowth says what got worse than the number of stacks.
 func reportGrowth(out io.Writer, small, large *size) {
 	by := float64(large.stacks) / float64(small.stacks)
-	grown := func(what string, a, b time.Duration) line {
-		r := ratio(b, a)
-		return line{what, round(b), "before " + round(a), times(r), "≤ " + times(by*linear), verdict(r <= by*linear)}
-	}
+	lists := ratio(median(large.list), median(small.list))
+	creates := ratio(median(large.raw), median(small.raw))
+	memory := growth("", time.Duration(small.resident), time.Duration(large.resident), by, 0)
+	memory.what, memory.figure, memory.against = "resident memory, idle", bytes(large.resident), "before "+bytes(small.resident)
 	fmt.Fprintf(out, "\nfrom %d to %d stacks: %s as many\n\n", small.stacks, large.stacks, times(by))
 	table(out, []line{
-		{what: "one ServiceList", figure: round(median(large.list)), against: "before " + round(median(small.list)), ratio: times(ratio(median(large.list), median(small.list)))},
-		{what: "raw creates", figure: round(median(large.raw)), against: "before " + round(median(small.raw)), ratio: times(ratio(median(large.raw), median(small.raw)))},
-		grown("steady pass over all", median(small.pass), median(large.pass)),
-		grown("first pass of a new process", median(small.restart), median(large.restart)),
-		grown("first deployment", median(small.skep), median(large.skep)),
-		grown("file → update, median", median(small.changes), median(large.changes)),
-		grown("CPU, idle", small.idleCPU*time.Second/max(small.idle, 1), large.idleCPU*time.Second/max(large.idle, 1)),
-		{"resident memory, idle", bytes(large.resident), "before " + bytes(small.resident), times(float64(large.resident) / float64(max(small.resident, 1))), "≤ " + times(by*linear), verdict(float64(large.resident) <= by*linear*float64(small.resident))},
+		{what: "the engine's ServiceList", figure: round(median(large.list)), against: "before " + round(median(small.list)), ratio: times(lists)},
+		{what: "the engine's raw creates", figure: round(median(large.raw)), against: "before " + round(median(small.raw)), ratio: times(creates)},
+		growth("steady pass over all", median(small.pass), median(large.pass), by, lists),
+		growth("first pass of a new process", median(small.restart), median(large.restart), by, lists),
+		growth("first deployment", median(small.skep), median(large.skep), by, creates),
+		growth("file → update, median", median(small.changes), median(large.changes), by, 0),
+		growth("CPU, idle, a minute", small.idlePerMinute(), large.idlePerMinute(), by, lists),
+		memory,
 	})
+}
+
+// idlePerMinute is the CPU time of an idle minute.
+func (m *size) idlePerMinute() time.Duration {
+	if m.idle <= 0 {
+		return 0
+	}
+	return time.Duration(float64(m.idleCPU) * float64(time.Minute) / float64(m.idle))
 }
 
 // report prints what was asked of the engine while nothing changed.
