@@ -31,6 +31,7 @@ type observer struct {
 
 	mu      sync.Mutex
 	live    *Live
+	took    time.Duration     // how long live's listing took
 	begun   uint64            // the clock's reading when live's listing began
 	clock   uint64            // counts own writes
 	written map[string]uint64 // stack → clock of its last own write
@@ -42,8 +43,14 @@ func newObserver(s Swarm, now func() time.Time) *observer {
 	return &observer{swarm: s, now: now, written: map[string]uint64{}, wanted: map[string]bool{}}
 }
 
-// get returns a listing not older than maxAge (0: any age) that began after the
-// stack's last own write and knows the external configs that are wanted.
+// ageOfTook bounds the time that goes into listing a large Swarm again and again: a
+// listing is young enough for so many times as long as it took. Were it too old when
+// it has just arrived, every stack that is under way would list for itself.
+const ageOfTook = 4
+
+// get returns a listing not older than maxAge (0: any age), or than a few times what
+// a listing takes, that began after the stack's last own write and knows the external
+// configs that are wanted.
 func (o *observer) get(ctx context.Context, stack string, maxAge time.Duration) (*Live, error) {
 	if l := o.fresh(stack, maxAge); l != nil {
 		return l, nil
@@ -63,7 +70,7 @@ func (o *observer) fresh(stack string, maxAge time.Duration) *Live {
 	switch {
 	case o.live == nil, o.begun < o.written[stack], len(o.listed) < len(o.wanted):
 		return nil
-	case maxAge > 0 && o.now().Sub(o.live.At) > maxAge:
+	case maxAge > 0 && o.now().Sub(o.live.At) > max(maxAge, ageOfTook*o.took):
 		return nil
 	}
 	return o.live
@@ -124,13 +131,14 @@ func (o *observer) list(ctx context.Context) (before, after *Live, err error) {
 	begun, before, wanted := o.clock, o.live, maps.Clone(o.wanted)
 	o.mu.Unlock()
 
-	after, err = list(ctx, o.swarm, slices.Sorted(maps.Keys(wanted)), o.now())
+	at := o.now()
+	after, err = list(ctx, o.swarm, slices.Sorted(maps.Keys(wanted)), at)
 	if err != nil {
 		return nil, nil, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.live, o.begun, o.listed = after, begun, wanted
+	o.live, o.took, o.begun, o.listed = after, o.now().Sub(at), begun, wanted
 	return before, after, nil
 }
 
