@@ -76,6 +76,21 @@ func (o *observer) fresh(stack string, maxAge time.Duration) *Live {
 	return o.live
 }
 
+// listGap is how soon after one listing another one is made for a stack that only
+// wants to see how its own writes are doing; more for a large Swarm.
+const listGap = 250 * time.Millisecond
+
+// tooSoon says how long a stack that has written had better wait for a listing, so
+// that many of them share one: 0 where one is there or due.
+func (o *observer) tooSoon(stack string) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.live == nil || o.begun >= o.written[stack] {
+		return 0
+	}
+	return max(0, max(listGap, ageOfTook*o.took)-o.now().Sub(o.live.At))
+}
+
 // refresh lists anew and returns the stacks whose objects are not as they were, and
 // whether something that matters to every stack is not.
 func (o *observer) refresh(ctx context.Context) (changed []string, everything bool, err error) {

@@ -70,3 +70,24 @@ func TestListingFromBeforeAnOwnWriteIsNotUsed(t *testing.T) {
 		o.wrote("shop")
 	}
 }
+
+// A stack that has just written waits for a listing that others want as well,
+// rather than have the whole Swarm listed for itself; a new file does not wait.
+func TestStacksThatWroteShareAListing(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+	in := func() Input { return Input{Name: "shop", Stack: w.stack} }
+	w.r.Reconcile(t.Context(), in()) // begins the release
+	calls := w.engine.calls
+	res := w.r.Reconcile(t.Context(), in())
+	if res.Outcome != Waiting || res.Requeue <= 0 || res.Requeue > time.Second || w.engine.calls != calls {
+		t.Errorf("%s, again in %s, %d requests", res.Outcome, res.Requeue, w.engine.calls-calls)
+	}
+	w.engine.advance(res.Requeue)
+	if w.r.Reconcile(t.Context(), in()); w.engine.calls == calls {
+		t.Error("it does not look when the time has come")
+	}
+	w.stack = makeStack("shop", service("shop", "web", "app:2"))
+	if w.r.Reconcile(t.Context(), in()); w.phases() != "1:Superseded 2:Progressing" {
+		t.Errorf("a new file waits: %s", w.phases())
+	}
+}

@@ -44,6 +44,8 @@ type stackState struct {
 	settled    *settled
 	conflicts  int  // in a row
 	busy       bool // something was under way when it was last looked at
+	last       Result
+	lastStack  *spec.Stack
 	conditions []Condition
 	told       string               // the hold that was told last
 	lastWrites map[string]string    // service → the fields last written, until they were seen to stick
@@ -152,6 +154,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	if in.Stack == nil {
 		return r.finish(st, r.orphan(ctx, in.Name))
 	}
+	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack {
+		res := quiet(st.last)
+		res.Outcome, res.Requeue = Waiting, gap
+		return res
+	}
 	p, same, err := r.look(ctx, in, st)
 	if err != nil {
 		return r.finish(st, failure(in.Name, err))
@@ -164,6 +171,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	res := r.act(ctx, p, st, d)
 	r.describe(&res, p, st, d)
 	res = r.finish(st, res)
+	st.last, st.lastStack = res, in.Stack
 	if res.Err == nil && res.Requeue == 0 {
 		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
 	}

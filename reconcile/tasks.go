@@ -71,6 +71,9 @@ func needsTasks(s *swarm.Service, p *pass) bool {
 	if running < desired || !updaterDone(s) || verdict(s) != "" {
 		return true
 	}
+	if s.PreviousSpec == nil && s.UpdateStatus == nil {
+		return false // it never had another spec, so its own counts are of this one
+	}
 	for _, rel := range p.releases {
 		if _, ok := rel.index.corrected[s.Spec.Name]; ok {
 			return true
