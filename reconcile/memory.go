@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/swarm"
 )
@@ -17,18 +20,20 @@ type memory struct {
 	swarm Swarm
 	owner string
 	keep  int
+	now   func() time.Time
 
 	mu      sync.Mutex
 	whole   bool                  // all were read: a stack that is not in stacks has none
 	stacks  map[string][]*Release // oldest first
 	stale   map[string]bool       // to be read again
 	forgets int                   // how often something was forgotten: an answer asked for before that may be older
-	reads   map[string]int        // how often a stack's were read: tells two readings apart
+	reads   map[string]int        // how often a stack's were read or written: tells two readings apart
+	own     map[string]time.Time  // records that were just written, until the event of it comes in
 	key     []byte
 }
 
-func newMemory(s Swarm, owner string, keep int) *memory {
-	return &memory{swarm: s, owner: owner, keep: keep, stacks: map[string][]*Release{}, stale: map[string]bool{}, reads: map[string]int{}}
+func newMemory(s Swarm, owner string, keep int, now func() time.Time) *memory {
+	return &memory{swarm: s, owner: owner, keep: keep, now: now, own: map[string]time.Time{}, stacks: map[string][]*Release{}, stale: map[string]bool{}, reads: map[string]int{}}
 }
 
 // readAll reads every stack's releases, unless they were read already. The engine
@@ -135,11 +140,28 @@ func (m *memory) forget(stack string) {
 	m.forgets++
 	if stack == "" {
 		clear(m.stacks)
+		clear(m.own)
 		m.whole = false
 		return
 	}
 	delete(m.stacks, stack)
 	m.stale[stack] = true
+}
+
+// ownEvent is how long after an own write the engine's event of it may come in.
+const ownEvent = 5 * time.Second
+
+// noticed is forget for a record that somebody wrote, by its name; but for the
+// event of an own write, of which everything is known.
+func (m *memory) noticed(record string) {
+	m.mu.Lock()
+	at, own := m.own[record]
+	delete(m.own, record)
+	m.mu.Unlock()
+	if own && m.now().Sub(at) < ownEvent {
+		return
+	}
+	m.forget(stackOfRecord(record)) // "" (a shortened name) is for all
 }
 
 // create writes a new release. A clash of names means that somebody else made
@@ -149,25 +171,82 @@ func (m *memory) create(ctx context.Context, stack string, r *Release, data *rec
 	if err != nil {
 		return fmt.Errorf("record release %d of stack %s: %w", r.Number, stack, err)
 	}
-	defer m.forget(stack)
-	_, err = m.swarm.ConfigCreate(ctx, swarm.ConfigSpec{
-		Annotations: swarm.Annotations{Name: recordName(stack, r.Number), Labels: r.labels(m.owner, stack)},
-		Data:        packed,
-	})
+	name, labels := recordName(stack, r.Number), r.labels(m.owner, stack)
+	written := m.write(name)
+	resp, err := m.swarm.ConfigCreate(ctx, swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name, Labels: labels}, Data: packed})
 	if err != nil {
+		m.forget(stack)
 		return fmt.Errorf("record release %d of stack %s: %w", r.Number, stack, err)
 	}
+	known := *r
+	known.id, known.owner, known.stored, known.version = resp.ID, m.owner, labels, swarm.Version{}
+	back := r.index.back
+	known.index = indexOf(data)
+	known.index.back = back
+	m.put(stack, &known, written)
 	return nil
 }
 
 // update writes a release's labels, by compare-and-set.
 func (m *memory) update(ctx context.Context, stack string, r *Release) error {
-	defer m.forget(stack)
-	spec := swarm.ConfigSpec{Annotations: swarm.Annotations{Name: recordName(stack, r.Number), Labels: r.labels(m.owner, stack)}}
-	if err := m.swarm.ConfigUpdate(ctx, r.id, r.version, spec); err != nil {
+	name, labels := recordName(stack, r.Number), r.labels(m.owner, stack)
+	version, err := m.version(ctx, r)
+	written := m.write(name)
+	if err == nil {
+		err = m.swarm.ConfigUpdate(ctx, r.id, version, swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name, Labels: labels}})
+	}
+	if err != nil {
+		m.forget(stack)
 		return fmt.Errorf("record release %d of stack %s as %s: %w", r.Number, stack, r.Phase, err)
 	}
+	known := *r
+	known.stored, known.version = labels, swarm.Version{}
+	m.put(stack, &known, written)
 	return nil
+}
+
+// version is the guard of a record's next write. The engine does not tell it after
+// a write of our own, so it is asked for, and the record must still be as we left it.
+func (m *memory) version(ctx context.Context, r *Release) (swarm.Version, error) {
+	if r.version.Index != 0 {
+		return r.version, nil
+	}
+	c, _, err := m.swarm.ConfigInspectWithRaw(ctx, r.id)
+	if err != nil {
+		return swarm.Version{}, err
+	}
+	if !maps.Equal(c.Spec.Labels, r.stored) {
+		return swarm.Version{}, fmt.Errorf("somebody else wrote it: %w", cerrdefs.ErrConflict)
+	}
+	return c.Version, nil
+}
+
+// write notes that a record is about to be written, and returns how often something
+// was forgotten by then.
+func (m *memory) write(record string) (forgets int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.own[record] = m.now()
+	return m.forgets
+}
+
+// put takes over what an own write made of a release, unless something was
+// forgotten meanwhile: then the stack's are read again.
+func (m *memory) put(stack string, r *Release, forgets int) {
+	m.mu.Lock()
+	list, ok := m.stacks[stack]
+	ok = (ok || m.whole && !m.stale[stack]) && m.forgets == forgets
+	if ok {
+		list = slices.DeleteFunc(slices.Clone(list), func(old *Release) bool { return old.Number == r.Number })
+		list = append(list, r)
+		slices.SortFunc(list, func(a, b *Release) int { return cmp.Compare(a.Number, b.Number) })
+		m.stacks[stack] = list
+		m.reads[stack]++
+	}
+	m.mu.Unlock()
+	if !ok {
+		m.forget(stack)
+	}
 }
 
 // trim removes the oldest releases beyond the number that is kept, but never the

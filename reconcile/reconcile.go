@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -44,6 +45,9 @@ type stackState struct {
 	settled    *settled
 	conflicts  int  // in a row
 	busy       bool // something was under way when it was last looked at
+	digest     string
+	digestOf   *spec.Stack // that digest is of, with that key
+	digestKey  []byte
 	last       Result
 	lastStack  *spec.Stack
 	conditions []Condition
@@ -78,7 +82,7 @@ func New(o Options) *Reconciler {
 	return &Reconciler{
 		o:        o,
 		observer: newObserver(o.Swarm, o.Now),
-		memory:   newMemory(o.Swarm, o.Owner, o.History),
+		memory:   newMemory(o.Swarm, o.Owner, o.History, o.Now),
 		images:   &imageResolver{swarm: o.Swarm, creds: o.Credentials, now: o.Now},
 		stacks:   map[string]*stackState{},
 	}
@@ -114,7 +118,7 @@ func (r *Reconciler) Noticed(config string) {
 	case config == "":
 		r.memory.forget("")
 	case strings.HasPrefix(config, recordPrefix):
-		r.memory.forget(stackOfRecord(config)) // "" (a shortened name) is for all
+		r.memory.noticed(config)
 	}
 }
 
@@ -237,7 +241,7 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 			_, _ = rand.Read(p.key)
 		}
 	}
-	p.digest = Digest(p.stack, p.key)
+	p.digest = r.digest(p.stack, p.key)
 	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
 	p.failed = Quarantined(p.releases, p.digest, p.source)
 	back := newest(p.releases, PhaseHealthy)
@@ -256,6 +260,15 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})
 	p.plan = r.diff(p)
 	return nil
+}
+
+// digest is Digest, worked out once for a stack as it was loaded.
+func (r *Reconciler) digest(stack *spec.Stack, key []byte) string {
+	st := r.state(stack.Name)
+	if st.digestOf != stack || !bytes.Equal(st.digestKey, key) {
+		st.digest, st.digestOf, st.digestKey = Digest(stack, key), stack, key
+	}
+	return st.digest
 }
 
 // keyedHash hides a fingerprint, into which secrets' files went, from those who would

@@ -132,7 +132,7 @@ func parseRelease(c *swarm.Config) *Release {
 	r := &Release{
 		Number: n, Digest: l[labelDigest], Source: l[labelSource], Revision: l[labelRevision], Subject: l[labelSubject],
 		Phase: Phase(l[labelPhase]), Reason: l[labelReason], Message: l[labelMessage],
-		id: c.ID, version: c.Version, owner: l[LabelOwner], damaged: damaged, index: indexOf(data),
+		id: c.ID, version: c.Version, stored: l, owner: l[LabelOwner], damaged: damaged, index: indexOf(data),
 	}
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])

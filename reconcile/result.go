@@ -124,11 +124,12 @@ type Release struct {
 	Started  time.Time `json:"started"`
 	Ended    time.Time `json:"ended,omitzero"`
 
-	id      string        // of its record
-	version swarm.Version // of its record, the guard of the next write
-	owner   string        // who made it
-	damaged bool          // its data cannot be read: no way back to it
-	index   index         // what passes need of its data
+	id      string            // of its record
+	version swarm.Version     // of its record, the guard of the next write; zero: to be asked for
+	stored  map[string]string // the labels that its record has
+	owner   string            // who made it
+	damaged bool              // its data cannot be read: no way back to it
+	index   index             // what passes need of its data
 }
 
 // An Input is what a pass is about.
