@@ -20,6 +20,9 @@ const (
 	changeWithin = 500 * time.Millisecond
 	residentMost = 64 << 20
 	idleMost     = 0.01 // of a core
+	// boundedServices is up to how many services those two are bounded; beyond they
+	// may grow with the number of stacks, which reportGrowth judges.
+	boundedServices = 1000
 	// linear leaves room for what is not the same from turn to turn.
 	linear = 1.25
 )
@@ -50,7 +53,7 @@ func (m *size) lines() []line {
 	if m.idle > 0 {
 		share = m.idleCPU.Seconds() / m.idle.Seconds()
 	}
-	return []line{
+	lines := []line{
 		atMost("steady pass over all", pass, "one ServiceList", list, passLists),
 		atMost("", pass, "docker loop", median(m.loopPass), passLoop),
 		{what: "  of it: the files", figure: round(median(m.scan)), ratio: times(ratio(median(m.scan), list))},
@@ -63,6 +66,12 @@ func (m *size) lines() []line {
 		{"resident memory, idle", bytes(m.resident), "at most ever " + bytes(m.most), "", "≤ " + bytes(residentMost), verdict(m.resident <= residentMost)},
 		{"CPU, idle", fmt.Sprintf("%.2f%% of a core", 100*share), fmt.Sprintf("%s in %s", m.idleCPU, round(m.idle)), "", "≤ 1%", verdict(share <= idleMost)},
 	}
+	if m.services > boundedServices {
+		for i := len(lines) - 2; i < len(lines); i++ {
+			lines[i].target, lines[i].holds = "", ""
+		}
+	}
+	return lines
 }
 
 // report prints a size's table.
