@@ -59,12 +59,24 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 	if next.stacks == nil {
 		next.stacks = map[string]*spec.Stack{}
 	}
+	for name, stack := range next.stacks {
+		if old := d.stacks[name]; sameStack(old, stack) {
+			next.stacks[name] = old // by which a pass knows that it has seen it
+		}
+	}
 	for name := range d.known(live) {
 		if next.stacks[name] == nil {
 			next.keep(name, d, scan.Gone(name), slices.Contains(live, name), now)
 		}
 	}
 	return next, next.differs(d)
+}
+
+// sameStack says that two readings gave the same stack, of the same revision.
+func sameStack(a, b *spec.Stack) bool {
+	return a != nil && a.Source.Fingerprint == b.Source.Fingerprint && a.Source.Fingerprint != "" &&
+		a.Source.Revision == b.Source.Revision && (a.Source.Commit == nil) == (b.Source.Commit == nil) &&
+		(a.Source.Commit == nil || *a.Source.Commit == *b.Source.Commit)
 }
 
 // known holds every stack that was ever heard of and may have to be dealt with.

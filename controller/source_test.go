@@ -107,3 +107,20 @@ func TestIncompleteScanWithoutAReasonHasOne(t *testing.T) {
 		t.Error("it counts as ready")
 	}
 }
+
+// A stack that was read again as it was stays the same object, so that a pass over
+// it sees at a glance that there is nothing new.
+func TestFoldKeepsTheSameStack(t *testing.T) {
+	now := time.Unix(0, 0)
+	first := snapshot(stack("a", "1"), stack("b", "1"))
+	d, _ := desired{}.fold(first, nil, now)
+	next, _ := d.fold(snapshot(stack("a", "1"), stack("b", "2")), nil, now)
+	if next.stacks["a"] != first.Stacks["a"] || next.stacks["b"] == first.Stacks["b"] {
+		t.Errorf("a is the same: %v, b is the same: %v", next.stacks["a"] == first.Stacks["a"], next.stacks["b"] == first.Stacks["b"])
+	}
+	commit := snapshot(stack("a", "1"))
+	commit.Stacks["a"].Source.Commit = &spec.Commit{Hash: "1"}
+	if next, _ = d.fold(commit, nil, now); next.stacks["a"] == first.Stacks["a"] {
+		t.Error("it is of another commit, which has to be seen")
+	}
+}
