@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func TestFoldNeverLosesAStack(t *testing.T) {
 				if scan.Problems[name] != nil && d.stacks[name] != before.stacks[name] {
 					t.Fatalf("a problem of %s changed what is in force", name)
 				}
-				if s := scan.Stacks[name]; s != nil && d.stacks[name] != s {
+				if s := scan.Stacks[name]; s != nil && !reflect.DeepEqual(d.stacks[name], s) {
 					t.Fatalf("%s is not as the scan has it", name)
 				}
 				differs := fingerprint(d.stacks[name]) != fingerprint(before.stacks[name]) || d.gone[name] != before.gone[name]
