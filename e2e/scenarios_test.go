@@ -489,9 +489,10 @@ func TestVerbs(t *testing.T) {
 		}
 	}
 	write(web("app:1.0", 1) + "    environment: {DB_PASSWORD: hunter2-verbs}\n")
-	expect(1, "2 to create", "plan", "--specs", dir, stack)
+	expect(1, "2 to create", "plan", "--specs", dir, "--owner", "verbs", stack)
 	expect(0, stack, "apply", "--specs", dir, "--owner", "verbs", "--wait", stack)
-	expect(0, "", "plan", "--specs", dir, stack)
+	expect(0, "", "plan", "--specs", dir, "--owner", "verbs", stack)
+	expect(1, "other-owner", "plan", "--specs", dir, "--owner", "somebody-else", stack)
 	expect(0, stack, "status", stack)
 	write(web("app:2.0", 1) + "    environment: {DB_PASSWORD: hunter3-verbs}\n")
 	code, out, words := skep(t, "plan", "--specs", dir, "--owner", "verbs", stack)
@@ -506,5 +507,5 @@ func TestVerbs(t *testing.T) {
 	expect(1, "failed", "apply", "--specs", dir, "--owner", "verbs", "--wait", stack)
 	expect(1, "app:1.0", "status", stack)
 	write("services: {web: {imagee: x}}")
-	expect(1, stack+".yml:1", "plan", "--specs", dir, stack)
+	expect(1, stack+".yml:1", "plan", "--specs", dir, "--owner", "verbs", stack)
 }

@@ -99,11 +99,18 @@ func bindSecret(stack string, s *spec.Secret, b Binding) DesiredObject {
 	}
 	o.Labels, o.Driver, o.Templating, o.SecretData = s.Spec.Labels, s.Spec.Driver, s.Spec.Templating, s.Value
 	o.Hash = objectHash(hmac.New(sha256.New, b.Key), s.Name, s.Value.Reveal(), s.Spec.Driver, s.Spec.Templating)
-	if !believedSecret(stack, s, o.Hash, b) {
+	switch {
+	case believedSecret(stack, s, o.Hash, b):
+	case b.Key == nil: // a plan before the key is made: the name is not known yet
+		o.Name = shorten(s.Name, maxObjectName-len(unnamed)) + unnamed
+	default:
 		o.Name = hashedName(s.Name, o.Hash)
 	}
 	return o
 }
+
+// unnamed stands for the hash of a secret in a plan, as long as the Swarm has no key.
+const unnamed = "-(new)"
 
 // believedSecret says whether the secret that is live under the plain name may be
 // taken for the file's: it was when it was adopted, or it is in use by the stack

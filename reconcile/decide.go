@@ -134,9 +134,9 @@ func decideFailed(s Situation, f *Release) Decision {
 	told := fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message)
 	switch {
 	case s.Policy.Rollout.OnFailure == spec.OnFailureHold:
-		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; change the file)").about(f)
+		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again when the file asks for something else)").about(f)
 	case back == nil:
-		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; change the file)").about(f)
+		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; it is tried again when the file asks for something else)").about(f)
 	}
 	if name := anyVerdict(s.Health, "rollback_started"); name != "" {
 		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
@@ -154,7 +154,7 @@ func decideFailed(s Situation, f *Release) Decision {
 		}
 		return Decision{Act: ActRollBack, Reason: "RollingBack", Message: fmt.Sprintf("%s; going back to release %d (%s)", told, back.Number, back.Revision), Again: again, Release: f}
 	}
-	done := fmt.Sprintf("%s; release %d (%s) runs (change the file)", told, back.Number, back.Revision)
+	done := fmt.Sprintf("%s; release %d (%s) runs until the file asks for something else", told, back.Number, back.Revision)
 	switch settled := f.index.back && len(f.index.corrected) == 0; {
 	case settled:
 		return hold("RolledBack", done).about(f)

@@ -42,7 +42,7 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 }
 
 func serviceStatus(key, name string, s *swarm.Service, h ServiceHealth) ServiceStatus {
-	st := ServiceStatus{Name: name, Key: key, Running: h.Running, Desired: h.Desired, Health: h.Status, Reason: h.Reason}
+	st := ServiceStatus{Name: name, Key: key, Running: h.Serving, Updated: h.Running, Desired: h.Desired, Health: h.Status, Reason: h.Reason}
 	if s == nil {
 		return st
 	}
@@ -119,6 +119,9 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	}
 	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, plan: &Plan{Stack: stack}}
 	p.desired = fromLive(stack, live)
+	if own := r.owned(live, releases); len(releases) > 0 && releases[len(releases)-1].Number > 0 { // what the stack merely also holds says nothing of it
+		p.desired.Services = slices.DeleteFunc(p.desired.Services, func(d DesiredService) bool { return !own(Ref{KindService, d.Name}) })
+	}
 	if p.health, err = r.judge(ctx, p); err != nil {
 		return Result{}, err
 	}

@@ -38,7 +38,9 @@ type ServiceHealth struct {
 	// tells which update that was.
 	Verdict string
 	Mark    string
+	// Running counts the tasks of the current spec that run, Serving those of any.
 	Running uint64
+	Serving uint64
 	Desired uint64
 	// Wave is the service's, where a stack asks for it.
 	Wave int
@@ -60,6 +62,7 @@ func Judge(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.N
 			old++
 		}
 	}
+	h.Serving = h.Running + uint64(old)
 	h.Converged = h.Running >= h.Desired && old == 0 && updaterDone(s) && !newborn(s, tasks, now)
 	if h.Converged {
 		if h.Verdict != "" {
@@ -184,8 +187,8 @@ func recentFailures(tasks []swarm.Task, now time.Time) int {
 func verdictReason(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.Node) string {
 	what := map[string]string{
 		string(swarm.UpdateStatePaused):            "Swarm paused the update",
-		string(swarm.UpdateStateRollbackStarted):   "Swarm is rolling the update back",
-		string(swarm.UpdateStateRollbackCompleted): "Swarm rolled the update back",
+		string(swarm.UpdateStateRollbackStarted):   "Swarm takes the update back",
+		string(swarm.UpdateStateRollbackCompleted): "Swarm took the update back",
 		string(swarm.UpdateStateRollbackPaused):    "Swarm's rollback failed and is paused, versions are mixed",
 	}[verdict(s)]
 	if m := s.UpdateStatus.Message; m != "" {

@@ -57,7 +57,7 @@ func TestJudge(t *testing.T) {
 		{name: "paused", replicas: 2, update: swarm.UpdateStatePaused, current: []swarm.Task{run(1)}, old: []swarm.Task{run(2)},
 			status: HealthDegraded, reason: "web: Swarm paused the update: because"},
 		{name: "rolled back by Swarm", replicas: 1, update: swarm.UpdateStateRollbackCompleted, current: []swarm.Task{run(1)},
-			status: Healthy, converged: true, reason: "web: Swarm rolled the update back: because"},
+			status: Healthy, converged: true, reason: "web: Swarm took the update back: because"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &swarm.Service{}

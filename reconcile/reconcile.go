@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -236,10 +235,6 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 		if p.key, err = r.memory.secretKey(ctx, mayCreateKey); err != nil {
 			return err
 		}
-		if p.key == nil { // a plan must not write: names by a key of its own, which nobody can guess from
-			p.key = make([]byte, 32)
-			_, _ = rand.Read(p.key)
-		}
 	}
 	p.digest = r.digest(p.stack, p.key)
 	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
@@ -345,12 +340,35 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Owned:    r.owned(p.live, p.releases),
 		Retained: retained(p.releases),
 	})
+	plan.Findings = append(plan.Findings, r.claims(p)...)
 	for i := range plan.Findings {
 		if plan.Findings[i].File == "" {
 			plan.Findings[i].File = p.stack.Source.File
 		}
 	}
 	return plan
+}
+
+// claims tells of what is not for this controller to decide: a stack that another
+// one looks after is an error of both, and a secret that was made by hand cannot be
+// compared with its file.
+func (r *Reconciler) claims(p *pass) []spec.Finding {
+	var found []spec.Finding
+	for _, ref := range p.live.Stack(p.stack.Name) {
+		if owner := p.live.labels(ref)[LabelOwner]; owner != "" && owner != r.o.Owner {
+			found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
+				"stack %s belongs to the controller %q, by its %s %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, ref.Kind, ref.Name, r.o.Owner)})
+			break
+		}
+	}
+	known := believed(p.releases)
+	for _, o := range p.desired.Secrets {
+		if _, ok := known[o.Plain]; !ok && !o.External && o.Name == o.Plain {
+			found = append(found, spec.Finding{Severity: spec.Warning, Code: "secret-believed", Message: fmt.Sprintf(
+				"secret %s was made by somebody else, and an engine never tells what is in one: it is believed to be what the file says (to be sure, change the file once)", o.Name)})
+		}
+	}
+	return found
 }
 
 // owned says which objects are skep's own to remove: those that carry this

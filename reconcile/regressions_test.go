@@ -653,3 +653,70 @@ func TestReadAllOverOwnRecord(t *testing.T) {
 		t.Errorf("%s; %s %s ready=%v", got, res.Outcome, res.Reason, res.Conditions[0].True)
 	}
 }
+
+// Two controllers that both have a file for a stack: the second one is told, and
+// touches nothing.
+func TestStackOfAnotherOwner(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+	w.settle()
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, Owner: "other"})
+	w.stack = makeStack("shop", service("shop", "web", "app:2"))
+	w.engine.takeWrites()
+	res := w.settle()
+	if res.Outcome != Held || res.Reason != "OtherOwner" || !strings.Contains(res.Message, `"skep"`) || !strings.Contains(res.Message, `"other"`) {
+		t.Errorf("%s %s: %s", res.Outcome, res.Reason, res.Message)
+	}
+	if got := w.engine.takeWrites(); len(got) > 0 {
+		t.Errorf("writes: %v", got)
+	}
+}
+
+// An adopted secret cannot be compared, which is said; once believed, it is known.
+func TestBelievedSecretIsTold(t *testing.T) {
+	mk := func(value string) *spec.Stack {
+		st := makeStack("shop", service("shop", "web", "app:1"))
+		st.Source.Fingerprint += value
+		st.Services[0].Spec.TaskTemplate.ContainerSpec.Secrets = []*swarm.SecretReference{{SecretName: "shop_pw", File: &swarm.SecretReferenceFileTarget{Name: "pw"}}}
+		st.Secrets = []spec.Secret{{Key: "pw", Name: "shop_pw", Value: spec.NewSensitive([]byte(value)),
+			Spec: swarm.SecretSpec{Annotations: swarm.Annotations{Name: "shop_pw", Labels: map[string]string{spec.LabelNamespace: "shop"}}}}}
+		return st
+	}
+	w := newWorld(t, mk("one"))
+	ctx := context.Background()
+	_, _ = w.engine.NetworkCreate(ctx, "shop_default", w.stack.Networks[0].Create)
+	c, _ := w.engine.SecretCreate(ctx, w.stack.Secrets[0].Spec)
+	sp := cloneSpec(&w.stack.Services[0].Spec)
+	sp.TaskTemplate.ContainerSpec.Secrets[0].SecretID = c.ID
+	_, _ = w.engine.ServiceCreate(ctx, *sp, swarm.ServiceCreateOptions{})
+	w.engine.turn()
+	told := func(p *Plan) bool {
+		return slices.ContainsFunc(p.Findings, func(f spec.Finding) bool { return f.Code == "secret-believed" })
+	}
+	plan, err := w.r.Plan(ctx, w.stack)
+	if err != nil || !plan.Empty() || !told(plan) {
+		t.Errorf("plan %+v, %v", plan, err)
+	}
+	w.settle()
+	if plan, _ = w.r.Plan(ctx, w.stack); told(plan) {
+		t.Error("it is told for ever")
+	}
+	w.stack = mk("two")
+	w.settle()
+	if name := w.engine.service(t, "shop_web").Spec.TaskTemplate.ContainerSpec.Secrets[0].SecretName; !strings.HasPrefix(name, "shop_pw-") {
+		t.Errorf("after a change the service uses %s", name)
+	}
+}
+
+// A plan before the Swarm has a key names a secret by what is known of it.
+func TestPlanWithoutAKey(t *testing.T) {
+	st := makeStack("shop", service("shop", "web", "app:1"))
+	st.Secrets = []spec.Secret{{Key: "pw", Name: "shop_pw", Value: spec.NewSensitive([]byte("x"))}}
+	w := newWorld(t, st)
+	plan, err := w.r.Plan(context.Background(), st)
+	if err != nil || !slices.ContainsFunc(plan.Changes, func(c Change) bool { return c.Name == "shop_pw-(new)" }) {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if got := w.engine.takeWrites(); len(got) > 0 {
+		t.Errorf("a plan writes: %v", got)
+	}
+}

@@ -95,7 +95,8 @@ type ServiceStatus struct {
 	Key     string       `json:"key,omitempty"`
 	Image   string       `json:"image,omitempty"`
 	Mode    string       `json:"mode,omitempty"`
-	Running uint64       `json:"running"`
+	Running uint64       `json:"running"` // tasks of whatever version
+	Updated uint64       `json:"updated"` // of them, those of the newest
 	Desired uint64       `json:"desired"`
 	Health  HealthStatus `json:"health"`
 	Reason  string       `json:"reason,omitempty"` // one sentence

@@ -24,12 +24,10 @@ func Scan(ctx context.Context, dir string, o Options) *Snapshot {
 }
 
 // Gone says that the file of the stack of that name is gone for certain: the
-// directory was read in full, and no file in it is, or could be, that stack's. A
-// file that is broken is not gone.
+// directory was read in full, no file in it is that stack's, and none is broken. A
+// broken file can be any stack's: its name may be just what is wrong with it.
 func (s *Snapshot) Gone(stack string) bool {
-	_, loaded := s.Stacks[stack]
-	_, broken := s.Problems[stack]
-	return s.Complete && !loaded && !broken && len(s.Nameless) == 0
+	return s.Complete && s.Stacks[stack] == nil && len(s.Problems) == 0 && len(s.Nameless) == 0
 }
 
 // A Scanner reads one specs directory again and again, and remembers between
