@@ -330,14 +330,22 @@ func (c *controller) once(ctx context.Context) error {
 	c.desired.Store(&desired{stacks: snapshot.Stacks, problems: snapshot.Problems, gone: gone, loaded: true})
 	s := newSettling(c.reconciler, snapshot, true, c.take)
 	names := append(slices.Collect(maps.Keys(s.desired.all(s.desired))), orphans...)
+	results := s.run(ctx, snapshot, names)
 	var errs []error
-	for name, result := range s.run(ctx, snapshot, names) {
-		if result.Outcome == reconcile.Failed {
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		switch result := results[name]; {
+		case result.Outcome == reconcile.Failed && result.Reason != "SourceInvalid":
 			errs = append(errs, fmt.Errorf("stack %s: %w", name, result.Err))
+		case !isReady(result) && !gone[name]:
+			errs = append(errs, fmt.Errorf("stack %s: %w: %s", name, ErrNotReady, notReady(result)))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// ErrNotReady is why Run with Once ends in an error though nothing went wrong with
+// the run itself: a stack is not as its file says.
+var ErrNotReady = errors.New("it is not ready")
 
 // readOnce reads the directory, and once more where a stack seems to have gone
 // from it, so that its file is known to be gone.

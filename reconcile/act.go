@@ -39,7 +39,10 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	case ActContinue:
 		res.Outcome = Applied
 		err = r.write(ctx, p, st, &res, step(p.plan, false))
-	case ActHeal, ActFail:
+	case ActHeal:
+		res.Outcome, res.Reason, res.Message = Unchanged, "InSync", "" // from now on
+		err = r.end(ctx, p, d, &res)
+	case ActFail:
 		res.Outcome = Waiting
 		err = r.end(ctx, p, d, &res)
 	case ActCorrect:
@@ -49,7 +52,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		res.Outcome = RolledBack
 		err = r.correct(ctx, p, st, d, &res, withRollbackConfig(step(p.plan, true)))
 	case ActSettle:
-		res.Outcome = Waiting
+		if res.Outcome = Unchanged; d.Release.Phase == PhaseFailed {
+			res.Outcome = Held
+		}
 		err = r.settle(ctx, p, d, &res)
 	}
 	return afterWrites(res, err)

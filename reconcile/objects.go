@@ -73,7 +73,7 @@ func networkDifferences(d, l *network.CreateOptions) []string {
 			out = append(out, what)
 		}
 	}
-	allocated := l.Driver != "" // until then an engine tells neither driver nor options
+	allocated := l.Driver != "" // until then an engine tells neither driver nor options nor IPAM
 	tell(allocated && orElse(d.Driver, "overlay") != l.Driver, "driver")
 	if allocated {
 		options := maps.Clone(l.Options)
@@ -85,7 +85,7 @@ func networkDifferences(d, l *network.CreateOptions) []string {
 	tell(d.Internal != l.Internal, "internal")
 	tell(d.Attachable != l.Attachable, "attachable")
 	tell(value(d.EnableIPv6, false) != value(l.EnableIPv6, false), "enable_ipv6")
-	tell(d.IPAM != nil && !satisfiesIPAM(d.IPAM, l.IPAM), "ipam")
+	tell(allocated && d.IPAM != nil && !satisfiesIPAM(d.IPAM, l.IPAM), "ipam")
 	return out
 }
 

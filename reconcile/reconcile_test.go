@@ -49,7 +49,7 @@ func (w *world) settle() Result {
 		if res.Err != nil {
 			w.t.Fatalf("pass: %v", res.Err)
 		}
-		if res.Outcome == Unchanged || res.Outcome == Held {
+		if (res.Outcome == Unchanged || res.Outcome == Held) && len(res.Transitions) == 0 {
 			return res
 		}
 		w.engine.turn()

@@ -72,7 +72,7 @@ invalid, failed, went back, is held, or was not ready in time.`,
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
 			}
-			rows := applied(results)
+			rows := applied(results, progress.wrote)
 			switch {
 			case format.value != "table":
 				err = printEach(a.out, t, rows)
@@ -147,16 +147,20 @@ func (a *app) tellProblems(snapshot *spec.Snapshot, names []string) (found bool)
 type progress struct {
 	out   io.Writer
 	quiet bool
-	last  map[string]string // by stack: what was told of its state
-	told  map[string]bool   // changes: a later wave's pass plans the rest of the same
+	last  map[string]string            // by stack: what was told of its state
+	wrote map[string]reconcile.Outcome // by stack: applied or rolled_back, where a pass was that
+	told  map[string]bool              // changes: a later wave's pass plans the rest of the same
 }
 
 func newProgress(out io.Writer, quiet bool) *progress {
-	return &progress{out: out, quiet: quiet, last: map[string]string{}, told: map[string]bool{}}
+	return &progress{out: out, quiet: quiet, last: map[string]string{}, wrote: map[string]reconcile.Outcome{}, told: map[string]bool{}}
 }
 
 // pass tells of one pass.
 func (p *progress) pass(r reconcile.Result) {
+	if r.Outcome == reconcile.RolledBack || r.Outcome == reconcile.Applied && p.wrote[r.Stack] == "" {
+		p.wrote[r.Stack] = r.Outcome
+	}
 	if p.quiet {
 		return
 	}
@@ -217,7 +221,7 @@ func colon(s string) string {
 // An applyResult is a line of what apply did, and what --format gets.
 type applyResult struct {
 	Name     string            `json:"name"`
-	Outcome  reconcile.Outcome `json:"outcome"` // of the newest pass
+	Outcome  reconcile.Outcome `json:"outcome"` // of all passes together
 	Status   string            `json:"status"`
 	Ready    bool              `json:"ready"`
 	Release  int               `json:"release,omitempty"`
@@ -228,12 +232,15 @@ type applyResult struct {
 	known bool // there is a release
 }
 
-func applied(results map[string]reconcile.Result) []applyResult {
+func applied(results map[string]reconcile.Result, wrote map[string]reconcile.Outcome) []applyResult {
 	rows := make([]applyResult, 0, len(results))
 	for _, name := range slices.Sorted(maps.Keys(results)) {
 		r := results[name]
 		r.Stack = name
 		s := summarize(r)
+		if w := wrote[name]; w != "" && (r.Outcome == reconcile.Unchanged || r.Outcome == reconcile.Waiting) {
+			r.Outcome = w // the last pass had nothing left to write, an earlier one had
+		}
 		rows = append(rows, applyResult{
 			Name: name, Outcome: r.Outcome, Status: s.Status, Ready: s.Ready,
 			Release: s.Release, Revision: s.Revision, Reason: s.Reason, Message: s.Message, known: s.Phase != "",

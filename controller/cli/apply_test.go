@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestApplyVerdict(t *testing.T) {
 func TestApplyTable(t *testing.T) {
 	r := result("", "all is well", reconcile.Ready)
 	r.Outcome = reconcile.Unchanged
-	rows := applied(map[string]reconcile.Result{"shop": r, "blog": {Outcome: reconcile.Failed, Message: "no file"}})
+	rows := applied(map[string]reconcile.Result{"shop": r, "blog": {Outcome: reconcile.Failed, Message: "no file"}}, nil)
 	var b bytes.Buffer
 	if err := printTable(&b, applyHeaders, applyRows(rows)); err != nil {
 		t.Fatal(err)
@@ -100,5 +101,18 @@ shop      unchanged   Ready     4         abc1234    all is well
 `, "\n")
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// What passes did is told even where the last one had nothing left to do.
+func TestApplyTellsWhatWasDone(t *testing.T) {
+	p := newProgress(io.Discard, true)
+	for _, o := range []reconcile.Outcome{reconcile.Applied, reconcile.Waiting, reconcile.Unchanged} {
+		p.pass(reconcile.Result{Stack: "shop", Outcome: o})
+	}
+	p.pass(reconcile.Result{Stack: "blog", Outcome: reconcile.Unchanged})
+	rows := applied(map[string]reconcile.Result{"shop": {Outcome: reconcile.Unchanged}, "blog": {Outcome: reconcile.Unchanged}}, p.wrote)
+	if rows[0].Outcome != reconcile.Unchanged || rows[1].Outcome != reconcile.Applied {
+		t.Errorf("%+v", rows)
 	}
 }

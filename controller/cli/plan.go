@@ -74,7 +74,7 @@ Exit code 1 says that there are differences, or that a stack is invalid.`,
 			case format.value == "text":
 				err = p.print(a.out, a.colour(a.out), acting.pruneStacks)
 			default:
-				err = printEach(a.out, t, p.documents())
+				err = printEach(a.out, t, p.documents(acting.pruneStacks))
 			}
 			if err != nil {
 				return err
@@ -152,24 +152,28 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot) {
 
 // print prints the plans for people, and what becomes of orphans.
 func (p *planning) print(w io.Writer, colour, prune bool) error {
+	if err := reconcile.RenderPlan(w, colour, p.plans...); err != nil {
+		return err
+	}
 	p.tellOrphans(w, prune)
-	return reconcile.RenderPlan(w, colour, p.plans...)
+	return nil
 }
 
 // A planDocument is a stack's plan as --format json has it.
 type planDocument struct {
 	reconcile.PlanView
 	Orphan bool `json:"orphan,omitempty"` // its file is gone
+	Pruned bool `json:"pruned,omitempty"` // and so the stack would be removed
 }
 
 // documents are the plans for machines.
-func (p *planning) documents() []planDocument {
+func (p *planning) documents(prune bool) []planDocument {
 	var documents []planDocument
 	for _, plan := range p.plans {
 		documents = append(documents, planDocument{PlanView: plan.View()})
 	}
 	for _, name := range p.orphans {
-		documents = append(documents, planDocument{PlanView: (&reconcile.Plan{Stack: name}).View(), Orphan: true})
+		documents = append(documents, planDocument{PlanView: (&reconcile.Plan{Stack: name}).View(), Orphan: true, Pruned: prune})
 	}
 	return documents
 }

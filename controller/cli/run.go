@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -64,7 +65,12 @@ them. With --once it ends when every stack is settled.`,
 			config.Client, config.Credentials = swarm, acting.credentials()
 			config.Owner, config.PruneStacks, config.History = acting.owner, acting.pruneStacks, acting.history
 			config.Version = buildVersion().Version
-			return controller.Run(cmd.Context(), config)
+			err = controller.Run(cmd.Context(), config)
+			if errors.Is(err, controller.ErrNotReady) {
+				fmt.Fprintln(a.err, "skep:", err)
+				return no
+			}
+			return err
 		},
 	}
 	engine.install(cmd)

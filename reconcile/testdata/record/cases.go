@@ -110,6 +110,7 @@ func cases() []*reconcile.Desired {
 			s.EndpointSpec = &swarm.EndpointSpec{Mode: swarm.ResolutionModeDNSRR}
 		}),
 		withNetworks(),
+		withNetworkOfIPv6(),
 		withHostNetwork(),
 		withFiles(),
 		withCredentialSpec(),
@@ -218,6 +219,19 @@ func withNetworks() *reconcile.Desired {
 		}},
 		{Key: "front", Name: "networks_front", Create: network.CreateOptions{Driver: "overlay", Attachable: true, Labels: labels("networks", "a=b")}},
 	}
+	return d
+}
+
+// withNetworkOfIPv6 is on a network that some engines never find addresses for:
+// they keep it, and tell neither its driver nor its IPAM.
+func withNetworkOfIPv6() *reconcile.Desired {
+	d := service("network-of-ipv6", func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "network-of-ipv6_six"}}
+	})
+	d.Networks = []reconcile.DesiredNetwork{{Key: "six", Name: "network-of-ipv6_six", Create: network.CreateOptions{
+		Driver: "overlay", Labels: labels("network-of-ipv6"), Options: map[string]string{"com.docker.network.driver.mtu": "1400"},
+		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "172.29.0.0/16"}, {Subnet: "fd00:1::/64"}}},
+	}}}
 	return d
 }
 
