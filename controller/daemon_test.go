@@ -843,3 +843,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// A scan that cannot be completed leaves a missing stack's time running: that must
+// not become a loop.
+func TestIncompleteScanAfterAMissIsNotRepeatedAtOnce(t *testing.T) {
+	inDaemon(t, func(w *world) { w.snapshot = snapshot(stack("a", "1"), stack("b", "1")) }, func(t *testing.T, w *world) {
+		w.files(stack("b", "1"))
+		w.put(&spec.Snapshot{Err: errors.New("no stack file")})
+		w.with(func() { w.scans = 0 })
+		w.sleep(20 * time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.scans > 20 {
+			t.Errorf("%d scans in 20s", w.scans)
+		}
+	})
+}

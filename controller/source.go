@@ -162,11 +162,15 @@ func (d desired) names() []string {
 }
 
 // again says how long after now the next scan has to be so that a stack that is
-// missing can be told to be gone; 0 where none is.
+// missing can be told to be gone; 0 where none is. While scans cannot be completed
+// its time is over and it is still not gone: then there is no hurry.
 func (d desired) again(now time.Time) time.Duration {
 	var wait time.Duration
 	for _, since := range d.missing {
 		left := max(since.Add(vanishAfter).Sub(now), time.Millisecond)
+		if d.err != nil {
+			left = vanishAfter
+		}
 		if wait == 0 || left < wait {
 			wait = left
 		}

@@ -164,7 +164,21 @@ func syntaxFinding(err error) *Finding {
 	if strings.Contains(text, "exceeded max depth") {
 		return refuse(line, "yaml-too-deep", "values are nested more than %d levels deep (flatten them)", maxTextDepth)
 	}
-	return refuse(line, "yaml-syntax", "this is not YAML: %s (check quotes and indentation there and in the line above)", text)
+	return refuse(line, "yaml-syntax", "this is not YAML: %s (check quotes and indentation there and in the line above)", withoutValues(text))
+}
+
+// withoutValues takes out of a parser's error what it quotes of the text. That may
+// be a secret: a password without quotes that begins with * is an alias to YAML.
+func withoutValues(text string) string {
+	switch {
+	case strings.HasPrefix(text, "unknown anchor "):
+		return "an alias, which is a value that begins with *, names no anchor: put the value in quotes if it is text"
+	case strings.HasPrefix(text, "cannot decode "):
+		return "a value is not what its tag says"
+	case strings.HasPrefix(text, "invalid map key: "):
+		return "a mapping or list is the key of a mapping: put {{ … }} in quotes if it is text"
+	}
+	return text
 }
 
 // refuse makes the finding of a text that is not read.

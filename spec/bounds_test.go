@@ -240,3 +240,17 @@ func expanded(t *testing.T, text []byte) (nodes, depth int) {
 		walk(&doc, 0)
 	}
 }
+
+// What the parser quotes of a text may be a secret.
+func TestSyntaxFindingsQuoteNoValues(t *testing.T) {
+	for _, value := range []string{"*hunter2", "!!int hunter2", "{{ hunter2 }}"} {
+		text := []byte("services:\n  web:\n    environment:\n      DB_PASSWORD: " + value + "\n")
+		found := checkText(text, 0)
+		if found == nil {
+			_, found = parseDocument("shop.yml", text)
+		}
+		if found == nil || strings.Contains(found.String(), "hunter2") {
+			t.Errorf("%s: %v", value, found)
+		}
+	}
+}

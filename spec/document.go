@@ -73,7 +73,7 @@ func yamlFinding(file string, err error) *Finding {
 		}
 	}
 	message, _, _ = strings.Cut(message, "\n")
-	return &Finding{File: file, Line: line, Severity: Error, Code: "yaml-syntax", Message: message + " (correct the YAML)"}
+	return &Finding{File: file, Line: line, Severity: Error, Code: "yaml-syntax", Message: withoutValues(message) + " (correct the YAML)"}
 }
 
 // stringKeys makes every mapping one with text keys; a key that is not text is an

@@ -132,6 +132,18 @@ func checkServiceTree(r *report, service map[string]any, at []string) {
 			}
 		}
 	}
+	for _, section := range []string{"configs", "secrets"} {
+		uses, _ := service[section].([]any)
+		for i, use := range uses {
+			m, _ := use.(map[string]any)
+			for _, key := range []string{"source", "target"} {
+				value, given := m[key]
+				if _, isText := value.(string); given && !isText { // the library panics at it
+					r.fail("invalid-value", under(at, section, strconv.Itoa(i), key), "%s.%s is not text (put it in quotes, or leave it out)", section, key)
+				}
+			}
+		}
+	}
 	limits := mapping(service, "ulimits")
 	for _, name := range sortedKeys(limits) {
 		values := map[string]any{"": limits[name]}

@@ -105,7 +105,7 @@ func load(ctx context.Context, f stackFile, o Options) (*Stack, []Finding) {
 
 // loadAs is load with a folder's name to put before the files' in findings.
 func loadAs(ctx context.Context, f stackFile, shown string, o Options) (stack *Stack, findings []Finding) {
-	l := &loading{stackFile: f, o: o, shown: shown, read: map[string][]byte{}}
+	l := &loading{stackFile: f, o: o, shown: shown, read: map[string][]byte{}, absent: map[string]bool{}}
 	l.report.file = display(shown, f.file)
 	defer func() {
 		if p := recover(); p != nil {
@@ -130,8 +130,10 @@ type loading struct {
 	folder *os.Root // what confines the stack
 	report report
 	env    map[string]string
-	// read holds the content of every file that was read, by its path in folder.
-	read map[string][]byte
+	// read holds the content of every file that was read, by its path in folder;
+	// absent those that were not there, and are worth a reload when they come.
+	read   map[string][]byte
+	absent map[string]bool
 }
 
 // load goes from the file to the Stack; nil after an error.
@@ -234,6 +236,9 @@ func (l *loading) content(file string, limit int64) (data []byte, problem string
 		return data, ""
 	}
 	data, err := readRegular(l.folder, file, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.absent[file] = true
+	}
 	if err != nil {
 		if strings.Contains(err.Error(), "escapes from parent") {
 			return nil, fmt.Sprintf("%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
@@ -269,7 +274,8 @@ func (l *loading) contents(file string, limit int64) ([]byte, string) {
 func (l *loading) environment() bool {
 	l.env = map[string]string{}
 	if file := strings.TrimPrefix(l.dotenv, l.dir+"/"); l.dotenv != "" {
-		if _, err := l.folder.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		// A link that leads nowhere is a file that cannot be read, not one that is absent.
+		if _, err := l.folder.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 			if !l.readDotenv(file) {
 				return false
 			}
@@ -779,7 +785,14 @@ func (l *loading) source(used map[string]*string) Source {
 		field(sum, []byte(file))
 		field(sum, l.read[file])
 	}
+	for file := range l.absent {
+		s.Files = append(s.Files, display(l.shown, path.Join(l.dir, file)))
+	}
 	sort.Strings(s.Files)
+	field(sum, []byte(l.dir)) // relative bind mounts are below it
+	for _, profile := range slices.Sorted(slices.Values(l.o.Profiles)) {
+		field(sum, []byte(profile))
+	}
 	for _, name := range sortedKeys(used) {
 		field(sum, []byte(name))
 		if value := used[name]; value != nil {

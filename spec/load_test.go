@@ -209,3 +209,14 @@ func codes(findings []Finding, severity Severity) []string {
 	}
 	return out
 }
+
+// Where the library panics at a value, its author is told which one it is.
+func TestTargetThatIsNotText(t *testing.T) {
+	for _, target := range []string{"8080", "", "true"} {
+		d := newSpecs(t, map[string]string{"shop.yml": "services:\n  web:\n    image: a:1\n    configs:\n      - source: c\n        target: " + target + "\nconfigs:\n  c: {content: x}\n"})
+		found := Scan(t.Context(), d.dir, Options{}).Problems["shop"]
+		if len(found) != 1 || found[0].Line != 6 || found[0].Code != "invalid-value" {
+			t.Errorf("target %q: %v", target, found)
+		}
+	}
+}

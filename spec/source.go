@@ -98,7 +98,8 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 		return snap, fmt.Errorf("open specs directory %s: %w", s.dir, err)
 	}
 	defer root.Close()
-	sites, err := discover(root)
+	folders := s.folders()
+	sites, err := discover(root, folders)
 	if err != nil {
 		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
 	}
@@ -115,7 +116,7 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 	if busy {
 		return snap, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.dir)
 	}
-	if !s.unmoved(before, root, sites) {
+	if !s.unmoved(before, root, sites, folders) {
 		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, errMoved)
 	}
 	snap.Complete = true
@@ -124,7 +125,7 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 
 // unmoved says that the directory is still the one that was read, with the same
 // stacks in it and nobody rearranging them.
-func (s *Scanner) unmoved(before location, root *os.Root, sites []site) bool {
+func (s *Scanner) unmoved(before location, root *os.Root, sites []site, folders map[string]bool) bool {
 	opened, err := root.Stat(".")
 	if err != nil || !os.SameFile(opened, before.info) {
 		return false
@@ -133,7 +134,7 @@ func (s *Scanner) unmoved(before location, root *os.Root, sites []site) bool {
 	if err != nil || after.path != before.path || !os.SameFile(after.info, before.info) {
 		return false
 	}
-	again, err := discover(root)
+	again, err := discover(root, folders)
 	return err == nil && slices.EqualFunc(sites, again, site.same) && !gitAtWork(before.path, s.now())
 }
 
@@ -221,8 +222,9 @@ func (a site) same(b site) bool {
 
 // discover finds the stacks' places, sorted by name. Names that begin with a dot
 // or an underscore, folders without a compose file and other files are not among
-// them.
-func discover(root *os.Root) ([]site, error) {
+// them. What was a stack's folder at the last scan, and cannot be looked into now,
+// still is one.
+func discover(root *os.Root, folders map[string]bool) ([]site, error) {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
 		return nil, err
@@ -232,15 +234,26 @@ func discover(root *os.Root) ([]site, error) {
 		if strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "_") {
 			continue
 		}
-		if s, ok := siteAt(root, e); ok {
+		if s, ok := siteAt(root, e, folders[e.Name()]); ok {
 			sites = append(sites, s)
 		}
 	}
 	return sites, nil
 }
 
+// folders are the names that the last scan knew as folders of stacks.
+func (s *Scanner) folders() map[string]bool {
+	out := map[string]bool{}
+	for key := range s.memo {
+		if name, ok := strings.CutSuffix(key, "/"); ok {
+			out[name] = true
+		}
+	}
+	return out
+}
+
 // siteAt says what stack, if any, an entry of the specs directory is.
-func siteAt(root *os.Root, e fs.DirEntry) (site, bool) {
+func siteAt(root *os.Root, e fs.DirEntry, wasFolder bool) (site, bool) {
 	name := e.Name()
 	ext := path.Ext(name)
 	isYAML := ext == ".yml" || ext == ".yaml"
@@ -256,7 +269,9 @@ func siteAt(root *os.Root, e fs.DirEntry) (site, bool) {
 	switch {
 	case err != nil && e.Type()&fs.ModeSymlink == 0 && errors.Is(err, fs.ErrNotExist):
 		return site{}, false // removed since it was listed
-	case err != nil && (isYAML || ext == ""):
+	case err != nil && wasFolder:
+		s.key, s.problem = name+"/", unreadable(name, err)
+	case err != nil && (isYAML || ext == "" || e.IsDir()):
 		s.problem = unreadable(name, err) // without extension: a folder, for all one knows
 	case !isYAML:
 		return site{}, false

@@ -80,7 +80,7 @@ type Stack struct {
 // Source says where a stack came from.
 type Source struct {
 	File        string   // the compose file, relative to the specs directory
-	Files       []string // every file that was read for it, likewise
+	Files       []string // every file that was read for it, or may be there and was not, likewise
 	Fingerprint string   // "sha256:" and 64 hex digits
 	Revision    string   // the snapshot's revision
 	Commit      *Commit  // the snapshot's commit, nil without git

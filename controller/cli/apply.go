@@ -63,9 +63,16 @@ invalid, failed, went back, is held, or was not ready in time.`,
 			a.tellProblems(snapshot, args)
 			progress := newProgress(a.err, quiet)
 			reconciler, names := acting.reconciler(swarm), args
-			if acting.pruneStacks && len(args) == 0 {
-				if names, err = everything(ctx, reconciler, snapshot); err != nil {
+			if acting.pruneStacks {
+				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)
+				}
+				again := func() (*spec.Snapshot, error) { return a.readSpecs(ctx, dir, &specs) }
+				if snapshot, err = confirm(ctx, reconciler.Stacks(), snapshot, again); err != nil {
+					return err
+				}
+				if len(args) == 0 {
+					names = everything(reconciler.Stacks(), snapshot)
 				}
 			}
 			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass)
@@ -99,19 +106,43 @@ invalid, failed, went back, is held, or was not ready in time.`,
 
 // everything names the stacks of a snapshot, and those that live though their file
 // is gone.
-func everything(ctx context.Context, r *reconcile.Reconciler, snapshot *spec.Snapshot) ([]string, error) {
-	if _, err := r.Refresh(ctx); err != nil {
-		return nil, err
-	}
+func everything(live []string, snapshot *spec.Snapshot) []string {
 	names := slices.Collect(maps.Keys(snapshot.Stacks))
 	names = slices.AppendSeq(names, maps.Keys(snapshot.Problems))
-	for _, name := range r.Stacks() {
+	for _, name := range live {
 		if snapshot.Gone(name) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	return slices.Compact(names)
+}
+
+// lookAgain is how far apart two readings have to be that both miss a stack before
+// it is removed, as in the daemon: editors and git replace files in steps.
+const lookAgain = 2 * time.Second
+
+// confirm reads the directory once more where a stack that lives has no file in it.
+// What the second reading misses and the first did not may be on its way back.
+func confirm(ctx context.Context, live []string, first *spec.Snapshot, again func() (*spec.Snapshot, error)) (*spec.Snapshot, error) {
+	if !slices.ContainsFunc(live, first.Gone) {
+		return first, nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-time.After(lookAgain):
+	}
+	second, err := again()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range live {
+		if second.Gone(name) && !first.Gone(name) {
+			return nil, fmt.Errorf("read stacks: the file of stack %s went while they were read (try again)", name)
+		}
+	}
+	return second, nil
 }
 
 var errTimedOut = errors.New("timed out")
@@ -296,7 +327,8 @@ func good(r reconcile.Result, wait bool) bool {
 	if wait {
 		return false
 	}
-	onTheWay := r.Outcome == reconcile.Applied || r.Outcome == reconcile.Waiting || r.Outcome == reconcile.Unchanged
+	// What waits with its difference unwritten is not on the way: nobody writes it.
+	onTheWay := r.Outcome == reconcile.Applied || r.Plan.Empty() && (r.Outcome == reconcile.Waiting || r.Outcome == reconcile.Unchanged)
 	return onTheWay && !slices.ContainsFunc(r.Conditions, func(c reconcile.Condition) bool {
 		return c.True && (c.Type == reconcile.Degraded || c.Type == reconcile.Stalled)
 	})

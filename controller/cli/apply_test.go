@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
 )
 
 func TestProgressTellsNewsOnly(t *testing.T) {
@@ -52,6 +55,8 @@ func TestApplyVerdict(t *testing.T) {
 		return r
 	}
 	lost := errors.New("lost")
+	unwritten := with(reconcile.Waiting, "DependencyNotReady", nil, reconcile.Progressing)
+	unwritten.Plan = &reconcile.Plan{Changes: []reconcile.Change{{Op: reconcile.OpCreate}}}
 	for _, tt := range []struct {
 		name          string
 		r             reconcile.Result
@@ -60,6 +65,7 @@ func TestApplyVerdict(t *testing.T) {
 		{"as the file says", with(reconcile.Unchanged, "InSync", nil, reconcile.Ready), "good", "good"},
 		{"just written", with(reconcile.Applied, "FirstRelease", nil, reconcile.Progressing), "good", "no"},
 		{"still waiting", with(reconcile.Waiting, "RollingOut", nil, reconcile.Progressing), "good", "no"},
+		{"nothing written", unwritten, "no", "no"},
 		{"waiting and sick", with(reconcile.Waiting, "RollingOut", nil, reconcile.Progressing, reconcile.Degraded), "no", "no"},
 		{"in sync and sick", with(reconcile.Unchanged, "InSync", nil, reconcile.Degraded), "no", "no"},
 		{"went back", with(reconcile.RolledBack, "RolledBack", nil, reconcile.Progressing, reconcile.Degraded), "no", "no"},
@@ -114,5 +120,38 @@ func TestApplyTellsWhatWasDone(t *testing.T) {
 	rows := applied(map[string]reconcile.Result{"shop": {Outcome: reconcile.Unchanged}, "blog": {Outcome: reconcile.Unchanged}}, p.wrote)
 	if rows[0].Outcome != reconcile.Unchanged || rows[1].Outcome != reconcile.Applied {
 		t.Errorf("%+v", rows)
+	}
+}
+
+// A stack is removed only when two readings miss its file.
+func TestConfirm(t *testing.T) {
+	with := func(names ...string) *spec.Snapshot {
+		s := &spec.Snapshot{Complete: true, Stacks: map[string]*spec.Stack{}}
+		for _, name := range names {
+			s.Stacks[name] = &spec.Stack{Name: name}
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		first, second *spec.Snapshot
+		want          []string // what everything names then; nil is an error
+		reads         int
+	}{
+		"all there":           {with("a", "b"), with("a"), []string{"a", "b"}, 0},
+		"gone":                {with("a"), with("a"), []string{"a", "b"}, 1},
+		"back again":          {with("a"), with("a", "b"), []string{"a", "b"}, 1},
+		"another one went":    {with("a"), with("b"), nil, 1},
+		"one came, one there": {with("a"), with("a", "c"), []string{"a", "b", "c"}, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			live, reads := []string{"a", "b"}, 0
+			got, err := confirm(t.Context(), live, c.first, func() (*spec.Snapshot, error) { reads++; return c.second, nil })
+			if reads != c.reads || (err != nil) != (c.want == nil) {
+				t.Fatalf("%s: %d readings, error %v", name, reads, err)
+			}
+			if err == nil && !slices.Equal(everything(live, got), c.want) {
+				t.Errorf("%s: %v", name, everything(live, got))
+			}
+		})
 	}
 }
