@@ -96,6 +96,9 @@ func keepMount(m *mount.Mount, gates lacks) {
 	if m.VolumeOptions != nil && gates.subpath {
 		m.VolumeOptions.Subpath = ""
 	}
+	if m.TmpfsOptions != nil && gates.tmpfsOptions {
+		m.TmpfsOptions.Options = nil
+	}
 }
 
 func keepTask(t *swarm.TaskSpec) {

@@ -78,6 +78,7 @@ func TestOldEnginesAreKnownByTheirAPI(t *testing.T) {
 	for name, want := range map[string]string{
 		"health-start-interval-1.41.json": "healthcheck.start_interval",
 		"mount-subpath-1.41.json":         "volumes./data",
+		"mount-tmpfs-options-1.45.json":   "volumes./run",
 	} {
 		r := recordings(t)[name]
 		r.API = "1.51"

@@ -76,6 +76,7 @@ func under(path, p string) bool {
 type lacks struct {
 	startInterval bool // HealthConfig.StartInterval, since 1.44
 	subpath       bool // VolumeOptions.Subpath, since 1.45
+	tmpfsOptions  bool // TmpfsOptions.Options, since 1.46; no compose file can say them
 }
 
 // lacksOf knows the engine by the API version agreed on; no version means the
@@ -88,6 +89,7 @@ func lacksOf(api string) lacks {
 	return lacks{
 		startInterval: versions.LessThan(api, "1.44"),
 		subpath:       versions.LessThan(api, "1.45"),
+		tmpfsOptions:  versions.LessThan(api, "1.46"),
 	}
 }
 

@@ -340,7 +340,7 @@ func samePointee[T comparable](a, b *T) bool {
 // sameMount compares what Swarm keeps of a mount (see notKept).
 func sameMount(v *view, a, b *mount.Mount) bool {
 	return a.Type == b.Type && a.Source == b.Source && mountTarget(a) == mountTarget(b) && a.ReadOnly == b.ReadOnly &&
-		bindOf(a) == bindOf(b) && sameVolume(v, a.VolumeOptions, b.VolumeOptions) && sameTmpfs(a.TmpfsOptions, b.TmpfsOptions)
+		bindOf(a) == bindOf(b) && sameVolume(v, a.VolumeOptions, b.VolumeOptions) && sameTmpfs(v, a.TmpfsOptions, b.TmpfsOptions)
 }
 
 func bindOf(m *mount.Mount) mount.BindOptions {
@@ -358,12 +358,13 @@ func sameVolume(v *view, a, b *mount.VolumeOptions) bool {
 		maps.Equal(x.Labels, y.Labels) && dx.Name == dy.Name && maps.Equal(dx.Options, dy.Options)
 }
 
-func sameTmpfs(a, b *mount.TmpfsOptions) bool {
+func sameTmpfs(v *view, a, b *mount.TmpfsOptions) bool {
 	if a == b {
 		return true
 	}
 	x, y := value(a, mount.TmpfsOptions{}), value(b, mount.TmpfsOptions{})
-	return x.SizeBytes == y.SizeBytes && x.Mode == y.Mode && slices.EqualFunc(x.Options, y.Options, slices.Equal)
+	return x.SizeBytes == y.SizeBytes && x.Mode == y.Mode &&
+		(v.lacks.tmpfsOptions || slices.EqualFunc(x.Options, y.Options, slices.Equal))
 }
 
 func deployUnits() []unit {

@@ -97,6 +97,12 @@ func cases() []*reconcile.Desired {
 				VolumeOptions: &mount.VolumeOptions{Subpath: "a/b", Labels: labels("mount-subpath")},
 			}}
 		}),
+		service("mount-tmpfs-options", func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{{
+				Type: mount.TypeTmpfs, Target: "/run",
+				TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 1 << 20, Options: [][]string{{"noexec"}, {"uid", "1000"}}},
+			}}
+		}),
 		service("ports", func(s *swarm.ServiceSpec) {
 			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{
 				{Protocol: "tcp", TargetPort: 9000, PublishMode: "ingress"},
