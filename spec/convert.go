@@ -245,6 +245,10 @@ func (c *converter) data(declared types.FileObjectConfig, at []string, kind stri
 	case declared.File != "" || written["file"] != nil:
 		read, problem := c.files(declared.File, limit)
 		if problem != "" {
+			// A value that was meant for environment: may stand here: as the file has it.
+			if literal, ok := written["file"].(string); ok && declared.File != "" {
+				problem = strings.ReplaceAll(problem, declared.File, literal)
+			}
 			c.report.fail(kind+"-file", under(at, "file"), "the %s %s: %s", kind, key, problem)
 			return nil
 		}
