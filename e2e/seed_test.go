@@ -47,6 +47,9 @@ func TestSeedJourney(t *testing.T) {
 	const stack = "myappstack"
 	cleanUp(t, stack)
 	t.Cleanup(func() { _, _ = lab.Docker(context.Background(), 0, "config", "rm", "nginx_config") })
+	if err := lab.RemoveImage(t.Context(), "my-fastapi-app:1.0"); err != nil { // of an earlier run
+		t.Fatal(err)
+	}
 	seedImage(t, []int{0}, "my-fastapi-app:1.0", "v1.0") // on the first manager alone, as the author's was
 	d := start(t, &daemon{})
 

@@ -282,7 +282,7 @@ func (r *Reconciler) write(ctx context.Context, p *pass, st *stackState, res *Re
 	a := &applier{swarm: r.o.Swarm, creds: r.o.Credentials, owner: r.o.Owner, live: p.live}
 	err := a.apply(ctx, changes)
 	for id := range a.refused {
-		st.refused[id] = r.o.Now()
+		st.refused[id] = refusal{r.o.Now(), st.refused[id].times + 1}
 	}
 	if err != nil {
 		return err
@@ -376,24 +376,39 @@ func withRollbackConfig(changes []Change) []Change {
 	return out
 }
 
-// refusedFor is how long a removal that the engine refused is left alone.
-const refusedFor = time.Minute
+// A refusal is a removal that the engine refused, since something still uses the
+// object: when, and how often by now.
+type refusal struct {
+	at    time.Time
+	times int
+}
 
-// withoutRefused leaves out removals that were refused a short while ago, since
-// something still uses the object: they are no difference that a release, or its
-// deadline, has to answer for.
-func withoutRefused(plan *Plan, refused map[string]time.Time, now time.Time) *Plan {
-	out := *plan
+// rest is how long after a refusal the removal is left alone: tasks that are being
+// stopped need seconds, a container of somebody else's may stay for ever.
+func (f refusal) rest(now time.Time) time.Duration {
+	return f.at.Add(min(2*time.Second<<min(f.times, 8), 5*time.Minute)).Sub(now)
+}
+
+// withoutRefused leaves out removals that were refused a short while ago: they are
+// no difference that a release, or its deadline, has to answer for. It says when
+// the first of them may be tried again.
+func withoutRefused(plan *Plan, refused map[string]refusal, now time.Time) (*Plan, time.Duration) {
+	out, retry := *plan, time.Duration(0)
 	out.Changes = nil
 	for _, c := range plan.Changes {
-		if at, ok := refused[c.ID]; ok && c.Op == OpRemove && !c.Early && now.Sub(at) < refusedFor {
-			out.Findings = append(slices.Clone(out.Findings), spec.Finding{Severity: spec.Warning, Code: "still-used",
-				Message: fmt.Sprintf("%s %s left the file, and the engine says that it is in use: it goes later", c.Kind, c.Name)})
+		f, ok := refused[c.ID]
+		rest := f.rest(now)
+		if !ok || c.Op != OpRemove || c.Early || rest <= 0 {
+			out.Changes = append(out.Changes, c)
 			continue
 		}
-		out.Changes = append(out.Changes, c)
+		if retry == 0 || rest < retry {
+			retry = rest
+		}
+		out.Findings = append(slices.Clone(out.Findings), spec.Finding{Severity: spec.Warning, Code: "still-used",
+			Message: fmt.Sprintf("%s %s left the file, and the engine says that it is in use: it goes later", c.Kind, c.Name)})
 	}
-	return &out
+	return &out, retry
 }
 
 func countChanges(p *Plan) string {

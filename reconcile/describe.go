@@ -33,6 +33,9 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 		}
 		res.Services = append(res.Services, serviceStatus(ds.Key, ds.Name, p.live.Services[ds.Name], h))
 	}
+	if res.Requeue == 0 {
+		res.Requeue = p.retry
+	}
 	if worst := worstOf(res.Services); worst != nil && res.Requeue == 0 && (worst.Health == HealthProgressing || worst.Health == HealthDegraded) {
 		res.Requeue = 5 * again
 		if res.Message == "" {
@@ -117,7 +120,7 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, plan: &Plan{Stack: stack}}
+	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, plan: &Plan{Stack: stack}, closely: true}
 	p.desired = fromLive(stack, live)
 	if own := r.owned(live, releases); len(releases) > 0 && releases[len(releases)-1].Number > 0 { // what the stack merely also holds says nothing of it
 		p.desired.Services = slices.DeleteFunc(p.desired.Services, func(d DesiredService) bool { return !own(Ref{KindService, d.Name}) })

@@ -80,7 +80,7 @@ func Judge(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.N
 // newborn says that a global service is too young for the engine to have made its
 // tasks: until then it wants none.
 func newborn(s *swarm.Service, tasks Tasks, now time.Time) bool {
-	if s.Spec.Mode.Global == nil && s.Spec.Mode.GlobalJob == nil || len(tasks.Current)+len(tasks.Old) > 0 {
+	if !isGlobal(&s.Spec) && s.Spec.Mode.GlobalJob == nil || len(tasks.Current)+len(tasks.Old) > 0 {
 		return false
 	}
 	age := now.Sub(s.CreatedAt)
@@ -129,6 +129,9 @@ func counts(s *swarm.Service, tasks Tasks, nodes map[string]*swarm.Node) (runnin
 			desired = *m.ReplicatedJob.TotalCompletions
 		}
 	}
+	if isGlobal(&s.Spec) && tasks.Known {
+		desired = max(desired, nodesWanted(tasks))
+	}
 	switch {
 	case isJob(&s.Spec):
 		return st.CompletedTasks, desired
@@ -142,6 +145,22 @@ func counts(s *swarm.Service, tasks Tasks, nodes map[string]*swarm.Node) (runnin
 	}
 	return running, desired
 }
+
+// nodesWanted counts the nodes that a global service wants a task on. The engine's
+// own count leaves those out whose task has failed and waits to be started again.
+func nodesWanted(tasks Tasks) uint64 {
+	nodes := map[string]bool{}
+	for _, list := range [][]swarm.Task{tasks.Current, tasks.Old} {
+		for i := range list {
+			if wanted(&list[i]) {
+				nodes[list[i].NodeID] = true
+			}
+		}
+	}
+	return uint64(len(nodes))
+}
+
+func isGlobal(s *swarm.ServiceSpec) bool { return s.Mode.Global != nil }
 
 func isJob(s *swarm.ServiceSpec) bool { return s.Mode.ReplicatedJob != nil || s.Mode.GlobalJob != nil }
 

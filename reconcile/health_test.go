@@ -92,3 +92,25 @@ func TestJudgeMissing(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 }
+
+// The engine counts no task of a global service whose tasks all wait to be started
+// again; that does not make it whole.
+func TestGlobalWhoseTasksAllFailed(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := &swarm.Service{ServiceStatus: &swarm.ServiceStatus{}}
+	s.CreatedAt = now.Add(-time.Hour)
+	s.Spec.Mode.Global = &swarm.GlobalService{}
+	var tasks []swarm.Task
+	for _, node := range []string{"n1", "n2"} {
+		tasks = append(tasks,
+			swarm.Task{NodeID: node, DesiredState: swarm.TaskStateShutdown, Status: swarm.TaskStatus{State: swarm.TaskStateRejected, Err: "No such image: x", Timestamp: now}},
+			swarm.Task{NodeID: node, DesiredState: swarm.TaskStateReady, Meta: swarm.Meta{CreatedAt: now}, Status: swarm.TaskStatus{State: swarm.TaskStateReady}})
+	}
+	if !needsTasks(s, &pass{}) {
+		t.Error("its tasks are not looked at")
+	}
+	h := Judge("agent", s, Tasks{Known: true, Current: tasks}, nil, now)
+	if h.Converged || h.Desired != 2 || !strings.Contains(h.Reason, "2 of 2 tasks rejected on n1, n2: No such image: x") {
+		t.Errorf("%+v", h)
+	}
+}

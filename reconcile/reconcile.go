@@ -50,11 +50,11 @@ type stackState struct {
 	last       Result
 	lastStack  *spec.Stack
 	conditions []Condition
-	told       string               // the hold that was told last
-	lastWrites map[string]string    // service → the fields last written, until they were seen to stick
-	refused    map[string]time.Time // removals (by ID) that the engine refused: in use
-	findings   []spec.Finding       // of the images of a release
-	findingsOf string               // its digest
+	told       string             // the hold that was told last
+	lastWrites map[string]string  // service → the fields last written, until they were seen to stick
+	refused    map[string]refusal // removals (by ID) that the engine refused: in use
+	findings   []spec.Finding     // of the images of a release
+	findingsOf string             // its digest
 }
 
 // settled is a pass that found nothing to do, and what it looked at: as long as
@@ -148,6 +148,8 @@ type pass struct {
 	desired  *Desired // what plan leads to
 	plan     *Plan
 	health   map[string]ServiceHealth
+	closely  bool          // look at the tasks of every service
+	retry    time.Duration // when a removal that was refused may be tried again; 0: there is none
 }
 
 // Reconcile makes one pass over one stack: observe, decide, at most one act,
@@ -192,7 +194,7 @@ func (r *Reconciler) state(stack string) *stackState {
 	defer r.mu.Unlock()
 	st := r.stacks[stack]
 	if st == nil {
-		st = &stackState{lastWrites: map[string]string{}, refused: map[string]time.Time{}}
+		st = &stackState{lastWrites: map[string]string{}, refused: map[string]refusal{}}
 		r.stacks[stack] = st
 	}
 	return st
@@ -223,7 +225,8 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
-	p.plan = withoutRefused(p.plan, st.refused, r.o.Now())
+	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
+	ofFile(p.plan, p.stack)
 	p.health, err = r.judge(ctx, p)
 	return p, nil, err
 }
@@ -341,12 +344,16 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Retained: retained(p.releases),
 	})
 	plan.Findings = append(plan.Findings, r.claims(p)...)
+	return plan
+}
+
+// ofFile says of findings that name no file that they are about the stack's.
+func ofFile(plan *Plan, stack *spec.Stack) {
 	for i := range plan.Findings {
 		if plan.Findings[i].File == "" {
-			plan.Findings[i].File = p.stack.Source.File
+			plan.Findings[i].File = stack.Source.File
 		}
 	}
-	return plan
 }
 
 // claims tells of what is not for this controller to decide: a stack that another
@@ -436,6 +443,7 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",
 			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file)", p.failed.Number, p.failed.Message)})
 	}
+	ofFile(p.plan, stack)
 	return p.plan, nil
 }
 

@@ -720,3 +720,39 @@ func TestPlanWithoutAKey(t *testing.T) {
 		t.Errorf("a plan writes: %v", got)
 	}
 }
+
+// A removal that was refused is tried again by itself, ever more seldom.
+func TestRefusedRemovalIsTriedAgain(t *testing.T) {
+	st := func(image string, extra bool) *spec.Stack {
+		s := makeStack("shop", service("shop", "web", image))
+		if extra {
+			s.Networks = append(s.Networks, spec.Network{Key: "old", Name: "shop_old", Create: network.CreateOptions{Driver: "overlay", Labels: map[string]string{spec.LabelNamespace: "shop"}}})
+		}
+		return s
+	}
+	w := newWorld(t, st("app:1", true))
+	w.settle()
+	tried := 0
+	w.engine.fault = func(op string, after bool) error {
+		if op == "remove network" && !after {
+			if tried++; tried < 4 {
+				return errors.New("network xyz is in use by task abc")
+			}
+		}
+		return nil
+	}
+	w.stack = st("app:1", false)
+	waited := time.Duration(0)
+	for range 40 {
+		res := w.pass()
+		w.engine.turn()
+		if res.Requeue == 0 {
+			break
+		}
+		waited += res.Requeue
+		w.engine.advance(res.Requeue)
+	}
+	if tried != 4 || len(w.engine.networks) != 1 || waited > time.Minute {
+		t.Errorf("tried %d times in %s, %d networks are left", tried, waited, len(w.engine.networks))
+	}
+}

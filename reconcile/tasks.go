@@ -68,10 +68,11 @@ func (r *Reconciler) moved(ctx context.Context, live *Live, ids []string) (map[s
 
 func needsTasks(s *swarm.Service, p *pass) bool {
 	running, desired := counts(s, Tasks{}, nil)
-	if running < desired || !updaterDone(s) || verdict(s) != "" {
+	global := isGlobal(&s.Spec)
+	if p.closely || running < desired || !updaterDone(s) || verdict(s) != "" || global && desired == 0 {
 		return true
 	}
-	if s.PreviousSpec == nil && s.UpdateStatus == nil {
+	if s.PreviousSpec == nil && s.UpdateStatus == nil && !global {
 		return false // it never had another spec, so its own counts are of this one
 	}
 	for _, rel := range p.releases {
