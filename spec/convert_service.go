@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"net"
 	"regexp"
@@ -183,6 +184,10 @@ func (c *converter) healthcheck(h *types.HealthCheckConfig, at []string) *contai
 		StartInterval: duration(h.StartInterval),
 	}
 	if h.Retries != nil {
+		if *h.Retries > math.MaxInt32 { // the engine keeps 32 bits of it: it would differ for ever
+			c.report.fail("invalid-value", under(at, "retries"), "the healthcheck's retries are %d, and an engine keeps at most %d (write less)", *h.Retries, math.MaxInt32)
+			return nil
+		}
 		out.Retries = int(*h.Retries)
 	}
 	for key, d := range map[string]time.Duration{"interval": out.Interval, "timeout": out.Timeout, "start_period": out.StartPeriod, "start_interval": out.StartInterval} {
