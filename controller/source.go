@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -214,8 +216,9 @@ func (c *controller) readFiles(ctx context.Context) {
 	defer resync.Stop()
 	pulse := time.NewTicker(pulseEvery)
 	defer pulse.Stop()
-	for {
-		again := c.scanOnce(ctx)
+	again := c.scanOnce(ctx)
+	settleHeap()
+	for ; ; again = c.scanOnce(ctx) {
 	wait:
 		for {
 			c.health.beat("source")
@@ -258,6 +261,19 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 		return time.After(wait)
 	}
 	return nil
+}
+
+// heapGrowth is the percentage by which the heap may grow between collections once
+// every stack is loaded (GOGC, if set, stands). From then on little is allocated and
+// memory is what the daemon's neighbours on a manager notice.
+const heapGrowth = 50
+
+// settleHeap gives back what loading every stack took.
+func settleHeap() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
+	debug.FreeOSMemory()
 }
 
 // scanSafely makes an incomplete snapshot of a scan that panicked.

@@ -255,7 +255,8 @@ func TestFileGone(t *testing.T) {
 			stack := fmt.Sprintf("gone-%v", prune)
 			cleanUp(t, stack)
 			d := start(t, &daemon{prune: prune})
-			d.write("stays.yml", "name: "+stack+"-stays\nservices: {}\n")
+			cleanUp(t, stack+"-stays") // a directory without any stack is never believed
+			d.write("stays.yml", "name: "+stack+"-stays\nservices: {web: {image: \"app:1.0\", deploy: {replicas: 0}}}\n")
 			d.write(stack+".yml", web("app:1.0", 1))
 			awaitReady(t, d, stack, 1)
 			d.remove(stack + ".yml")

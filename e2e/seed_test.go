@@ -45,8 +45,8 @@ const nginxConf = `server {
 func TestSeedJourney(t *testing.T) {
 	t.Parallel()
 	const stack = "myappstack"
+	t.Cleanup(func() { _, _ = lab.Docker(context.Background(), 0, "config", "rm", "nginx_config") }) // when the stack is gone
 	cleanUp(t, stack)
-	t.Cleanup(func() { _, _ = lab.Docker(context.Background(), 0, "config", "rm", "nginx_config") })
 	if err := lab.RemoveImage(t.Context(), "my-fastapi-app:1.0"); err != nil { // of an earlier run
 		t.Fatal(err)
 	}

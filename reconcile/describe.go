@@ -122,8 +122,11 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	}
 	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, plan: &Plan{Stack: stack}, closely: true}
 	p.desired = fromLive(stack, live)
-	if own := r.owned(live, releases); len(releases) > 0 && releases[len(releases)-1].Number > 0 { // what the stack merely also holds says nothing of it
-		p.desired.Services = slices.DeleteFunc(p.desired.Services, func(d DesiredService) bool { return !own(Ref{KindService, d.Name}) })
+	if n := len(releases); n > 0 && releases[n-1].Number > 0 { // what the stack merely also holds says nothing of it
+		p.desired.Services = slices.DeleteFunc(p.desired.Services, func(d DesiredService) bool {
+			ref := Ref{KindService, d.Name}
+			return live.labels(ref)[LabelOwner] == "" && !retained(releases)(ref)
+		})
 	}
 	if p.health, err = r.judge(ctx, p); err != nil {
 		return Result{}, err
