@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -319,6 +320,27 @@ func docker(t *testing.T, args ...string) string {
 	return out
 }
 
+// awaitNoNetworks waits until a removed stack's networks have gone too, which takes
+// the engine until the last task has stopped: the next run would find them.
+func awaitNoNetworks(ctx context.Context, t *testing.T, stack string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		list, err := lab.Client(0).NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", spec.LabelNamespace+"="+stack))})
+		if err == nil && len(list) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Logf("clean up: networks of %s: %d, %v", stack, len(list), err)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // cleanUp removes a stack when the test ends, with its records.
 func cleanUp(t *testing.T, stack string) {
 	t.Cleanup(func() {
@@ -326,6 +348,7 @@ func cleanUp(t *testing.T, stack string) {
 		if _, err := lab.Docker(ctx, 0, "stack", "rm", stack); err != nil {
 			t.Logf("clean up: %v", err)
 		}
+		awaitNoNetworks(ctx, t, stack)
 		configs, err := lab.Client(0).ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("label", "skep.stack="+stack))})
 		if err != nil {
 			t.Logf("clean up: %v", err)
