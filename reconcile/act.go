@@ -332,17 +332,17 @@ func fieldPaths(c *Change) string {
 	return text
 }
 
-// withoutUpdateConfigs leaves out of a plan that goes back what only differs in
-// how updates go: after a rollback that is the overlay of withRollbackConfig, or
-// what Swarm's own rollback left.
-func withoutUpdateConfigs(plan *Plan, _ *Live) *Plan {
+// goingBack leaves out of a plan that goes back what need not: what only differs in
+// how updates go, which after a rollback is the overlay of withRollbackConfig, or
+// what Swarm's own rollback left; and jobs, which a rollback never runs again.
+func goingBack(plan *Plan) *Plan {
 	kept := plan.Changes[:0:0]
 	for _, c := range plan.Changes {
 		if c.Kind == KindService && c.Op == OpUpdate && onlyUpdateConfig(c.Fields) {
 			continue
 		}
-		if c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec) && c.Op != OpCreate {
-			continue // a job is not run again
+		if c.Kind == KindService && (c.Op == OpUpdate || c.Op == OpReplace) && c.Spec != nil && isJob(c.Spec) {
+			continue
 		}
 		kept = append(kept, c)
 	}

@@ -252,7 +252,7 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 			return err
 		}
 		p.desired.fillFrom(Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)}))
-		p.plan = withoutUpdateConfigs(r.diff(p), p.live)
+		p.plan = goingBack(r.diff(p))
 		return nil
 	}
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})

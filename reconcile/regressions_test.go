@@ -1,5 +1,7 @@
 package reconcile
 
+// Each test here is a way in which passes once went wrong, played on the fake engine.
+
 import (
 	"context"
 	"errors"
