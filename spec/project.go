@@ -1,0 +1,188 @@
+package spec
+
+import (
+	"context"
+	"maps"
+	"regexp"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/interpolation"
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/template"
+	loadertree "github.com/compose-spec/compose-go/v2/tree"
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+// project has the library validate the tree, resolve extends and type the values.
+// What it would lose on the way comes back beside the project: each service's
+// values as they were written, variables and extends resolved.
+func (l *loading) project(ctx context.Context, name string, tree map[string]any, bases []string) (*types.Project, map[string]map[string]any) {
+	details := types.ConfigDetails{
+		WorkingDir:  "/",
+		Environment: maps.Clone(l.env),
+		ConfigFiles: []types.ConfigFile{{Filename: l.report.file, Content: []byte{}, Config: clone(tree).(map[string]any)}},
+	}
+	options := func(o *loader.Options) {
+		o.SetProjectName(name, false)
+		o.Profiles = l.o.Profiles
+		o.Interpolate.Substitute = asIs
+		o.Interpolate.TypeCastMapping = castsFor(tree, o.Interpolate.TypeCastMapping)
+		o.SkipNormalization = true    // it adds networks, dependencies and names
+		o.SkipConsistencyCheck = true // it refuses what an engine takes; convert checks
+		o.SkipDefaultValues = true    // it sets targets and port modes
+		o.SkipInclude = true
+		o.SkipResolveEnvironment = true // it reads files wherever they are
+		o.SkipResolveLabels = true
+		o.ResolvePaths = false
+	}
+	model, err := loader.LoadModelWithContext(ctx, details, options)
+	if err != nil {
+		l.refused(tree, err)
+		return nil, nil
+	}
+	for _, key := range bases {
+		delete(mapping(model, "services"), key)
+	}
+	raw := map[string]map[string]any{}
+	for key := range mapping(model, "services") {
+		written := mapping(tree, "services", key)
+		if _, extended := written["extends"]; extended {
+			written = mapping(model, "services", key)
+			dropAdded(written)
+		}
+		raw[key], _ = clone(written).(map[string]any)
+		patch(mapping(model, "services", key), raw[key])
+	}
+	project, err := loader.ModelToProject(model, loader.ToOptions(&details, []func(*loader.Options){options}), details)
+	if err != nil {
+		l.refused(tree, err)
+		return nil, nil
+	}
+	return project, raw
+}
+
+// castsFor leaves those of the library's casts that may be about a text in the tree,
+// by the last key of its path. The library tries every cast on every text, which
+// otherwise takes longer than all the rest of loading.
+func castsFor(tree map[string]any, casts map[loadertree.Path]interpolation.Cast) map[loadertree.Path]interpolation.Cast {
+	keys := map[string]bool{loadertree.PathMatchAll: true, loadertree.PathMatchList: true}
+	textKeys(tree, keys)
+	kept := map[loadertree.Path]interpolation.Cast{}
+	for pattern, cast := range casts {
+		if keys[pattern.Last()] {
+			kept[pattern] = cast
+		}
+	}
+	return kept
+}
+
+// textKeys collects the keys that hold text.
+func textKeys(m map[string]any, keys map[string]bool) {
+	for key, value := range m {
+		textKeysBelow(key, value, keys)
+	}
+}
+
+func textKeysBelow(key string, value any, keys map[string]bool) {
+	switch v := value.(type) {
+	case string:
+		keys[key] = true
+	case map[string]any:
+		textKeys(v, keys)
+	case []any:
+		for _, element := range v {
+			textKeysBelow(loadertree.PathMatchList, element, keys)
+		}
+	}
+}
+
+// asIs is the library's interpolation of a tree that has been interpolated.
+func asIs(text string, _ template.Mapping) (string, error) { return text, nil }
+
+// patch takes out of a service what the library would read differently than
+// `docker stack deploy`, for the converter to read from the raw values, and gives
+// back what it dropped.
+func patch(service, raw map[string]any) {
+	for _, key := range []string{"command", "entrypoint", "environment", "extra_hosts", "ports", "volumes"} {
+		delete(service, key)
+	}
+	for _, key := range []string{"limits", "reservations"} {
+		delete(mapping(service, "deploy", "resources", key), "cpus")
+	}
+	for _, key := range []string{"dns", "dns_search"} {
+		if list, ok := raw[key].([]any); ok && service[key] != nil {
+			service[key] = clone(list)
+		}
+	}
+	for _, key := range []string{"configs", "secrets"} {
+		if list, ok := raw[key].([]any); ok {
+			service[key] = references(list)
+		}
+	}
+}
+
+// dropAdded takes out of an extended service's volumes what the library adds to
+// their short form for another program.
+func dropAdded(service map[string]any) {
+	volumes, _ := service["volumes"].([]any)
+	for _, volume := range volumes {
+		v, _ := volume.(map[string]any)
+		if bind := mapping(v, "bind"); len(bind) == 1 && text(bind["create_host_path"]) == "true" {
+			delete(v, "bind")
+		}
+		if _, ok := v["volume"]; ok && len(mapping(v, "volume")) == 0 {
+			delete(v, "volume")
+		}
+	}
+}
+
+// references gives the short form of a config or secret its long one.
+func references(list []any) []any {
+	out := make([]any, len(list))
+	for i, element := range list {
+		if source, ok := element.(string); ok {
+			element = map[string]any{"source": source}
+		}
+		out[i] = clone(element)
+	}
+	return out
+}
+
+// refused turns the library's error into findings at the values it is about.
+func (l *loading) refused(tree map[string]any, err error) {
+	found := faults(tree)
+	for _, f := range found {
+		l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence()))
+	}
+	if len(found) > 0 {
+		return
+	}
+	message := strings.TrimPrefix(err.Error(), "validating "+l.report.file+": ")
+	casts := castPattern.FindAllStringSubmatch(message, -1)
+	for _, m := range casts {
+		l.report.fail("invalid-compose", pathIn(m[1]), "%s is %q, which is no value of its kind (write a number, or true or false)", hideBases(m[1]), m[2])
+	}
+	if len(casts) == 0 {
+		l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(firstLine(message)))
+	}
+}
+
+var (
+	pathPattern = regexp.MustCompile(`\b(services|networks|volumes|configs|secrets)[.\[][^\s:,']+`)
+	// castPattern is the library's error about a value that is not of its field's type.
+	castPattern = regexp.MustCompile(`(?m)^error while interpolating (\S+): failed to cast to expected type: (?:invalid boolean: |strconv\.\w+: parsing ")([^"\n]*)`)
+	basePattern = regexp.MustCompile(`extended\.[0-9a-f]+\.`)
+)
+
+// hideBases names an imported service as its author does.
+func hideBases(text string) string { return basePattern.ReplaceAllString(text, "") }
+
+// pathIn is the path that an error of the library is about, nil where it names
+// none.
+func pathIn(text string) []string {
+	found := pathPattern.FindString(text)
+	if found == "" {
+		return nil
+	}
+	return strings.FieldsFunc(found, func(r rune) bool { return r == '.' || r == '[' || r == ']' })
+}
