@@ -145,7 +145,7 @@ func (c *converter) namedVolume(m *mount.Mount, v types.ServiceVolumeConfig, at 
 
 func (c *converter) declaredVolume(key string, at []string) bool {
 	if _, ok := c.project.Volumes[key]; !ok {
-		c.report.fail("undefined-volume", at, "the service %s uses the volume %s, which the file does not declare (add it under volumes)", at[1], key)
+		c.report.fail("undefined-reference", at, "the service %s uses the volume %s, which the file does not declare (add it under volumes)", at[1], key)
 		return false
 	}
 	return true

@@ -490,7 +490,7 @@ func (c *converter) attachments(key string, networks map[string]*types.ServiceNe
 	var out []swarm.NetworkAttachmentConfig
 	for _, name := range sortedKeys(networks) {
 		if _, ok := c.project.Networks[name]; !ok && name != "default" {
-			c.report.fail("undefined-network", under(at, name), "the service %s uses the network %s, which the file does not declare (add it under networks)", key, name)
+			c.report.fail("undefined-reference", under(at, name), "the service %s uses the network %s, which the file does not declare (add it under networks)", key, name)
 		}
 		a := swarm.NetworkAttachmentConfig{Target: c.networkName(name)}
 		if n := networks[name]; n != nil {
@@ -512,7 +512,7 @@ func (c *converter) secretReferences(s types.ServiceConfig, at []string) []*swar
 	for i, use := range s.Secrets {
 		where := under(at, "secrets", strconv.Itoa(i))
 		if _, ok := c.project.Secrets[use.Source]; !ok {
-			c.report.fail("undefined-secret", where, "the service %s uses the secret %s, which the file does not declare (add it under secrets)", at[1], use.Source)
+			c.report.fail("undefined-reference", where, "the service %s uses the secret %s, which the file does not declare (add it under secrets)", at[1], use.Source)
 			continue
 		}
 		file := c.target(types.FileReferenceConfig(use), targets, "secret", where)
@@ -536,7 +536,7 @@ func (c *converter) configReferences(s types.ServiceConfig, at []string) ([]*swa
 	for i, use := range s.Configs {
 		where := under(at, "configs", strconv.Itoa(i))
 		if _, ok := c.project.Configs[use.Source]; !ok {
-			c.report.fail("undefined-config", where, "the service %s uses the config %s, which the file does not declare (add it under configs)", at[1], use.Source)
+			c.report.fail("undefined-reference", where, "the service %s uses the config %s, which the file does not declare (add it under configs)", at[1], use.Source)
 			continue
 		}
 		file := c.target(types.FileReferenceConfig(use), targets, "config", where)
@@ -607,7 +607,7 @@ func (c *converter) credentialSpec(spec *types.CredentialSpecConfig, at []string
 		c.report.fail("credential-spec", at, "credential_spec has more than one of config, file and registry (keep one)")
 	case spec.Config != "":
 		if _, ok := c.project.Configs[spec.Config]; !ok {
-			c.report.fail("undefined-config", under(at, "config"), "credential_spec uses the config %s, which the file does not declare (add it under configs)", spec.Config)
+			c.report.fail("undefined-reference", under(at, "config"), "credential_spec uses the config %s, which the file does not declare (add it under configs)", spec.Config)
 		}
 		out.Config = c.configName(spec.Config)
 	}
@@ -653,10 +653,10 @@ func (c *converter) dependsOn(depends types.DependsOnConfig, at []string) []stri
 			continue
 		}
 		if _, disabled := c.project.DisabledServices[key]; disabled {
-			c.report.fail("undefined-service", under(at, key), "depends_on names the service %s, none of whose profiles is active (activate one, or write required: false)", key)
+			c.report.fail("undefined-reference", under(at, key), "depends_on names the service %s, none of whose profiles is active (activate one, or write required: false)", key)
 			continue
 		}
-		c.report.fail("undefined-service", under(at, key), "depends_on names the service %s, which the file does not have (correct or remove it)", key)
+		c.report.fail("undefined-reference", under(at, key), "depends_on names the service %s, which the file does not have (correct or remove it)", key)
 	}
 	return out
 }
