@@ -1,0 +1,117 @@
+package spec
+
+import (
+	"strconv"
+	"strings"
+)
+
+// checkTree looks at the tree before the library does: for what would come out of
+// it as an error without a place, and for what must not be written at all.
+func checkTree(r *report, tree map[string]any) {
+	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
+		objects, ok := tree[section].(map[string]any)
+		if !ok && tree[section] != nil {
+			r.fail("invalid-compose", []string{section}, "%s is not a mapping of names (write a name and below it what it is)", section)
+			continue
+		}
+		for _, key := range sortedKeys(objects) {
+			at := []string{section, key}
+			object, ok := objects[key].(map[string]any)
+			switch {
+			case ok && section == "services":
+				checkServiceTree(r, object, at)
+			case ok:
+				checkLabels(r, object["labels"], under(at, "labels"))
+			case section == "services" || objects[key] != nil || section == "configs" || section == "secrets":
+				r.fail("invalid-compose", at, "%s.%s is not a mapping (write its keys below it)", section, key)
+			}
+		}
+	}
+	checkLong(r, tree)
+}
+
+// maxKey bounds a key: they come back in findings and in names.
+const maxKey = 255
+
+// checkLong refuses keys of objects that no engine could take.
+func checkLong(r *report, tree map[string]any) {
+	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
+		for _, key := range sortedKeys(mapping(tree, section)) {
+			if len(key) > maxKey {
+				r.fail("invalid-name", []string{section, key}, "a name under %s has more than %d characters (shorten it)", section, maxKey)
+			}
+		}
+	}
+}
+
+func checkServiceTree(r *report, service map[string]any, at []string) {
+	for _, key := range sortedKeys(service) {
+		if remedy, ok := forbidden[key]; ok {
+			r.fail("option-forbidden", under(at, key), "%s has no effect in a Swarm, and the service would run without it (%s)", key, remedy)
+		}
+	}
+	checkLabels(r, service["labels"], under(at, "labels"))
+	checkLabels(r, mapping(service, "deploy")["labels"], under(at, "deploy", "labels"))
+	ports, _ := service["ports"].([]any)
+	for i, port := range ports {
+		if _, err := parsePort(port); err != nil {
+			r.fail("invalid-port", under(at, "ports", strconv.Itoa(i)), "%v (write PUBLISHED:TARGET, or the long form)", err)
+		}
+	}
+	volumes, _ := service["volumes"].([]any)
+	for i, volume := range volumes {
+		if written, ok := volume.(string); ok {
+			if _, err := parseVolume(written); err != nil {
+				r.fail("invalid-volume", under(at, "volumes", strconv.Itoa(i)), "%v (write SOURCE:TARGET, or the long form)", err)
+			}
+		}
+	}
+	for _, section := range []string{"configs", "secrets"} {
+		uses, _ := service[section].([]any)
+		for i, use := range uses {
+			m, _ := use.(map[string]any)
+			for _, key := range []string{"source", "target"} {
+				value, given := m[key]
+				if _, isText := value.(string); given && !isText { // the library panics at it
+					r.fail("invalid-value", under(at, section, strconv.Itoa(i), key), "%s.%s is not text (put it in quotes, or leave it out)", section, key)
+				}
+			}
+		}
+	}
+	limits := mapping(service, "ulimits")
+	for _, name := range sortedKeys(limits) {
+		values := map[string]any{"": limits[name]}
+		if both, ok := limits[name].(map[string]any); ok {
+			values = both
+		}
+		for _, which := range sortedKeys(values) {
+			switch v := values[which].(type) {
+			case int:
+				continue
+			case string:
+				if _, err := strconv.Atoi(v); err == nil {
+					continue
+				}
+			}
+			if !strings.HasPrefix(which, "x-") {
+				r.fail("invalid-value", under(at, "ulimits", name), "the ulimit %s is not a whole number (write one, or soft and hard)", name)
+			}
+		}
+	}
+}
+
+// checkLabels refuses labels that skep or docker write themselves.
+func checkLabels(r *report, value any, at []string) {
+	for _, key := range sortedKeys(pairs(value)) {
+		checkLabel(r, key, under(at, key))
+	}
+}
+
+func checkLabel(r *report, key string, at []string) {
+	if strings.HasPrefix(key, "skep.") {
+		r.fail("label-reserved", at, "the label %s is reserved: skep writes those that begin with skep. (rename it)", key)
+	}
+	if key == LabelNamespace || key == LabelImage {
+		r.warn("label-reserved", at, "the label %s is overwritten: it tells which stack and image a service is of (remove it)", key)
+	}
+}
