@@ -112,7 +112,7 @@ out), 2 could not tell.`,
 	root.SetCompletionCommandGroupID(groupFiles)
 	root.AddCommand(
 		a.run(), a.plan(), a.apply(), a.status(),
-		a.validate(), a.render(),
+		a.validate(), a.render(), a.schema(),
 		a.version(), a.health(),
 	)
 	return root

@@ -48,6 +48,7 @@ func TestExamplesParse(t *testing.T) {
 			}
 			examples++
 			line, _, _ = strings.Cut(line, " | ")
+			line, _, _ = strings.Cut(line, " > ")
 			words, err := shlex.Split(line)
 			if err != nil {
 				t.Fatalf("%s: %v", line, err)
