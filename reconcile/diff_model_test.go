@@ -51,6 +51,9 @@ func engineKeeps(t testing.TB, api string, s *swarm.ServiceSpec) swarm.ServiceSp
 	if c.Healthcheck != nil && gates.startInterval {
 		c.Healthcheck.StartInterval = 0
 	}
+	if gates.oomScoreAdj {
+		c.OomScoreAdj = 0
+	}
 	for i := range c.Mounts {
 		keepMount(&c.Mounts[i], gates)
 	}

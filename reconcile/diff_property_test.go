@@ -35,11 +35,6 @@ func genLive(t *rapid.T, tb testing.TB, api string) swarm.ServiceSpec {
 	if rapid.Bool().Draw(t, "privileges") {
 		mut(&mutContainer(s).Privileges).NoNewPrivileges = true
 	}
-	if rapid.Bool().Draw(t, "not in compose") {
-		c := mutContainer(s)
-		c.Groups, c.OomScoreAdj = []string{"audio"}, 100
-		mutDNS(s).Options = []string{"ndots:1"}
-	}
 	if rapid.Bool().Draw(t, "deprecated networks") {
 		//lint:ignore SA1019 services made long ago still have them here
 		s.Networks, s.TaskTemplate.Networks = s.TaskTemplate.Networks, nil
@@ -121,10 +116,6 @@ func checkForeign(rt *rapid.T, c *Change, old, written *swarm.ServiceSpec) {
 	}
 	if privileged(old) != privileged(written) {
 		rt.Fatalf("lost NoNewPrivileges")
-	}
-	before, after := containerOf(old), containerOf(written)
-	if !slices.Equal(before.Groups, after.Groups) || before.OomScoreAdj != after.OomScoreAdj || !slices.Equal(dnsOf(old).Options, dnsOf(written).Options) {
-		rt.Fatalf("lost groups, OOM score or DNS options")
 	}
 	image := slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Path == "image" })
 	if !image && len(placementOf(old).Platforms) != len(placementOf(written).Platforms) {

@@ -171,6 +171,9 @@ func showPort(p *swarm.PortConfig) string {
 	if portOf(p).PublishMode == swarm.PortConfigPublishModeHost {
 		s += " on each host"
 	}
+	if p.Name != "" {
+		s += " named " + p.Name
+	}
 	return s
 }
 
@@ -203,11 +206,17 @@ func showMount(m *mount.Mount) string {
 	if o := m.TmpfsOptions; o != nil {
 		tell(o.SizeBytes != 0, showBytes(o.SizeBytes))
 		tell(o.Mode != 0, fmt.Sprintf("mode %#o", o.Mode))
-		for _, opt := range o.Options {
-			more = append(more, strings.Join(opt, "="))
-		}
+		tell(len(o.Options) > 0, showTmpfsOptions(o.Options))
 	}
 	return withDetails(strings.Join(words, " "), more)
+}
+
+func showTmpfsOptions(options [][]string) string {
+	var out []string
+	for _, o := range options {
+		out = append(out, strings.Join(o, "="))
+	}
+	return strings.Join(out, ", ")
 }
 
 // withoutNamespace leaves out the label that every volume of a stack has.

@@ -57,6 +57,8 @@ func TestDiffSeesThroughARealEngine(t *testing.T) {
 	lost := map[string][]string{
 		"health-start-interval-1.41.json": {"field-unsupported"},
 		"mount-subpath-1.41.json":         {"field-unsupported"},
+		"mount-tmpfs-options-1.41.json":   {"field-unsupported"},
+		"mount-tmpfs-options-1.45.json":   {"field-unsupported"},
 	}
 	for name, r := range recordings(t) {
 		t.Run(name, func(t *testing.T) {

@@ -76,7 +76,8 @@ func under(path, p string) bool {
 type lacks struct {
 	startInterval bool // HealthConfig.StartInterval, since 1.44
 	subpath       bool // VolumeOptions.Subpath, since 1.45
-	tmpfsOptions  bool // TmpfsOptions.Options, since 1.46; no compose file can say them
+	tmpfsOptions  bool // TmpfsOptions.Options, since 1.46
+	oomScoreAdj   bool // ContainerSpec.OomScoreAdj, since 1.46
 }
 
 // lacksOf knows the engine by the API version agreed on; no version means the
@@ -90,6 +91,7 @@ func lacksOf(api string) lacks {
 		startInterval: versions.LessThan(api, "1.44"),
 		subpath:       versions.LessThan(api, "1.45"),
 		tmpfsOptions:  versions.LessThan(api, "1.46"),
+		oomScoreAdj:   versions.LessThan(api, "1.46"),
 	}
 }
 
@@ -104,8 +106,14 @@ func (l lacks) lost(s *swarm.ServiceSpec) [][2]string {
 	if l.startInterval && c.Healthcheck != nil && c.Healthcheck.StartInterval != 0 {
 		out = append(out, [2]string{"healthcheck.start_interval", "1.44"})
 	}
+	if l.oomScoreAdj && c.OomScoreAdj != 0 {
+		out = append(out, [2]string{"oom_score_adj", "1.46"})
+	}
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
+		if l.tmpfsOptions && m.TmpfsOptions != nil && len(m.TmpfsOptions.Options) > 0 {
+			out = append(out, [2]string{"volumes." + m.Target + ".tmpfs (" + showTmpfsOptions(m.TmpfsOptions.Options) + ")", "1.46"})
+		}
 		if l.subpath && m.VolumeOptions != nil && m.VolumeOptions.Subpath != "" {
 			out = append(out, [2]string{"volumes." + m.Target + ".volume.subpath", "1.45"})
 		}

@@ -17,6 +17,14 @@ import (
 func in(g group, u unit) unit { u.group = g; return u }
 func quietly(u unit) unit     { u.quiet = true; return u }
 
+// unless is a unit that is the same wherever the engine lacks it: what it would
+// drop is no difference, or it would be written for ever.
+func unless(lacked func(lacks) bool, u unit) unit {
+	known := u.same
+	u.same = func(v *view, d, l *swarm.ServiceSpec) bool { return lacked(v.lacks) || known(v, d, l) }
+	return u
+}
+
 // scalar is a unit with one value. get sees through defaults, write does not.
 func scalar[T comparable](path string, restarts bool, get func(*view, *swarm.ServiceSpec) T, write func(dst, src *swarm.ServiceSpec), show func(T) string) unit {
 	return unit{
@@ -191,7 +199,7 @@ type keyed[E any] struct {
 	get      func(*swarm.ServiceSpec) []E
 	set      func(*swarm.ServiceSpec, []E)
 	key      func(*view, *E) string
-	same     func(v *view, a, b *E) bool // keys included
+	same     func(v *view, d, l *E) bool // keys included
 	show     func(*view, *E) string
 }
 

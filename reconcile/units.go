@@ -50,11 +50,7 @@ const (
 // of them agree, the shape of nils becomes the file's too.
 var settle = [groups]func(dst, src *swarm.ServiceSpec){
 	groupHealth: func(dst, src *swarm.ServiceSpec) { mutContainer(dst).Healthcheck = containerOf(src).Healthcheck },
-	groupDNS: func(dst, src *swarm.ServiceSpec) {
-		if len(dnsOf(dst).Options) == 0 { // no compose file's, see keptLive
-			mutContainer(dst).DNSConfig = containerOf(src).DNSConfig
-		}
-	},
+	groupDNS:    func(dst, src *swarm.ServiceSpec) { mutContainer(dst).DNSConfig = containerOf(src).DNSConfig },
 	groupLimits: func(dst, src *swarm.ServiceSpec) {
 		mutResources(dst).Limits = or(src.TaskTemplate.Resources, &swarm.ResourceRequirements{}).Limits
 		dropEmptyResources(dst, src)
@@ -87,10 +83,6 @@ var keptLive = map[string]string{
 	"TaskTemplate.ContainerSpec.Privileges.Seccomp":         "security_opt is not translated for Swarm",
 	"TaskTemplate.ContainerSpec.Privileges.AppArmor":        "security_opt is not translated for Swarm",
 	"TaskTemplate.ContainerSpec.Privileges.NoNewPrivileges": "security_opt is not translated for Swarm",
-	"TaskTemplate.ContainerSpec.Groups":                     "group_add is not translated for Swarm",
-	"TaskTemplate.ContainerSpec.OomScoreAdj":                "oom_score_adj is not translated for Swarm",
-	"TaskTemplate.ContainerSpec.DNSConfig.Options":          "dns_opt is not translated for Swarm",
-	"EndpointSpec.Ports.Name":                               "docker's stack commands give ports no names",
 }
 
 // notKept lists what an engine takes and forgets, so that it can never be
@@ -147,6 +139,7 @@ func processUnits() []unit {
 		}.unit(),
 		str("working_dir", ofContainer, func(c *swarm.ContainerSpec) *string { return &c.Dir }),
 		str("user", ofContainer, func(c *swarm.ContainerSpec) *string { return &c.User }),
+		unordered("group_add", true, ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.Groups }),
 		str("hostname", ofContainer, func(c *swarm.ContainerSpec) *string { return &c.Hostname }),
 		boolean("tty", ofContainer, func(c *swarm.ContainerSpec) *bool { return &c.TTY }),
 		boolean("stdin_open", ofContainer, func(c *swarm.ContainerSpec) *bool { return &c.OpenStdin }),
@@ -175,6 +168,7 @@ func containerUnits() []unit {
 		ordered("extra_hosts", ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.Hosts }, showList),
 		in(groupDNS, ordered("dns", ofDNS, func(c *swarm.DNSConfig) *[]string { return &c.Nameservers }, showList)),
 		in(groupDNS, ordered("dns_search", ofDNS, func(c *swarm.DNSConfig) *[]string { return &c.Search }, showList)),
+		in(groupDNS, ordered("dns_opt", ofDNS, func(c *swarm.DNSConfig) *[]string { return &c.Options }, showList)),
 		unordered("cap_add", true, ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.CapabilityAdd }),
 		unordered("cap_drop", true, ofContainer, func(c *swarm.ContainerSpec) *[]string { return &c.CapabilityDrop }),
 		dict("sysctls", true, nil,
@@ -188,6 +182,8 @@ func containerUnits() []unit {
 			same: func(_ *view, a, b **container.Ulimit) bool { return **a == **b },
 			show: func(_ *view, u **container.Ulimit) string { return showUlimit(*u) },
 		}.unit(),
+		unless(func(l lacks) bool { return l.oomScoreAdj },
+			amount("oom_score_adj", ofContainer, func(c *swarm.ContainerSpec) *int64 { return &c.OomScoreAdj }, showInt)),
 		scalar("isolation", true,
 			func(_ *view, s *swarm.ServiceSpec) container.Isolation {
 				return container.Isolation(strings.ToLower(string(orElse(containerOf(s).Isolation, container.IsolationDefault))))
@@ -231,15 +227,13 @@ func healthUnits() []unit {
 			func(dst, src *swarm.ServiceSpec) { *field(mutHealth(dst)) = *field(healthOf(src)) },
 			showSpan))
 	}
-	startInterval := interval("start_interval", func(h *container.HealthConfig) *time.Duration { return &h.StartInterval })
-	known := startInterval.same
-	startInterval.same = func(v *view, d, l *swarm.ServiceSpec) bool { return v.lacks.startInterval || known(v, d, l) }
 	return []unit{
 		in(groupHealth, ordered("healthcheck.test", ofHealth, func(h *container.HealthConfig) *[]string { return &h.Test }, showCommand)),
 		interval("interval", func(h *container.HealthConfig) *time.Duration { return &h.Interval }),
 		interval("timeout", func(h *container.HealthConfig) *time.Duration { return &h.Timeout }),
 		interval("start_period", func(h *container.HealthConfig) *time.Duration { return &h.StartPeriod }),
-		startInterval,
+		unless(func(l lacks) bool { return l.startInterval },
+			interval("start_interval", func(h *container.HealthConfig) *time.Duration { return &h.StartInterval })),
 		in(groupHealth, scalar("healthcheck.retries", true,
 			func(_ *view, s *swarm.ServiceSpec) int { return healthOf(s).Retries },
 			func(dst, src *swarm.ServiceSpec) { mutHealth(dst).Retries = healthOf(src).Retries },
@@ -252,10 +246,13 @@ func attachmentUnits() []unit {
 	return []unit{
 		keyed[swarm.PortConfig]{
 			path: "ports", restarts: true,
-			get:  func(s *swarm.ServiceSpec) []swarm.PortConfig { return endpointOf(s).Ports },
-			set:  func(s *swarm.ServiceSpec, p []swarm.PortConfig) { mutEndpoint(s).Ports = p },
-			key:  func(_ *view, p *swarm.PortConfig) string { return portKey(p) },
-			same: func(_ *view, a, b *swarm.PortConfig) bool { return portOf(a) == portOf(b) },
+			get: func(s *swarm.ServiceSpec) []swarm.PortConfig { return endpointOf(s).Ports },
+			set: func(s *swarm.ServiceSpec, p []swarm.PortConfig) { mutEndpoint(s).Ports = p },
+			key: func(_ *view, p *swarm.PortConfig) string { return portKey(p) },
+			// A name that only live has is no compose file's, and harms nobody.
+			same: func(_ *view, d, l *swarm.PortConfig) bool {
+				return portOf(d) == portOf(l) && (d.Name == "" || d.Name == l.Name)
+			},
 			show: func(_ *view, p *swarm.PortConfig) string { return showPort(p) },
 		}.unit(),
 		keyed[mount.Mount]{
