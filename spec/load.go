@@ -99,7 +99,7 @@ func load(ctx context.Context, f stackFile, o Options) (*Stack, []Finding) {
 
 // loadAs is load with a folder's name to put before the files' in findings.
 func loadAs(ctx context.Context, f stackFile, shown string, o Options) (stack *Stack, findings []Finding) {
-	l := &loading{stackFile: f, o: o, shown: shown, read: map[string][]byte{}, absent: map[string]bool{}}
+	l := &loading{stackFile: f, o: o, shown: shown, read: map[string][]byte{}, absent: map[string]bool{}, ignores: map[string]ignores{}}
 	l.report.file = display(shown, f.file)
 	defer func() {
 		if p := recover(); p != nil {
@@ -108,7 +108,7 @@ func loadAs(ctx context.Context, f stackFile, shown string, o Options) (stack *S
 		}
 	}()
 	stack = l.load(ctx)
-	findings = l.report.sorted()
+	findings = l.weighed()
 	if hasError(findings) {
 		return nil, findings
 	}
@@ -128,6 +128,17 @@ type loading struct {
 	// absent those that were not there, and are worth a reload when they come.
 	read   map[string][]byte
 	absent map[string]bool
+	policy Policy
+	// ignores holds the comments of YAML files that ignore findings, by the name that
+	// findings give the file.
+	ignores map[string]ignores
+}
+
+// weighed are the findings as the stack's author wants them told: without those
+// that a comment ignores, and by x-skep.findings.
+func (l *loading) weighed() []Finding {
+	found := slices.DeleteFunc(l.report.sorted(), func(f Finding) bool { return l.ignores[f.File].silent(f) })
+	return l.policy.Weigh(found)
 }
 
 // load goes from the file to the Stack; nil after an error.
@@ -151,6 +162,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	}
 	name := l.stackName(tree)
 	policy, rollouts := readPolicy(&l.report, tree)
+	l.policy = policy
 	tidy(&l.report, tree)
 	checkTree(&l.report, tree)
 	bases := l.importBases(in, tree)
@@ -167,6 +179,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	}
 	stack := c.convert()
 	lint(c, stack)
+	l.place(stack)
 	stack.Source = l.source(in.used)
 	return stack
 }
@@ -208,6 +221,9 @@ func (l *loading) yaml(file string) ([]byte, *Finding) {
 		found.File = shown
 		return nil, found
 	}
+	comments, problems := readIgnores(shown, text)
+	l.ignores[shown] = comments
+	l.report.findings = append(l.report.findings, problems...)
 	return text, nil
 }
 

@@ -35,13 +35,14 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 	services := mapping(tree, "services")
 	if block, ok := policyBlock(r, tree["x-skep"], []string{"x-skep"}); ok {
 		f := fields{report: r, block: block, at: []string{"x-skep"}}
-		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "rollout")
+		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "rollout", "findings")
 		f.boolean("suspend", &p.Suspend)
 		f.boolean("prune", &p.Prune)
 		f.names("depends_on", &p.DependsOn)
 		choose(&f, "drift", &p.Drift, DriftCorrect, DriftReport)
 		choose(&f, "images", &p.Images, ImagesPin, ImagesAsWritten)
 		p.Ignore = readIgnore(&f, services)
+		readSeverities(&f, &p.Findings)
 		readRollout(r, f.block["rollout"], under(f.at, "rollout"), &p.Rollout)
 	}
 	rollouts := map[string]Rollout{}

@@ -101,6 +101,15 @@ type Service struct {
 	// StartFirstUnsafe says why start-first is not safe for this service, in
 	// words; empty where it is.
 	StartFirstUnsafe string
+	// ports is where the file publishes the service's ports.
+	ports place
+}
+
+// A place is a value's in a file, for findings that are made when all stacks are
+// read.
+type place struct {
+	Line, Column int
+	ignored      []string // the codes that a comment ignores there
 }
 
 // A Network is a network that the stack's services use.
@@ -157,6 +166,8 @@ const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
 	Info    Severity = "info"
+	// Off is of no finding: x-skep.findings sets it for codes that are not to be told.
+	Off Severity = "off"
 )
 
 // A Finding is something about a file that its author should know.
@@ -194,6 +205,9 @@ type Policy struct {
 	Ignore    []IgnorePath
 	Images    ImagePolicy
 	Rollout   Rollout
+	// Findings sets the severity of findings by their code, where they are not
+	// errors; Weigh applies it. Nil where the file sets none.
+	Findings map[string]Severity
 }
 
 // DriftPolicy says what to do when live differs from what was rolled out.

@@ -1,0 +1,173 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+)
+
+// A Code is one kind of finding. Its name does not change once it was released:
+// x-skep.findings and comments in files name it.
+type Code struct {
+	Name string
+	From Origin
+	// Severities are those that its findings come with, the worst first. A finding
+	// that is an error stays one; what else there is can be set in x-skep.findings.
+	Severities []Severity
+	// Meaning says in a line what was found.
+	Meaning string
+}
+
+// Origin says where a finding is made.
+type Origin string
+
+// Reading is about the directory and the text in its files, File about what one
+// compose file says, Swarm about a file against the Swarm, with an engine at hand.
+const (
+	Reading Origin = "reading"
+	File    Origin = "file"
+	Swarm   Origin = "swarm"
+)
+
+// Settable says whether x-skep.findings may change the severity of some of the
+// code's findings.
+func (c Code) Settable() bool {
+	return c.From != Reading && slices.ContainsFunc(c.Severities, func(s Severity) bool { return s != Error })
+}
+
+// Codes are all codes of findings that packages spec and reconcile make, sorted by
+// name. docs/findings.md has a section for each.
+func Codes() []Code {
+	sorted := slices.Clone(codeTable)
+	slices.SortFunc(sorted, func(a, b Code) int { return strings.Compare(a.Name, b.Name) })
+	return sorted
+}
+
+// CodeOf finds a code by its name.
+func CodeOf(name string) (Code, bool) {
+	i := slices.IndexFunc(codeTable, func(c Code) bool { return c.Name == name })
+	if i < 0 {
+		return Code{}, false
+	}
+	return codeTable[i], true
+}
+
+// codeNames are the names of the codes that a filter keeps, sorted.
+func codeNames(keep func(Code) bool) []string {
+	var names []string
+	for _, c := range Codes() {
+		if keep(c) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// How bad the findings of a code are.
+var (
+	asError          = []Severity{Error}
+	asWarning        = []Severity{Warning}
+	asInfo           = []Severity{Info}
+	asErrorOrWarning = []Severity{Error, Warning}
+	asWarningOrInfo  = []Severity{Warning, Info}
+)
+
+var codeTable = []Code{
+	{"unreadable", Reading, asError, "a file or folder is there and cannot be read or understood"},
+	{"outside", Reading, asError, "a symlink leads out of the specs directory"},
+	{"not-a-file", Reading, asError, "where a compose file is expected stands something else"},
+	{"not-a-stack", Reading, asError, "the folder holds no compose file, or several"},
+	{"two-compose-files", Reading, asError, "a stack's folder holds more than one compose file"},
+	{"duplicate-stack", Reading, asError, "two files describe a stack of one name"},
+	{"unstable", Reading, asError, "the files change while they are read"},
+	{"cancelled", Reading, asError, "reading was stopped"},
+	{"git-unreadable", Reading, asInfo, "there is a git repository that cannot be read"},
+	{"file-too-large", Reading, asError, "the file is larger than --max-file-size"},
+	{"not-text", Reading, asError, "the file is not UTF-8 text"},
+	{"yaml-syntax", Reading, asError, "the file is not YAML"},
+	{"yaml-endless", Reading, asError, "an alias stands inside of what it names"},
+	{"yaml-too-deep", Reading, asError, "values are nested too deeply"},
+	{"yaml-too-large", Reading, asError, "the file has too many values once its aliases are expanded"},
+	{"several-documents", Reading, asError, "the file holds more than one YAML document"},
+	{"empty-file", Reading, asError, "the file holds nothing"},
+	{"not-a-mapping", Reading, asError, "the file is a list or a single value"},
+	{"key-not-text", Reading, asError, "a key is a number, a date or the like"},
+
+	{"variable", File, asError, "a variable cannot be expanded, or is required and not set"},
+	{"variable-unset", File, asErrorOrWarning, "a variable is not set and stands for nothing"},
+	{"dollar-in-default", File, asWarning, "$$ in a default stays two dollar signs"},
+	{"mode-decimal", File, asWarning, "a file mode from a variable is read as a decimal number"},
+	{"include", File, asError, "include names what cannot be included"},
+	{"extends", File, asError, "extends names what there is not, or too much"},
+	{"extends-cycle", File, asError, "services extend each other in a circle"},
+	{"env-file", File, asError, "a file of variables or labels cannot be read, or is none"},
+	{"config-file", File, asError, "the file of a config cannot be read, or lies outside of the stack's folder"},
+	{"config-empty", File, asError, "a config is empty"},
+	{"config-too-large", File, asError, "a config is larger than an engine takes"},
+	{"secret-file", File, asError, "the file of a secret cannot be read, or lies outside of the stack's folder"},
+	{"secret-empty", File, asError, "a secret is empty"},
+	{"secret-too-large", File, asError, "a secret is larger than an engine takes"},
+	{"invalid-name", File, asError, "no engine takes the name of a stack, service, config or secret"},
+	{"duplicate-name", File, asError, "two networks, configs or secrets have one name"},
+	{"external-name", File, asError, "name and external.name differ"},
+	{"x-skep", File, asError, "x-skep has a key or value that is not known"},
+	{"ignore-comment", File, asWarning, "a skep:ignore comment names no code that can be ignored"},
+
+	{"invalid-compose", File, asError, "the compose format does not allow it"},
+	{"invalid-value", File, asErrorOrWarning, "a value that an engine refuses or that means nothing"},
+	{"no-services", File, asError, "the stack has no services"},
+	{"profile-inactive", File, asInfo, "a service is left out, as none of its profiles is active"},
+	{"image-missing", File, asError, "a service names no image"},
+	{"image-invalid", File, asError, "that is not the name of an image"},
+	{"undefined-reference", File, asError, "a service uses what the file does not have"},
+	{"depends-on-cycle", File, asError, "services wait for each other in a circle"},
+	{"invalid-port", File, asError, "a port cannot be read, or there are too many"},
+	{"port-conflict", File, asErrorOrWarning, "two services publish the same port through the routing mesh"},
+	{"host-port-conflict", File, asWarning, "two services publish the same port of the host"},
+	{"dnsrr-ingress", File, asError, "endpoint_mode dnsrr goes without the routing mesh, and a port is published through it"},
+	{"invalid-volume", File, asError, "an engine refuses the volume"},
+	{"duplicate-target", File, asError, "two volumes, configs or secrets have one target"},
+	{"bind-home", File, asError, "a bind mount begins with ~, and there is no HOME"},
+	{"secret-driver", File, asError, "a secret has a driver and a value"},
+	{"credential-spec", File, asError, "a credential_spec has more than one source"},
+	{"healthcheck-disabled", File, asError, "a healthcheck has a test and is disabled"},
+	{"global-replicas", File, asError, "a global service has replicas"},
+	{"rollback-loops", File, asError, "a rollback that fails is to be rolled back"},
+	{"label-reserved", File, asErrorOrWarning, "a label that skep or docker writes itself"},
+	{"option-forbidden", File, asError, "an option promises a limit or a volume that a Swarm does not give"},
+
+	{"option-ignored", File, asWarningOrInfo, "an option comes to nothing in a Swarm"},
+	{"build-ignored", File, asWarning, "a Swarm builds no images"},
+	{"bind-relative", File, asWarning, "a bind mount of a folder that other nodes do not have"},
+	{"bind", File, asInfo, "a bind mount takes what each node has at that path"},
+	{"image-untagged", File, asWarning, "an image has no tag"},
+	{"image-latest", File, asWarning, "an image is latest"},
+	{"image-local-only", File, asWarningOrInfo, "other nodes have nowhere to pull the image from"},
+	{"no-healthcheck", File, asInfo, "a service that is updated start-first has no healthcheck"},
+	{"secret-in-env", File, asWarning, "a secret's value stands in the file"},
+	{"start-first-unsafe", File, asWarningOrInfo, "two tasks of the service must not run side by side"},
+	{"failure-continue", File, asWarning, "failure_action continue watches no task"},
+	{"parallelism-zero", File, asWarningOrInfo, "parallelism 0 is all tasks at once"},
+	{"monitor-before-delay", File, asWarning, "an update waits longer than it watches"},
+	{"monitor-short", File, asInfo, "the healthcheck takes longer to tell than an update watches"},
+	{"replicas-exceed-nodes", File, asWarningOrInfo, "replicas need more nodes than one"},
+	{"job-update", File, asWarning, "a job has settings of an update"},
+	{"unused", File, asInfo, "something is declared, and no service uses it"},
+
+	{"external-missing", Swarm, asError, "an external network, config or secret does not exist in the Swarm"},
+	{"content-lost", Swarm, asError, "a release needs a config or secret that is gone, and no record keeps contents"},
+	{"name-taken", Swarm, asError, "the object belongs to another stack"},
+	{"port-held", Swarm, asError, "another service publishes the port"},
+	{"port-cycle", Swarm, asError, "services exchange published ports in a circle"},
+	{"port-handover", Swarm, asWarningOrInfo, "a published port moves from one service to another"},
+	{"network-changed", Swarm, asWarningOrInfo, "a network differs from the file, and cannot be changed"},
+	{"foreign", Swarm, asInfo, "an object of the stack that the file does not have and skep did not make"},
+	{"left-behind", Swarm, asInfo, "it left the file and stays, since prune is off"},
+	{"still-used", Swarm, asWarningOrInfo, "it left the file and goes when no service needs it any more"},
+	{"ignore-unknown", Swarm, asWarning, "a path in x-skep.ignore is no field that is compared"},
+	{"field-unsupported", Swarm, asWarning, "the engine is too old for the field"},
+	{"job-labels-wait", Swarm, asInfo, "labels of a job wait for its next change"},
+	{"image-not-pinned", Swarm, asWarning, "no registry could tell the image's digest"},
+	{"release-failed", Swarm, asWarning, "this version was rolled out and failed"},
+	{"other-owner", Swarm, asError, "another controller looks after the stack"},
+	{"secret-believed", Swarm, asWarning, "an adopted secret cannot be compared with its file"},
+}

@@ -1,0 +1,134 @@
+package spec
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Weigh gives findings the severities that x-skep.findings sets for their codes,
+// and leaves out those that are off. Errors stay errors. It may be called again on
+// what it returned, and leaves its argument as it is.
+func (p Policy) Weigh(findings []Finding) []Finding {
+	if len(p.Findings) == 0 {
+		return findings
+	}
+	out := make([]Finding, 0, len(findings))
+	for _, f := range findings {
+		if s, set := p.Findings[f.Code]; set && f.Severity != Error {
+			f.Severity = s
+		}
+		if f.Severity != Off {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// readSeverities reads x-skep.findings: severities by code.
+func readSeverities(f *fields, to *map[string]Severity) {
+	block, ok := policyBlock(f.report, f.block["findings"], under(f.at, "findings"))
+	if !ok {
+		return
+	}
+	set := map[string]Severity{}
+	inner := fields{report: f.report, block: block, at: under(f.at, "findings")}
+	inner.known(codeNames(func(Code) bool { return true })...)
+	for _, name := range sortedKeys(block) {
+		code, ok := CodeOf(name)
+		if !ok {
+			continue
+		}
+		var s Severity
+		choose(&inner, name, &s, Error, Warning, Info, Off)
+		switch {
+		case s == "" || s == Error && !code.Settable():
+		case !code.Settable():
+			inner.fail(name, "is an error, and an error stays one (correct what it is about, and take this line out)")
+		default:
+			set[name] = s
+		}
+	}
+	if len(set) > 0 {
+		*to = set
+	}
+}
+
+// ignores tells, for the lines of one file, the codes that a comment there ignores.
+type ignores map[int][]string
+
+// ignoreComment is a comment `# skep:ignore CODE, CODE why`.
+var ignoreComment = regexp.MustCompile(`(?:^|\s)#\s*skep:ignore(?:[ \t]+([^\s,]+(?:[ \t]*,[ \t]*[^\s,]+)*))?`)
+
+// readIgnores finds the comments that ignore findings. One behind a value is about
+// its own line, one on a line of its own about the next line that is none. A
+// comment that names no code, or one whose findings are errors, is a finding.
+func readIgnores(file string, text []byte) (ignores, []Finding) {
+	if !strings.Contains(string(text), "skep:ignore") {
+		return nil, nil
+	}
+	found, problems := ignores{}, []Finding(nil)
+	var above []string
+	for i, line := range strings.Split(string(text), "\n") {
+		var here []string
+		if m := ignoreComment.FindStringSubmatchIndex(line); m != nil {
+			words := ""
+			if m[2] >= 0 {
+				words = line[m[2]:m[3]]
+			}
+			for word := range strings.SplitSeq(words, ",") {
+				word = strings.TrimSpace(word)
+				if problem := notIgnorable(word); problem != "" {
+					problems = append(problems, Finding{File: file, Line: i + 1, Column: 1 + strings.Index(line[m[0]:], "#") + m[0],
+						Severity: Warning, Code: "ignore-comment", Message: problem})
+				} else {
+					here = append(here, word)
+				}
+			}
+		}
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			above = append(above, here...)
+			continue
+		}
+		if codes := append(above, here...); len(codes) > 0 {
+			found[i+1] = codes
+		}
+		above = nil
+	}
+	return found, problems
+}
+
+// notIgnorable says why the findings of a code cannot be ignored by a comment, ""
+// where they can.
+func notIgnorable(word string) string {
+	code, ok := CodeOf(word)
+	switch {
+	case word == "":
+		return "the comment ignores nothing (write the code of a finding behind skep:ignore)"
+	case !ok:
+		return fmt.Sprintf("the comment ignores %s, which is no code of a finding%s", word, orNearest(word, codeNames(Code.Settable)))
+	case !code.Settable():
+		return fmt.Sprintf("the comment ignores %s, which is an error, and an error stays one (correct what it is about)", word)
+	case code.From == Swarm:
+		return fmt.Sprintf("the comment ignores %s, which is found in the Swarm and has no line in the file (write it under x-skep.findings)", word)
+	}
+	return ""
+}
+
+// silent says whether a comment ignores the finding.
+func (i ignores) silent(f Finding) bool {
+	return f.Severity != Error && f.Line > 0 && slices.Contains(i[f.Line], f.Code)
+}
+
+// place remembers where each service publishes its ports.
+func (l *loading) place(stack *Stack) {
+	for i := range stack.Services {
+		s := &stack.Services[i]
+		if len(s.Spec.EndpointSpec.Ports) == 0 {
+			continue
+		}
+		line, column := l.report.doc.at("services", s.Key, "ports")
+		s.ports = place{line, column, l.ignores[l.report.file][line]}
+	}
+}
