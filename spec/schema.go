@@ -112,6 +112,7 @@ func policyDefs() map[string]any {
 			"ignore":     listOf("Fields whose live value wins, such as services.web.deploy.replicas where an autoscaler sets it.", map[string]any{"type": "string", "pattern": ignorePattern()}),
 			"images":     word("Whether tags become digests when a release is made.", d.Images, ImagesPin, ImagesAsWritten),
 			"rollout":    refTo("x-skep-rollout"),
+			"findings":   block("How findings are told, by their code. What is an error stays one.", severities()),
 		}),
 		"x-skep-service": block("How skep treats this service: what the stack's x-skep says, unless it says otherwise.", map[string]any{
 			"rollout": refTo("x-skep-rollout"),
@@ -132,6 +133,21 @@ func policyDefs() map[string]any {
 			"description": "A value with a variable in it, which is checked when the variable is known.",
 		},
 	}
+}
+
+// severities are the settings of findings, a code each.
+func severities() map[string]any {
+	out := map[string]any{}
+	for _, c := range Codes() {
+		words := []any{string(Error), nil}
+		if c.Settable() {
+			words = append(words, string(Warning), string(Info), string(Off))
+		}
+		if c.From != Reading {
+			out[c.Name] = map[string]any{"description": c.Meaning, "anyOf": []any{map[string]any{"enum": words}, refTo("x-skep-variable")}}
+		}
+	}
+	return out
 }
 
 // yesOrNo matches the words for true and false that YAML 1.1 had, in any case.

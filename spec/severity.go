@@ -43,6 +43,8 @@ func readSeverities(f *fields, to *map[string]Severity) {
 		var s Severity
 		choose(&inner, name, &s, Error, Warning, Info, Off)
 		switch {
+		case code.From == Reading:
+			inner.fail(name, "is found before x-skep is read (take this line out)")
 		case s == "" || s == Error && !code.Settable():
 		case !code.Settable():
 			inner.fail(name, "is an error, and an error stays one (correct what it is about, and take this line out)")
