@@ -22,6 +22,12 @@ const (
 	// maxTextWeight is over the sum of every value's distance from the top: a
 	// loader's time follows that, about 2 µs each.
 	maxTextWeight = 1_000_000
+	// maxTextBytes is over all keys and values with aliases expanded: a long value
+	// that is named often is copied into every object that has it.
+	maxTextBytes = 8 << 20
+	// maxTextMarks is over the lines, commas and comments of a text, which is what
+	// the parser's memory follows, about 300 bytes each.
+	maxTextMarks = 200_000
 )
 
 // checkText says why text is not fit to be read as a compose file; nil where it
@@ -33,11 +39,32 @@ const (
 // more than 10,000 levels by itself (TestCheckTextHostile holds it to that).
 // Several documents in one text are measured together.
 func checkText(text []byte, max int64) *Finding {
+	_, found := measureText(text, max)
+	return found
+}
+
+// A measured text is one that is fit to be read.
+type measured struct {
+	extent
+	// documents are those of the text; more than one are measured together.
+	documents []*yaml.Node
+}
+
+// measureText is checkText for who wants the parsed text too.
+func measureText(text []byte, max int64) (measured, *Finding) {
+	if found := checkBytes(text, max); found != nil {
+		return measured{}, found
+	}
+	return measureYAML(text)
+}
+
+// checkBytes is what can be told of a text without a parser.
+func checkBytes(text []byte, max int64) *Finding {
 	if max <= 0 {
 		max = maxTextSize
 	}
 	if int64(len(text)) > max {
-		return refuse(0, "file-too-large", "the file has %d bytes, and at most %d are read (move long contents into config files)", len(text), max)
+		return refuse(0, "file-too-large", "the file has more than the %d bytes that are read (move long contents into config files)", max)
 	}
 	if i := bytes.IndexByte(text, 0); i >= 0 {
 		return refuse(lineOf(text, i), "not-text", "the file holds a NUL byte (write it as UTF-8 text)")
@@ -45,46 +72,62 @@ func checkText(text []byte, max int64) *Finding {
 	if i := invalidUTF8(text); i >= 0 {
 		return refuse(lineOf(text, i), "not-text", "the file is not valid UTF-8 (save it as UTF-8)")
 	}
-	return checkYAML(text)
+	if marks := bytes.Count(text, []byte("\n")) + bytes.Count(text, []byte(",")) + bytes.Count(text, []byte("#")); marks > maxTextMarks {
+		return refuse(0, "yaml-too-large", "the file has more than %d lines, commas and comments together (move long contents into config files)", maxTextMarks)
+	}
+	return nil
 }
 
-// checkYAML bounds the depth and the number of nodes of all documents in text.
-func checkYAML(text []byte) (found *Finding) {
+// measureYAML bounds the depth and the number of nodes of all documents in text.
+func measureYAML(text []byte) (out measured, found *Finding) {
 	defer func() {
 		if p := recover(); p != nil {
 			found = refuse(0, "yaml-syntax", "the YAML parser gave up: %v (check the file's syntax)", p)
 		}
 	}()
 	m := measure{anchors: map[*yaml.Node]extent{}}
-	var nodes, weight int64
 	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
-		var doc yaml.Node
-		err := d.Decode(&doc)
+		doc := &yaml.Node{}
+		err := d.Decode(doc)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return out, nil
 		}
 		if err != nil {
-			return syntaxFinding(err)
+			return out, syntaxFinding(err)
 		}
-		e := m.extent(&doc)
-		nodes, weight = nodes+e.nodes, weight+e.weight
-		switch {
-		case e.endless > 0:
-			return refuse(e.endless, "yaml-endless", "an alias stands inside of what it names (write the value out)")
-		case e.depth > maxTextDepth:
-			return refuse(e.deepest, "yaml-too-deep", "values are nested more than %d levels deep (flatten them)", maxTextDepth)
-		case nodes > maxTextNodes:
-			return refuse(0, "yaml-too-large", "the file has more than %d values once its aliases are expanded (split it into several stacks)", maxTextNodes)
-		case weight > maxTextWeight:
-			return refuse(0, "yaml-too-large", "the file has too many deeply nested values (flatten them, or split the file into several stacks)")
+		e := m.extent(doc)
+		if e.endless > 0 {
+			return out, refuse(e.endless, "yaml-endless", "an alias stands inside of what it names (write the value out)")
+		}
+		out.add(e)
+		out.documents = append(out.documents, doc)
+		if found := out.excess("the file has"); found != nil {
+			return out, found
 		}
 	}
+}
+
+// excess says what of an extent is more than may be; nil where nothing is. The
+// words are for what has it.
+func (e extent) excess(what string) *Finding {
+	switch {
+	case e.depth > maxTextDepth:
+		return refuse(e.deepest, "yaml-too-deep", "values are nested more than %d levels deep (flatten them)", maxTextDepth)
+	case e.nodes > maxTextNodes:
+		return refuse(0, "yaml-too-large", "%s more than %d values once its aliases are expanded (split it into several stacks)", what, maxTextNodes)
+	case e.weight > maxTextWeight:
+		return refuse(0, "yaml-too-large", "%s too many deeply nested values (flatten them, or split the file into several stacks)", what)
+	case e.bytes > maxTextBytes:
+		return refuse(0, "yaml-too-large", "%s more than %d MiB of text once its aliases are expanded (name long values less often)", what, maxTextBytes>>20)
+	}
+	return nil
 }
 
 // An extent is the size of a value with its aliases expanded.
 type extent struct {
 	nodes   int64 // saturates just above maxTextNodes
 	weight  int64 // the sum of the values' levels; saturates just above maxTextWeight
+	bytes   int64 // the length of its keys and values; saturates just above maxTextBytes
 	depth   int   // mappings and sequences around its innermost value
 	deepest int   // the line of the innermost mapping or sequence
 	endless int   // the line of an alias that names what is around it, 0 for none
@@ -106,7 +149,7 @@ func (m *measure) extent(n *yaml.Node) extent {
 	if n.Anchor != "" {
 		m.anchors[n] = inProgress
 	}
-	e := extent{nodes: 1}
+	e := extent{nodes: 1, bytes: int64(len(n.Value))}
 	for _, c := range n.Content {
 		e.add(m.extent(c))
 	}
@@ -136,6 +179,7 @@ func (m *measure) alias(n *yaml.Node) extent {
 func (e *extent) add(child extent) {
 	e.nodes = min(e.nodes+child.nodes, maxTextNodes+1)
 	e.weight = min(e.weight+child.weight, maxTextWeight+1)
+	e.bytes = min(e.bytes+child.bytes, maxTextBytes+1)
 	if child.depth > e.depth {
 		e.depth, e.deepest = child.depth, child.deepest
 	}

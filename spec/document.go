@@ -3,9 +3,7 @@ package spec
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"sort"
@@ -21,32 +19,42 @@ type document struct {
 	file string // as findings name it
 	root *yaml.Node
 	tree map[string]any
+	size extent
+	tags []tagged // !reset and !override
 }
 
-// parseDocument reads one YAML document with a mapping at its top. The text must
-// have passed checkText.
+// parseDocument is parseBounded for a text of the usual size.
 func parseDocument(file string, text []byte) (*document, *Finding) {
+	return parseBounded(file, text, 0)
+}
+
+// parseBounded reads one YAML document with a mapping at its top, of at most max
+// bytes (0: 1 MiB) and within the bounds of measureText.
+func parseBounded(file string, text []byte, max int64) (*document, *Finding) {
 	refuse := func(line int, code, message string) (*document, *Finding) {
 		return nil, &Finding{File: file, Line: line, Severity: Error, Code: code, Message: message}
 	}
-	d := &document{file: file, tree: map[string]any{}}
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var node, second yaml.Node
-	switch err := decoder.Decode(&node); {
-	case errors.Is(err, io.EOF):
+	size, found := measureText(text, max)
+	if found != nil {
+		found.File = file
+		return nil, found
+	}
+	switch {
+	case len(size.documents) == 0:
 		return refuse(1, "empty-file", "the file holds no services (write a services section)")
-	case err != nil:
-		return nil, yamlFinding(file, err)
+	case len(size.documents) > 1:
+		return refuse(size.documents[1].Line, "several-documents", "the file holds more than one YAML document, and only one can be a stack (split it into files)")
 	}
-	if err := decoder.Decode(&second); err == nil {
-		return refuse(second.Line, "several-documents", "the file holds more than one YAML document, and only one can be a stack (split it into files)")
-	} else if !errors.Is(err, io.EOF) {
-		return nil, yamlFinding(file, err)
-	}
+	node := size.documents[0]
 	if len(node.Content) == 0 || node.Content[0].Kind != yaml.MappingNode {
 		return refuse(1, "not-a-mapping", "the file is not a mapping of names to values (a compose file begins with keys such as services)")
 	}
-	d.root = node.Content[0]
+	d := &document{file: file, size: size.extent, root: node.Content[0], tree: map[string]any{}}
+	if bytes.IndexByte(text, '!') >= 0 {
+		if found := d.readTags(); found != nil {
+			return nil, found
+		}
+	}
 	var raw any
 	if err := node.Decode(&raw); err != nil {
 		return nil, yamlFinding(file, err)
