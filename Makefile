@@ -51,7 +51,7 @@ engine:
 
 ## tools: that, and what the race detector and the tests need besides
 tools:
-	@e2e/install-engine.sh cc git
+	@e2e/install-engine.sh cc git debootstrap
 
 clean:
 	rm -rf bin dist

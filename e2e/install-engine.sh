@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the lab of the end-to-end tests needs, on Debian and its kin, where
 # it is missing: dockerd, docker, iptables and ip; and the tools that are named as
-# arguments (cc, git). It starts no engine: the lab runs engines of its own.
+# arguments (cc, git, debootstrap). It starts no engine: the lab runs engines of its own.
 set -eu
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

@@ -25,8 +25,10 @@ import (
 
 const usage = `usage: go run ./e2e/lab VERB
 
-  up   [-managers N] [-images]   bring up a Swarm of N managers (1) and leave it running;
-                                 -images loads those that deploy/examples and the seed name
+  up   [-managers N] [-images] [-suite NAME]
+                                 bring up a Swarm of N managers (1) and leave it running;
+                                 -images loads those that deploy/examples and the seed name;
+                                 -suite: with the engine of that Debian suite, fetched once
   with [-managers N] [-images] [-unless-swarm] -- COMMAND…
                                  run a command with a Swarm of its own, taken down behind it,
                                  and SKEP_LAB set to its id;
@@ -98,8 +100,9 @@ func up(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
 	managers := flags.Int("managers", 1, "how many hosts")
 	images := flags.Bool("images", false, "load the images that deploy/examples and the seed name")
+	suite := flags.String("suite", "", "the Debian suite whose engine to run (default: this machine's engine)")
 	_ = flags.Parse(args) // exits by itself
-	l, err := start(ctx, swarmlab.Options{Managers: *managers, Keep: true}, *images)
+	l, err := start(ctx, swarmlab.Options{Managers: *managers, Keep: true, Suite: *suite}, *images)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ var hostScript string
 
 // hold starts a holder and waits until its namespaces are set up. The holder's
 // stdin stays open until this process ends, or closes it in Down.
-func (l *Lab) hold(ctx context.Context, name, dir string) (holder, error) {
+func (l *Lab) hold(ctx context.Context, name, dir, system string) (holder, error) {
 	fail := func(err error) (holder, error) {
 		return holder{}, fmt.Errorf("start host %s: %w", name, err)
 	}
@@ -32,7 +32,7 @@ func (l *Lab) hold(ctx context.Context, name, dir string) (holder, error) {
 	}
 	defer log.Close()
 
-	cmd := exec.Command("/bin/sh", "-c", hostScript, "host", name, dir)
+	cmd := exec.Command("/bin/sh", "-c", hostScript, "host", name, dir, system)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + systemPath}
 	cmd.Stderr = log

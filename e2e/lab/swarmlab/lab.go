@@ -33,6 +33,9 @@ type Options struct {
 	Subnet netip.Prefix
 	// Keep lets the lab outlive the process that made it: only Down ends it then.
 	Keep bool
+	// Suite is the Debian suite whose engine the hosts run: "bookworm" has 20.10,
+	// "trixie" 26.1. Default: the engine of this machine. See Suite.
+	Suite string
 }
 
 // A Lab is a running Swarm. Its methods may be called from many goroutines.
@@ -79,7 +82,13 @@ func Up(ctx context.Context, o Options) (l *Lab, err error) {
 	if err := Check(); err != nil {
 		return nil, err
 	}
-	if l, err = prepare(ctx, o); err != nil {
+	system := ""
+	if o.Suite != "" {
+		if system, err = Suite(ctx, o.Suite); err != nil {
+			return nil, err
+		}
+	}
+	if l, err = prepare(ctx, o, system); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -135,8 +144,9 @@ func lookPath(tool string) (string, error) {
 
 // prepare makes the lab's directory, network and hosts, all but the engines. It
 // holds the machine-wide lock, so that two labs never choose the same subnet and
-// nobody takes one that is being made for one that was left behind.
-func prepare(ctx context.Context, o Options) (l *Lab, err error) {
+// nobody takes one that is being made for one that was left behind. The hosts
+// have the programs of system, or of this machine where that is "".
+func prepare(ctx context.Context, o Options, system string) (l *Lab, err error) {
 	unlock, err := lockMachine(ctx)
 	if err != nil {
 		return nil, err
@@ -182,7 +192,7 @@ func prepare(ctx context.Context, o Options) (l *Lab, err error) {
 	if err := l.state.write(); err != nil {
 		return l, err
 	}
-	return l, l.wire(ctx, o.Managers)
+	return l, l.wire(ctx, o.Managers, system)
 }
 
 func newID() string {
@@ -192,8 +202,8 @@ func newID() string {
 }
 
 // wire starts the switch and the hosts, and plugs them together.
-func (l *Lab) wire(ctx context.Context, managers int) error {
-	sw, err := l.hold(ctx, "switch", "")
+func (l *Lab) wire(ctx context.Context, managers int, system string) error {
+	sw, err := l.hold(ctx, "switch", "", "")
 	if err != nil {
 		return err
 	}
@@ -209,7 +219,7 @@ func (l *Lab) wire(ctx context.Context, managers int) error {
 		if err != nil {
 			return err
 		}
-		holder, err := l.hold(ctx, node.Name, node.dir)
+		holder, err := l.hold(ctx, node.Name, node.dir, system)
 		if err != nil {
 			return err
 		}

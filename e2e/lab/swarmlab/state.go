@@ -240,7 +240,7 @@ func reap() error {
 			return fmt.Errorf("remove a lab that was left behind: %w", err)
 		}
 	}
-	return nil
+	return reapSuites()
 }
 
 func reapOne(dir string) error {
