@@ -7,8 +7,6 @@ import (
 
 	"fmt"
 	"gopkg.in/yaml.v3"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -193,41 +191,6 @@ func TestCheckTextHostileAndShort(t *testing.T) {
 			t.Errorf("%.20s… took %v, a harmless text of 1 MiB %v", text, best, plain)
 		}
 	}
-}
-
-// What is let through is within bounds, by a count that does it the long way.
-func FuzzCheckText(f *testing.F) {
-	for _, text := range []string{
-		"", "a: 1\n", "services:\n  web:\n    image: nginx\n    command: [\"a\", 'b']\n",
-		"x-a: &a {b: [1, *c]}\n", "a: &a [1]\nb: *a\n", "&a [*a]", "a: &a\n  <<: *a\n", "---\n---\n...\n", "? [a, b]\n: {c}\n",
-		nested(101), nested(9000), staircase(120), bomb(3), bomb(9), strings.Repeat("- ", 200), "a: |\n  [[[[\n", "%YAML 1.1\n---\na", "\ufeffa: \"\\u0041\"", "!!binary aGk=",
-		"a: \x00", "\xff\xfe", "{", "'", "\"", "*", "&", "!<", "a:\n\tb", "#\n\n#",
-	} {
-		f.Add([]byte(text))
-	}
-	stacks, err := filepath.Glob("testdata/*/*.yml")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, file := range stacks {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if found := checkText(text, 0); found != nil {
-			if found.Severity != Error || found.Code == "" || found.Line < 0 || found.Line > len(text)+1 {
-				t.Fatalf("%+v", found)
-			}
-			return
-		}
-		nodes, depth := expanded(t, text)
-		if nodes > maxTextNodes || depth > maxTextDepth {
-			t.Fatalf("%d nodes, %d levels were let through", nodes, depth)
-		}
-	})
 }
 
 // expanded counts a text's nodes and levels by walking through every alias.

@@ -338,38 +338,3 @@ func TestInterpolateDefaultLiteral(t *testing.T) {
 		}
 	})
 }
-
-// load never panics, and either loads or says why not.
-func FuzzLoad(f *testing.F) {
-	for _, text := range []string{
-		"services: {web: {image: 'x:1'}}",
-		"services: {web: {image: x, ports: ['80-90:80-90/udp', {target: 1}], volumes: ['./a:/b:z', {type: tmpfs, target: /x}], deploy: {mode: global-job}}}",
-		"x-skep: {ignore: [services.a.image], rollout: {bake: 1m}}\nservices: {a: {image: '${A:-${B}}', ulimits: {a: {soft: 1}}}}",
-		"services: {a: &a {image: x}, b: {<<: *a, extends: a}}\nconfigs: {c: {external: {name: x}}}\nsecrets: {s: {driver: d}}",
-		"services: {a: {image: x, healthcheck: {test: [CMD, x], disable: true}, depends_on: {a: {condition: x}}}}\nnetworks: {default: {ipam: {config: [null]}}}",
-		"services: {a: {!x 0: {b: 1}}}",
-		"services: {a: null}\nvolumes: {v: null}\nnetworks: null\n---\n",
-		"services: {a: {image: x, environment: [1, null, a=b], labels: [1], extra_hosts: [5, {a: b}], command: [1, null]}}",
-	} {
-		f.Add(text)
-	}
-	root := f.TempDir()
-	file := filepath.Join(root, "compose.yaml")
-	f.Fuzz(func(t *testing.T, text string) {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		stack, findings := LoadFile(context.Background(), file, Options{MaxFileSize: 1 << 14})
-		if (stack == nil) != hasError(findings) {
-			t.Fatalf("stack is nil: %v, findings: %s", stack == nil, findingsText(findings))
-		}
-		for _, found := range findings {
-			if strings.HasPrefix(found.Message, "the file cannot be understood") {
-				t.Fatalf("panicked: %s", found)
-			}
-			if found.Message == "" || found.Code == "" || strings.Contains(found.Message, "\n") {
-				t.Fatalf("a finding that says nothing: %+v", found)
-			}
-		}
-	})
-}
