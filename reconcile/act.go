@@ -121,10 +121,13 @@ func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
 // begin makes a new release: its record first, then its first writes, so that
 // whatever happens in between, what was meant is known.
 func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Result) error {
-	var pins map[string]Pin
-	pins, st.findings = r.pin(ctx, p)
-	st.findingsOf = p.digest
+	pins := r.pin(ctx, p)
+	st.findings, st.findingsOf = p.images, p.digest
 	res.Plan = p.plan
+	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
+		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
+		return nil
+	}
 	if n := len(p.releases); n > 0 && p.releases[n-1].Phase == PhaseProgressing {
 		if err := r.supersede(ctx, p, res); err != nil {
 			return err
@@ -161,6 +164,7 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 // record writes a new release's record.
 func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map[string]Pin, changed map[string]string) error {
 	data := recordOf(p.desired, pins, changed)
+	data.Findings, data.Severities = lasting(p.stack.Findings, p.plan.Findings, p.images), p.stack.Policy.Findings
 	mine := indexOf(data).objects
 	own := r.owned(p.live, p.releases)
 	for _, ref := range p.live.Stack(p.stack.Name) {
@@ -348,6 +352,9 @@ func goingBack(plan *Plan) *Plan {
 	}
 	out := *plan
 	out.Changes = kept
+	out.Findings = slices.DeleteFunc(slices.Clone(plan.Findings), func(f spec.Finding) bool {
+		return f.Code == "mode-changed" && !slices.ContainsFunc(kept, func(c Change) bool { return c.Op == OpReplace && c.Key == f.Service })
+	})
 	return &out
 }
 

@@ -25,6 +25,7 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	if st.findingsOf == p.digest {
 		res.Findings = append(res.Findings, st.findings...)
 	}
+	res.Findings = append(res.Findings, p.gradeTold(p.missing)...)
 	for i := range p.desired.Services {
 		ds := &p.desired.Services[i]
 		h, ok := p.health[ds.Name]
@@ -132,6 +133,7 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 		return Result{}, err
 	}
 	res := Result{Stack: stack, Outcome: Unchanged, Reason: "InSync"}
+	p.plan.Findings = standing(p)
 	if len(releases) > 0 {
 		rel := releases[len(releases)-1]
 		res.Release = rel

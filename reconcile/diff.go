@@ -111,29 +111,42 @@ func (p *planner) service(ds *DesiredService) {
 		p.find(spec.Warning, "field-unsupported", ds.Key,
 			"%s has no effect: the engine drops it without a word (it speaks API %s, the field came with %s; upgrade the engine or leave the field out)", lost[0], p.live.APIVersion, lost[1])
 	}
-	ls, ok := p.live.Services[ds.Name]
-	if !ok {
-		p.services = append(p.services, p.create(ds))
+	ls := p.live.Services[ds.Name]
+	if ls != nil && !p.ours(KindService, ds.Name, ds.Key, ls.Spec.Labels) {
 		return
 	}
-	if !p.ours(KindService, ds.Name, ds.Key, ls.Spec.Labels) {
-		return
+	var will *swarm.ServiceSpec
+	if ls != nil {
+		will = &ls.Spec
+	}
+	if c := p.changeOf(ds, ls); c != nil {
+		p.services = append(p.services, *c)
+		will = c.Spec
+	}
+	p.findings = append(p.findings, nodeFindings(ds.Key, ds.Name, will, p.live)...)
+}
+
+// changeOf is what to write for a service that is nobody else's; nil for nothing.
+func (p *planner) changeOf(ds *DesiredService, ls *swarm.Service) *Change {
+	if ls == nil {
+		return new(p.create(ds))
 	}
 	v := p.view(ds)
 	if modeOf(&ds.Spec) != modeOf(&ls.Spec) && !v.ignores(modePath) {
-		p.services = append(p.services, p.replace(v, ds, ls))
-		return
+		p.find(spec.Warning, "mode-changed", ds.Key,
+			"the mode changes from %s to %s, which an engine refuses: the service is removed and created anew, and none of its tasks run until the new ones do; its volumes stay (to have no gap, add the new one under another name first)", modeOf(&ls.Spec), modeOf(&ds.Spec))
+		return new(p.replace(v, ds, ls))
 	}
 	differing := v.differing(&ds.Spec, &ls.Spec)
 	if len(differing) == 0 {
-		return
+		return nil
 	}
 	if isJob(&ls.Spec) && !slices.ContainsFunc(differing, func(u *unit) bool { return !u.quiet }) {
 		p.find(spec.Info, "job-labels-wait", ds.Key,
 			"labels of job %s differ and wait for its next change (writing them alone would run the job again)", ds.Name)
-		return
+		return nil
 	}
-	p.services = append(p.services, p.update(v, ds, ls, differing))
+	return new(p.update(v, ds, ls, differing))
 }
 
 // ours says whether a live object with a desired name may be written: not when

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/swarm"
 
@@ -41,7 +42,7 @@ type failedLookup struct {
 // lives, and so does one whose registry cannot be asked; for those that are touched
 // the registry says what their tags mean now. So a tag that moved rolls out when
 // the file changes, never by itself. What no registry knows and nothing was known
-// of before stays as written. Both are told as a warning.
+// of before stays as written. All of that is told as a warning.
 func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[string]Pin, touched map[string]bool, live *Live) (map[string]Pin, []spec.Finding) {
 	pins, ask := map[string]Pin{}, map[string][]string{} // image → services
 	for i := range stack.Services {
@@ -61,11 +62,11 @@ func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[
 			ask[written] = append(ask[written], s.Name)
 		}
 	}
-	return pins, x.askAll(ctx, stack, ask, pins)
+	return pins, x.askAll(ctx, stack, ask, pins, live)
 }
 
 // askAll asks for images and puts what it is told into pins.
-func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[string][]string, pins map[string]Pin) []spec.Finding {
+func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[string][]string, pins map[string]Pin, live *Live) []spec.Finding {
 	images := sortedKeys(ask)
 	found, errs := make([]Pin, len(images)), make([]error, len(images))
 	slots := make(chan struct{}, inFlight)
@@ -79,6 +80,7 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 	}
 	wg.Wait()
 	var kept, unpinned []string
+	var local []spec.Finding
 	var err error
 	for i, image := range images {
 		for _, service := range ask[image] {
@@ -87,6 +89,8 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 				pins[service] = found[i]
 			case pins[service].Image != "" && !pinnable(pins[service].Image):
 				kept = append(kept, image)
+			case live.takers() > 1 && nowhere(image, errs[i]):
+				local = append(local, localOnly(image, service, stack, live.takers()))
 			default:
 				unpinned = append(unpinned, image)
 			}
@@ -95,7 +99,7 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 			err = errs[i]
 		}
 	}
-	return slices.Concat(
+	return slices.Concat(local,
 		unresolved(stack, unpinned, "the tag runs as it is", err),
 		unresolved(stack, kept, "the digest of before stays", err))
 }
@@ -106,6 +110,29 @@ func unresolved(stack *spec.Stack, images []string, so string, err error) []spec
 	}
 	return []spec.Finding{{File: stack.Source.File, Severity: spec.Warning, Code: "image-not-pinned",
 		Message: fmt.Sprintf("%s: no registry could tell the digest, so %s: %v (log in with --registry-config, or set x-skep.images: as-written)", strings.Join(slices.Compact(images), ", "), so, err)}}
+}
+
+// nowhere says that a registry was reached and has no such image. A registry that
+// denies access may have it; Docker Hub's official images it denies to nobody.
+func nowhere(image string, err error) bool {
+	if cerrdefs.IsNotFound(err) || strings.Contains(err.Error(), "manifest unknown") || strings.Contains(err.Error(), "name unknown") {
+		return true
+	}
+	ref, bad := reference.ParseNormalizedNamed(image)
+	official := bad == nil && reference.Domain(ref) == "docker.io" && strings.HasPrefix(reference.Path(ref), "library/")
+	return official && (cerrdefs.IsPermissionDenied(err) || cerrdefs.IsUnauthorized(err) || strings.Contains(err.Error(), "access to the resource is denied"))
+}
+
+// localOnly tells of an image that no node can pull, where there are several.
+func localOnly(image, service string, stack *spec.Stack, nodes int) spec.Finding {
+	key := ""
+	for i := range stack.Services {
+		if stack.Services[i].Name == service {
+			key = stack.Services[i].Key
+		}
+	}
+	return spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "image-local-only", Service: key, Message: fmt.Sprintf(
+		"the registry has no image %s, and %d nodes take tasks: those where it was not built or loaded reject them (push it to a registry that every node reaches)", image, nodes)}
 }
 
 func (x *imageResolver) resolve(ctx context.Context, image string) (Pin, error) {

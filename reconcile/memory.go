@@ -83,7 +83,20 @@ func parseReleases(configs []swarm.Config) []*Release {
 			list = append(list, r)
 		}
 	}
+	return inOrder(list)
+}
+
+// inOrder sorts releases, oldest first. Only the newest keeps its findings, which
+// nobody asks for of another one.
+func inOrder(list []*Release) []*Release {
 	slices.SortFunc(list, func(a, b *Release) int { return cmp.Compare(a.Number, b.Number) })
+	for i := range len(list) - 1 {
+		if x := &list[i].index; x.findings != nil || x.severities != nil {
+			old := *list[i] // others may be reading it
+			old.index.findings, old.index.severities = nil, nil
+			list[i] = &old
+		}
+	}
 	return list
 }
 
@@ -238,9 +251,7 @@ func (m *memory) put(stack string, r *Release, forgets int) {
 	ok = (ok || m.whole && !m.stale[stack]) && m.forgets == forgets
 	if ok {
 		list = slices.DeleteFunc(slices.Clone(list), func(old *Release) bool { return old.Number == r.Number })
-		list = append(list, r)
-		slices.SortFunc(list, func(a, b *Release) int { return cmp.Compare(a.Number, b.Number) })
-		m.stacks[stack] = list
+		m.stacks[stack] = inOrder(append(list, r))
 		m.reads[stack]++
 	}
 	m.mu.Unlock()

@@ -312,7 +312,8 @@ func (l *Live) index() {
 		l.add(s.Labels, Ref{KindSecret, name}, stamp(s.ID, s.Version.Index))
 	}
 	for id, n := range l.Nodes {
-		l.rest += stamp("node", id, n.Status.State, n.Spec.Availability, n.Spec.Role)
+		l.rest += stamp("node", id, n.Status.State, n.Spec.Availability, n.Spec.Role, n.Spec.Labels, n.Status.Addr,
+			n.Description.Hostname, n.Description.Platform, n.Description.Engine.Labels) // what placement asks for
 	}
 	for _, x := range l.stacks {
 		slices.SortFunc(x.refs, func(a, b Ref) int {

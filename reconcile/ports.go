@@ -76,7 +76,7 @@ func (h *handover) claimOnce(c *Change, want swarm.PortConfig, key port) {
 	}
 	other, taken := h.claimed[key]
 	if taken && other != c.Name && !slices.Contains(h.lookup.ports[key], other) && !slices.Contains(h.lookup.ports[key], c.Name) {
-		h.find(spec.Error, "port-held", c.Key, "port %s is published by %s and by %s (publish it once)", key, other, c.Name)
+		h.find(spec.Error, "ingress-port-taken", c.Key, "port %s is published by %s and by %s (publish it once)", key, other, c.Name)
 	}
 	h.claimed[key] = c.Name
 }
@@ -96,7 +96,7 @@ func (h *handover) contend(c *Change, want swarm.PortConfig, key port, holder st
 	}
 	u, ok := h.updates[holder]
 	if !ok || publishes(u.Spec, key) {
-		h.find(spec.Error, "port-held", c.Key,
+		h.find(spec.Error, "ingress-port-taken", c.Key,
 			"port %s, which %s publishes, is held by service %s%s (publish another port, or free that one)", key, c.Name, holder, inStack(held))
 		return
 	}

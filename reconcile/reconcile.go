@@ -148,8 +148,10 @@ type pass struct {
 	desired  *Desired // what plan leads to
 	plan     *Plan
 	health   map[string]ServiceHealth
-	closely  bool          // look at the tasks of every service
-	retry    time.Duration // when a removal that was refused may be tried again; 0: there is none
+	missing  []spec.Finding // what tasks found missing on their nodes
+	images   []spec.Finding // of the images of a new release
+	closely  bool           // look at the tasks of every service
+	retry    time.Duration  // when a removal that was refused may be tried again; 0: there is none
 }
 
 // Reconcile makes one pass over one stack: observe, decide, at most one act,
@@ -226,7 +228,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, nil, err
 	}
 	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
-	ofFile(p.plan, p.stack)
+	p.plan.Findings = ofFile(p.plan.Findings, p.stack)
 	p.health, err = r.judge(ctx, p)
 	return p, nil, err
 }
@@ -280,12 +282,17 @@ func keyedHash(key []byte, fingerprint string) string {
 	return "hmac:" + hex.EncodeToString(h.Sum(nil))
 }
 
-// pin asks for the digests that a new release begins with, and plans with them.
-func (r *Reconciler) pin(ctx context.Context, p *pass) (map[string]Pin, []spec.Finding) {
+// pin asks for the digests that a new release begins with, and plans with them. What
+// there is to say of the images goes into p.images.
+func (r *Reconciler) pin(ctx context.Context, p *pass) map[string]Pin {
 	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), touched(p), p.live)
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
 	p.plan = r.diff(p)
-	return pins, findings
+	p.images = p.grade(findings)
+	if blocks(p.images) {
+		p.plan.Changes = nil
+	}
+	return pins
 }
 
 // touched names the services that the plan writes anyway: none where the file is
@@ -343,17 +350,11 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Owned:    r.owned(p.live, p.releases),
 		Retained: retained(p.releases),
 	})
-	plan.Findings = append(plan.Findings, r.claims(p)...)
-	return plan
-}
-
-// ofFile says of findings that name no file that they are about the stack's.
-func ofFile(plan *Plan, stack *spec.Stack) {
-	for i := range plan.Findings {
-		if plan.Findings[i].File == "" {
-			plan.Findings[i].File = stack.Source.File
-		}
+	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
+	if blocks(plan.Findings) {
+		plan.Changes = nil
 	}
+	return plan
 }
 
 // claims tells of what is not for this controller to decide: a stack that another
@@ -436,14 +437,17 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 		return nil, err
 	}
 	if n := len(releases); p.failed == nil && !p.plan.Empty() && (n == 0 || releases[n-1].Digest != p.digest) {
-		_, findings := r.pin(ctx, p)
-		p.plan.Findings = append(p.plan.Findings, findings...)
+		r.pin(ctx, p)
+		p.plan.Findings = append(p.plan.Findings, p.images...)
 	}
+	if p.health, err = r.judge(ctx, p); err != nil {
+		return nil, err
+	}
+	p.plan.Findings = append(p.plan.Findings, p.gradeTold(p.missing)...)
 	if p.failed != nil {
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",
 			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file)", p.failed.Number, p.failed.Message)})
 	}
-	ofFile(p.plan, stack)
 	return p.plan, nil
 }
 

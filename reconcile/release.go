@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // A release is remembered in the Swarm itself, as a config object: immutable data
@@ -59,6 +61,10 @@ type record struct {
 	// Left are objects that were adopted, have left the file, and still live: they
 	// carry no label that tells whose they are.
 	Left []Ref `json:"left,omitempty"`
+	// Findings are what the file, and the Swarm then, gave warning of.
+	Findings []spec.Finding `json:"findings,omitempty"`
+	// Severities are the file's x-skep.findings, for what is found later.
+	Severities map[string]spec.Severity `json:"severities,omitempty"`
 }
 
 type namedPin struct {
@@ -79,10 +85,13 @@ type index struct {
 	correctedAt time.Time
 	// back says that the rollback from this failed release has come to its end.
 	back bool
+	// findings and severities are those of a stack's newest release only.
+	findings   []spec.Finding
+	severities map[string]spec.Severity
 }
 
 func indexOf(r *record) index {
-	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed}
+	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed, findings: r.Findings, severities: r.Severities}
 	for _, p := range r.Pins {
 		x.pins[p.Service] = p.Pin
 	}

@@ -133,6 +133,9 @@ func restartOfChange(c *Change) *Restart {
 		return nil
 	}
 	u := or(c.Spec.UpdateConfig, &defaultUpdate)
+	if c.Op == OpReplace { // which is no update: what was is gone before anything new is there
+		u = &swarm.UpdateConfig{}
+	}
 	r := &Restart{Mode: modeOf(c.Spec), Tasks: scaleOf(c.Spec).total, Parallelism: u.Parallelism, Order: orElse(u.Order, swarm.UpdateOrderStopFirst)}
 	if u.Delay > 0 {
 		r.Delay = showDuration(u.Delay)

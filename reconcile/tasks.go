@@ -9,7 +9,8 @@ import (
 )
 
 // judge gives each service of the stack its verdict. Tasks are asked for only
-// where a service has not converged or was written by what is under way.
+// where a service has not converged or was written by what is under way. What they
+// tell of their nodes goes into p.missing.
 func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHealth, error) {
 	var ids []string
 	for i := range p.desired.Services {
@@ -37,6 +38,9 @@ func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHeal
 			h.Converged, h.Status, h.Reason = false, HealthProgressing, d.Key+": Swarm is at it right now"
 		}
 		health[d.Name] = h
+		if f := missingBinds(d.Key, &d.Spec, tasks[s.ID].Current, p.live.Nodes); f != nil {
+			p.missing = append(p.missing, *f)
+		}
 	}
 	return health, nil
 }
