@@ -11,7 +11,7 @@ func lint(c *converter, stack *Stack) {
 		l.secretsInEnvironment()
 	}
 	c.lintTop()
-	c.lintPorts(stack.Services)
+	c.lintPorts(stack)
 	c.lintUnused()
 }
 
