@@ -1,10 +1,12 @@
 package spec
 
 import (
+	"net/netip"
 	"path"
 	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -78,6 +80,7 @@ func (c *converter) convert() *Stack {
 	stack.Networks = c.networks()
 	stack.Configs = c.configs()
 	stack.Secrets = c.secrets()
+	c.checkClusterSpecs()
 	c.checkCycles(stack.Services)
 	slices.SortFunc(stack.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
 	return stack
@@ -119,7 +122,7 @@ func (c *converter) networks() []Network {
 		}
 		n := Network{Key: key, Name: c.networkName(key), External: bool(declared.External)}
 		if !n.External {
-			n.Create = c.network(declared)
+			n.Create = c.network(declared, []string{"networks", key})
 		}
 		out = append(out, n)
 	}
@@ -132,9 +135,11 @@ func (c *converter) networks() []Network {
 	return out
 }
 
-func (c *converter) network(declared types.NetworkConfig) network.CreateOptions {
+func (c *converter) network(declared types.NetworkConfig, at []string) network.CreateOptions {
 	options := network.CreateOptions{
 		Driver:     "overlay",
+		EnableIPv4: declared.EnableIPv4,
+		EnableIPv6: declared.EnableIPv6,
 		Internal:   declared.Internal,
 		Attachable: declared.Attachable,
 		Options:    declared.DriverOpts,
@@ -143,15 +148,37 @@ func (c *converter) network(declared types.NetworkConfig) network.CreateOptions 
 	if declared.Driver != "" {
 		options.Driver = declared.Driver
 	}
-	if declared.Ipam.Driver != "" || len(declared.Ipam.Config) > 0 {
-		options.IPAM = &network.IPAM{Driver: declared.Ipam.Driver}
-		for _, pool := range declared.Ipam.Config {
+	if ipam := declared.Ipam; ipam.Driver != "" || len(ipam.Config) > 0 || len(ipam.Options) > 0 {
+		options.IPAM = &network.IPAM{Driver: ipam.Driver, Options: ipam.Options}
+		for i, pool := range ipam.Config {
 			if pool != nil {
-				options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{Subnet: pool.Subnet})
+				options.IPAM.Config = append(options.IPAM.Config, network.IPAMConfig{
+					Subnet: pool.Subnet, IPRange: pool.IPRange, Gateway: pool.Gateway, AuxAddress: pool.AuxiliaryAddresses,
+				})
+				c.checkPool(pool, under(at, "ipam", "config", strconv.Itoa(i)))
 			}
 		}
 	}
 	return options
+}
+
+// checkPool refuses addresses that no engine takes.
+func (c *converter) checkPool(pool *types.IPAMPool, at []string) {
+	subnet, err := netip.ParsePrefix(pool.Subnet)
+	if pool.Subnet != "" && err != nil {
+		c.report.fail("invalid-value", under(at, "subnet"), "the subnet %q is none (write one such as 10.1.0.0/24)", pool.Subnet)
+		return
+	}
+	if pool.Subnet == "" && (pool.IPRange != "" || pool.Gateway != "") {
+		c.report.fail("invalid-value", at, "a pool of addresses has an ip_range or a gateway and no subnet that they are in (write subnet)")
+		return
+	}
+	if part, err := netip.ParsePrefix(pool.IPRange); pool.IPRange != "" && (err != nil || part.Bits() < subnet.Bits() || !subnet.Contains(part.Addr())) {
+		c.report.fail("invalid-value", under(at, "ip_range"), "the ip_range %q is no part of the subnet %s (write one such as 10.1.0.128/25)", pool.IPRange, pool.Subnet)
+	}
+	if gateway, err := netip.ParseAddr(pool.Gateway); pool.Gateway != "" && (err != nil || !subnet.Contains(gateway)) {
+		c.report.fail("invalid-value", under(at, "gateway"), "the gateway %q is no address of the subnet %s (write one of it)", pool.Gateway, pool.Subnet)
+	}
 }
 
 // objectNameOf is the name of a config or secret by its key.
@@ -185,7 +212,7 @@ func (c *converter) configs() []Config {
 			config.Spec = swarm.ConfigSpec{
 				Annotations: swarm.Annotations{Name: config.Name, Labels: c.labelled(declared.Labels)},
 				Data:        c.data(declared, at, "config", maxConfigData),
-				Templating:  templating(declared),
+				Templating:  c.templating(declared, at),
 			}
 		}
 		out = append(out, config)
@@ -208,7 +235,7 @@ func (c *converter) secrets() []Secret {
 		if !secret.External {
 			secret.Spec = swarm.SecretSpec{
 				Annotations: swarm.Annotations{Name: secret.Name, Labels: c.labelled(declared.Labels)},
-				Templating:  templating(declared),
+				Templating:  c.templating(declared, at),
 			}
 			if declared.Driver != "" {
 				secret.Spec.Driver = &swarm.Driver{Name: declared.Driver, Options: declared.DriverOpts}
@@ -228,9 +255,14 @@ func (c *converter) secrets() []Secret {
 	return out
 }
 
-func templating(declared types.FileObjectConfig) *swarm.Driver {
+// templating is the driver that fills in a template on the node. There is one: with
+// any other the node rejects the task (swarmkit, template/expand.go).
+func (c *converter) templating(declared types.FileObjectConfig, at []string) *swarm.Driver {
 	if declared.TemplateDriver == "" {
 		return nil
+	}
+	if declared.TemplateDriver != "golang" {
+		c.report.fail("invalid-value", under(at, "template_driver"), "%q is no template driver (write golang)", declared.TemplateDriver)
 	}
 	return &swarm.Driver{Name: declared.TemplateDriver}
 }

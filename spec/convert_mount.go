@@ -2,7 +2,9 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/go-units"
 )
 
 // fileTarget is where a config or secret goes in a container.
@@ -23,27 +26,41 @@ type fileTarget struct {
 func fileMode(mode uint32) os.FileMode { return os.FileMode(mode) }
 
 // mounts converts a service's volumes in the order they are written, with targets
-// as they are written.
-func (c *converter) mounts(value any, at []string) []mount.Mount {
-	list, _ := value.([]any)
+// as they are written, and after them its tmpfs.
+func (c *converter) mounts(raw map[string]any, at []string) []mount.Mount {
+	list, _ := raw["volumes"].([]any)
 	var out []mount.Mount
 	targets := map[string]bool{}
-	for i, element := range list {
-		where := under(at, strconv.Itoa(i))
-		volume, err := parseVolume(element)
-		if err != nil {
-			c.report.fail("invalid-volume", where, "%v (write SOURCE:TARGET, or the long form)", err)
-			continue
-		}
-		m, ok := c.mount(volume, where)
-		if !ok {
-			continue
-		}
+	add := func(m mount.Mount, where []string) {
 		if targets[m.Target] {
 			c.report.fail("duplicate-target", where, "two volumes of the service have the same target %s, which an engine refuses (remove one)", m.Target)
 		}
 		targets[m.Target] = true
 		out = append(out, m)
+	}
+	for i, element := range list {
+		where := under(at, "volumes", strconv.Itoa(i))
+		volume, err := parseVolume(element)
+		if err != nil {
+			c.report.fail("invalid-volume", where, "%v (write SOURCE:TARGET, or the long form)", err)
+			continue
+		}
+		if m, ok := c.mount(volume, where); ok {
+			add(m, where)
+		}
+	}
+	switch v := raw["tmpfs"].(type) {
+	case string:
+		if m, ok := c.tmpfs(v, under(at, "tmpfs")); ok {
+			add(m, under(at, "tmpfs"))
+		}
+	case []any:
+		for i, element := range v {
+			where := under(at, "tmpfs", strconv.Itoa(i))
+			if m, ok := c.tmpfs(text(element), where); ok {
+				add(m, where)
+			}
+		}
 	}
 	return out
 }
@@ -64,10 +81,37 @@ func parseVolume(value any) (types.ServiceVolumeConfig, error) {
 		}
 		return volume, err
 	case map[string]any:
-		err := loader.Transform(clone(v), &volume)
+		v, _ = clone(v).(map[string]any)
+		if tmpfs := mapping(v, "tmpfs"); tmpfs["mode"] != nil {
+			mode, err := parseMode(tmpfs["mode"])
+			if err != nil {
+				return volume, fmt.Errorf("tmpfs.mode: %w", err)
+			}
+			tmpfs["mode"] = mode
+		}
+		err := loader.Transform(v, &volume)
 		return volume, err
 	}
 	return volume, fmt.Errorf("a volume is neither text nor a mapping")
+}
+
+// parseMode reads the permissions of a file: a number is what YAML made of it, text
+// is octal.
+func parseMode(value any) (uint32, error) {
+	var mode int64
+	var err error
+	switch v := value.(type) {
+	case int:
+		mode = int64(v)
+	case string:
+		mode, err = strconv.ParseInt(strings.TrimPrefix(v, "0o"), 8, 64)
+	default:
+		err = strconv.ErrSyntax
+	}
+	if err != nil || mode < 0 || mode > 0o7777 {
+		return 0, fmt.Errorf("%v is not a mode of a file (write it in octal, such as 0755)", value)
+	}
+	return uint32(mode), nil
 }
 
 // mount converts one volume of a service.
@@ -83,6 +127,10 @@ func (c *converter) mount(v types.ServiceVolumeConfig, at []string) (mount.Mount
 		c.report.fail("invalid-volume", at, "a volume has no target (write where in the container it goes)")
 		return m, false
 	}
+	if !absoluteTarget(m.Target) {
+		c.report.fail("invalid-volume", at, "a volume's target is %q, and every node rejects one that is not an absolute path (begin it with /)", m.Target)
+		return m, false
+	}
 	if !c.checkOptions(v, at) || !c.checkSource(v, at) {
 		return m, false
 	}
@@ -93,14 +141,14 @@ func (c *converter) mount(v types.ServiceVolumeConfig, at []string) (mount.Mount
 		if v.Type == "bind" {
 			m.Source = c.bindSource(v.Source, at)
 		}
-		if v.Bind != nil {
-			m.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(v.Bind.Propagation)}
-		}
+		m.BindOptions = c.bindOptions(v.Bind, under(at, "bind"))
 	case "tmpfs":
 		if v.Tmpfs != nil {
-			m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: int64(v.Tmpfs.Size)}
+			m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: int64(v.Tmpfs.Size), Mode: fileMode(v.Tmpfs.Mode)}
+			c.checkTmpfsSize(m.TmpfsOptions.SizeBytes, under(at, "tmpfs", "size"))
 		}
 	case "image":
+		c.report.warn("field-unsupported", under(at, "type"), "the volume is of type image, which engines have for containers, and up to 28.5 not for services: they refuse the service (put its files into a config, or into the service's image)")
 		if v.Image != nil {
 			m.ImageOptions = &mount.ImageOptions{Subpath: v.Image.SubPath}
 		}
@@ -119,9 +167,101 @@ func (c *converter) mount(v types.ServiceVolumeConfig, at []string) (mount.Mount
 	return m, true
 }
 
-// namedVolume fills in a mount of a volume; one without a source is anonymous.
+// absoluteTarget says whether a mount's target is one that nodes take; one with a
+// template is known on the node only.
+func absoluteTarget(target string) bool {
+	return strings.HasPrefix(target, "/") || windowsPath(target) || strings.Contains(target, "{{")
+}
+
+// bindOptions converts the options of a bind mount. Of what recursive can say, a
+// Swarm keeps disabled alone (moby, daemon/cluster/convert).
+func (c *converter) bindOptions(b *types.ServiceVolumeBind, at []string) *mount.BindOptions {
+	if b == nil {
+		return nil
+	}
+	out := &mount.BindOptions{Propagation: mount.Propagation(b.Propagation)}
+	if out.Propagation != "" && !slices.Contains(mount.Propagations, out.Propagation) {
+		c.report.fail("invalid-value", under(at, "propagation"), "%q is no propagation of a bind mount (write one of shared, slave, private, rshared, rslave and rprivate)", b.Propagation)
+	}
+	switch b.Recursive {
+	case "disabled":
+		out.NonRecursive = true
+	case "writable":
+		out.ReadOnlyNonRecursive = true
+	case "readonly":
+		out.ReadOnlyForceRecursive = true
+	}
+	if out.ReadOnlyNonRecursive || out.ReadOnlyForceRecursive {
+		c.report.warn("option-ignored", under(at, "recursive"), "volumes.bind.recursive: %s is dropped on the way into a Swarm, which knows enabled and disabled alone (write one of them)", b.Recursive)
+	}
+	return out
+}
+
+func (c *converter) checkTmpfsSize(size int64, at []string) {
+	if size < 0 {
+		c.report.fail("invalid-value", at, "a tmpfs has the size %d (write a size such as 64M, or leave it out)", size)
+	}
+}
+
+// tmpfs converts one entry of a service's tmpfs, PATH[:OPTION,…], to a mount. Of a
+// tmpfs's options an engine has mode, size, ro and exec; noexec, nosuid and nodev
+// hold for each tmpfs that it makes.
+func (c *converter) tmpfs(written string, at []string) (mount.Mount, bool) {
+	target, options, _ := strings.Cut(written, ":")
+	m := mount.Mount{Type: mount.TypeTmpfs, Target: target}
+	if !absoluteTarget(target) {
+		c.report.fail("invalid-volume", at, "tmpfs is %q, which does not begin with an absolute path (write /PATH, or /PATH:OPTIONS)", written)
+		return m, false
+	}
+	var o mount.TmpfsOptions
+	for _, option := range strings.FieldsFunc(options, func(r rune) bool { return r == ',' }) {
+		name, value, _ := strings.Cut(option, "=")
+		switch name {
+		case "size":
+			if strings.HasSuffix(value, "%") {
+				c.report.warn("option-ignored", at, "the size of the tmpfs at %s is ignored in a Swarm, which counts in bytes: %s (write one such as 64m)", target, value)
+				continue
+			}
+			size, err := units.RAMInBytes(value)
+			if err != nil || size < 0 {
+				c.report.fail("invalid-value", at, "the size of the tmpfs at %s is %q, which is none (write one such as 64m)", target, value)
+			}
+			o.SizeBytes = size
+		case "mode":
+			mode, err := parseMode(value)
+			if err != nil {
+				c.report.fail("invalid-value", at, "the mode of the tmpfs at %s: %v", target, err)
+			}
+			o.Mode = fileMode(mode)
+		case "ro":
+			m.ReadOnly = true
+		case "rw":
+			m.ReadOnly = false
+		case "exec":
+			o.Options = [][]string{{"exec"}}
+		case "noexec":
+			o.Options = nil
+		case "nosuid", "nodev":
+		default:
+			c.report.warn("option-ignored", at, "the option %s of the tmpfs at %s is ignored in a Swarm, which knows size, mode, ro and exec (remove it)", option, target)
+		}
+	}
+	if o.SizeBytes != 0 || o.Mode != 0 || o.Options != nil {
+		m.TmpfsOptions = &o
+	}
+	return m, true
+}
+
+// namedVolume fills in a mount of a volume; one without a source is anonymous, and
+// has options only where the service writes some.
 func (c *converter) namedVolume(m *mount.Mount, v types.ServiceVolumeConfig, at []string) bool {
+	if v.Volume != nil {
+		m.VolumeOptions = &mount.VolumeOptions{NoCopy: v.Volume.NoCopy, Subpath: v.Volume.Subpath, Labels: v.Volume.Labels}
+	}
 	if v.Source == "" {
+		if v.Volume != nil && v.Volume.Subpath != "" {
+			c.report.fail("invalid-volume", at, "an anonymous volume is new and has no subpath %q (give it a source)", v.Volume.Subpath)
+		}
 		return true
 	}
 	if !c.declaredVolume(v.Source, at) {
@@ -129,14 +269,15 @@ func (c *converter) namedVolume(m *mount.Mount, v types.ServiceVolumeConfig, at 
 	}
 	declared := c.project.Volumes[v.Source]
 	m.Source = c.volumeName(v.Source)
-	m.VolumeOptions = &mount.VolumeOptions{}
-	if v.Volume != nil {
-		m.VolumeOptions.NoCopy, m.VolumeOptions.Subpath = v.Volume.NoCopy, v.Volume.Subpath
+	if m.VolumeOptions == nil {
+		m.VolumeOptions = &mount.VolumeOptions{}
 	}
 	if declared.External {
 		return true
 	}
-	m.VolumeOptions.Labels = c.labelled(declared.Labels)
+	labels := c.labelled(declared.Labels)
+	maps.Copy(labels, m.VolumeOptions.Labels)
+	m.VolumeOptions.Labels = labels
 	if declared.Driver != "" || declared.DriverOpts != nil {
 		m.VolumeOptions.DriverConfig = &mount.Driver{Name: declared.Driver, Options: declared.DriverOpts}
 	}
@@ -161,6 +302,16 @@ func (c *converter) volumeName(key string) string {
 		return key
 	}
 	return c.scoped(key)
+}
+
+// checkClusterSpecs tells of cluster volumes, which neither docker stack deploy nor
+// skep creates.
+func (c *converter) checkClusterSpecs() {
+	for _, key := range sortedKeys(c.project.Volumes) {
+		if mapping(c.literal, "volumes", key)["x-cluster-spec"] != nil {
+			c.report.warn("cluster-spec", []string{"volumes", key, "x-cluster-spec"}, "x-cluster-spec is ignored: the cluster volume %s is not created, and a service that mounts it waits for it (create it with docker volume create --type, and write external: true and its name here)", c.volumeName(key))
+		}
+	}
 }
 
 // checkOptions refuses options that are another type's.

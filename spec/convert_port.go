@@ -120,6 +120,7 @@ func longPort(m map[string]any) ([]swarm.PortConfig, error) {
 		return nil, err
 	}
 	port := swarm.PortConfig{
+		Name:        text(m["name"]),
 		Protocol:    swarm.PortConfigProtocol(strings.ToLower(text(m["protocol"]))),
 		TargetPort:  uint32(target),
 		PublishMode: swarm.PortConfigPublishMode(text(m["mode"])),

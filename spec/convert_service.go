@@ -45,14 +45,15 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 				Args:            c.command(raw["command"], under(at, "command")),
 				Hostname:        s.Hostname,
 				Hosts:           c.hosts(raw["extra_hosts"], under(at, "extra_hosts")),
-				DNSConfig:       dnsConfig(s.DNS, s.DNSSearch),
+				DNSConfig:       dnsConfig(s.DNS, s.DNSSearch, s.DNSOpts),
 				Healthcheck:     c.healthcheck(s.HealthCheck, under(at, "healthcheck")),
 				Env:             c.environment(s, raw, at),
 				Labels:          c.labelled(c.labels(s, at)),
 				Dir:             s.WorkingDir,
 				User:            s.User,
-				Mounts:          c.mounts(raw["volumes"], under(at, "volumes")),
-				StopGracePeriod: durationPointer(s.StopGracePeriod),
+				Groups:          s.GroupAdd,
+				Mounts:          c.mounts(raw, at),
+				StopGracePeriod: c.notNegative(s.StopGracePeriod, under(at, "stop_grace_period")),
 				StopSignal:      s.StopSignal,
 				TTY:             s.Tty,
 				OpenStdin:       s.StdinOpen,
@@ -60,12 +61,13 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 				Configs:         configs,
 				ReadOnly:        s.ReadOnly,
 				Privileges:      &swarm.Privileges{CredentialSpec: credentials},
-				Isolation:       container.Isolation(s.Isolation),
+				Isolation:       c.isolation(s.Isolation, under(at, "isolation")),
 				Init:            s.Init,
 				Sysctls:         s.Sysctls,
 				CapabilityAdd:   capAdd,
 				CapabilityDrop:  capDrop,
-				Ulimits:         ulimits(s.Ulimits),
+				Ulimits:         c.ulimits(s.Ulimits, under(at, "ulimits")),
+				OomScoreAdj:     c.oomScoreAdj(s.OomScoreAdj, under(at, "oom_score_adj")),
 			},
 			LogDriver:     logDriver(s.Logging),
 			Resources:     c.resources(s.Deploy.Resources, raw, under(at, "deploy", "resources")),
@@ -159,11 +161,11 @@ func (c *converter) hosts(value any, at []string) []string {
 	return out
 }
 
-func dnsConfig(servers, search []string) *swarm.DNSConfig {
-	if len(servers) == 0 && len(search) == 0 {
+func dnsConfig(servers, search, options []string) *swarm.DNSConfig {
+	if len(servers) == 0 && len(search) == 0 && len(options) == 0 {
 		return nil
 	}
-	return &swarm.DNSConfig{Nameservers: servers, Search: search}
+	return &swarm.DNSConfig{Nameservers: servers, Search: search, Options: options}
 }
 
 func (c *converter) healthcheck(h *types.HealthCheckConfig, at []string) *container.HealthConfig {
@@ -341,7 +343,24 @@ func nilIfEmpty(list []string) []string {
 	return list
 }
 
-func ulimits(limits map[string]*types.UlimitsConfig) []*container.Ulimit {
+// isolation is one that an engine knows: it takes any other for the default, and
+// what it keeps would never be what the file says.
+func (c *converter) isolation(name string, at []string) container.Isolation {
+	i := container.Isolation(name)
+	if !i.IsDefault() && !i.IsProcess() && !i.IsHyperV() {
+		c.report.fail("invalid-value", at, "%q is no isolation (write default, process or hyperv)", name)
+	}
+	return i
+}
+
+func (c *converter) oomScoreAdj(n int64, at []string) int64 {
+	if n < -1000 || n > 1000 {
+		c.report.fail("invalid-value", at, "oom_score_adj is %d, and a kernel takes -1000 to 1000 (write a number in between)", n)
+	}
+	return n
+}
+
+func (c *converter) ulimits(limits map[string]*types.UlimitsConfig, at []string) []*container.Ulimit {
 	var out []*container.Ulimit
 	for _, name := range sortedKeys(limits) {
 		l := limits[name]
@@ -351,6 +370,9 @@ func ulimits(limits map[string]*types.UlimitsConfig) []*container.Ulimit {
 		u := &container.Ulimit{Name: name, Soft: int64(l.Soft), Hard: int64(l.Hard)}
 		if l.Single != 0 {
 			u.Soft, u.Hard = int64(l.Single), int64(l.Single)
+		}
+		if unlimited := int64(-1); u.Hard != unlimited && (u.Soft > u.Hard || u.Soft == unlimited) {
+			c.report.fail("invalid-value", under(at, name), "the ulimit %s has a soft limit of %d above its hard limit of %d, and no container starts with it (raise hard)", name, u.Soft, u.Hard)
 		}
 		out = append(out, u)
 	}
@@ -391,13 +413,23 @@ func (c *converter) resources(r types.Resources, raw map[string]any, at []string
 			MemoryBytes: int64(r.Reservations.MemoryBytes),
 		}
 		c.checkMemory(out.Reservations.MemoryBytes, under(at, "reservations", "memory"))
-		for _, generic := range r.Reservations.GenericResources {
-			var g swarm.GenericResource
-			if d := generic.DiscreteResourceSpec; d != nil {
-				g.DiscreteResourceSpec = &swarm.DiscreteGenericResource{Kind: d.Kind, Value: d.Value}
-			}
-			out.Reservations.GenericResources = append(out.Reservations.GenericResources, g)
+		out.Reservations.GenericResources = c.genericResources(r.Reservations.GenericResources, under(at, "reservations", "generic_resources"))
+	}
+	return out
+}
+
+// genericResources converts what nodes have to offer besides CPUs and memory, and
+// what a compose file can only count.
+func (c *converter) genericResources(list []types.GenericResource, at []string) []swarm.GenericResource {
+	var out []swarm.GenericResource
+	for i, generic := range list {
+		where := under(at, strconv.Itoa(i))
+		d := generic.DiscreteResourceSpec
+		if d == nil || d.Kind == "" || d.Value < 1 {
+			c.report.fail("invalid-value", where, "a generic resource has no discrete_resource_spec with a kind and a value of 1 or more (write both)")
+			continue
 		}
+		out = append(out, swarm.GenericResource{DiscreteResourceSpec: &swarm.DiscreteGenericResource{Kind: d.Kind, Value: d.Value}})
 	}
 	return out
 }
@@ -451,9 +483,9 @@ func (c *converter) restartPolicy(s types.ServiceConfig, at []string) *swarm.Res
 		}
 		return &swarm.RestartPolicy{
 			Condition:   swarm.RestartPolicyCondition(p.Condition),
-			Delay:       durationPointer(p.Delay),
+			Delay:       c.notNegative(p.Delay, under(at, "deploy", "restart_policy", "delay")),
 			MaxAttempts: p.MaxAttempts,
-			Window:      durationPointer(p.Window),
+			Window:      c.notNegative(p.Window, under(at, "deploy", "restart_policy", "window")),
 		}
 	}
 	name, count, counted := strings.Cut(s.Restart, ":")
@@ -668,10 +700,14 @@ func duration(d *types.Duration) time.Duration {
 	return time.Duration(*d)
 }
 
-func durationPointer(d *types.Duration) *time.Duration {
+// notNegative is a duration that an engine refuses, or stumbles on, below zero.
+func (c *converter) notNegative(d *types.Duration, at []string) *time.Duration {
 	if d == nil {
 		return nil
 	}
 	out := time.Duration(*d)
+	if out < 0 {
+		c.report.fail("invalid-value", at, "%s is %s (write 0s or more)", at[len(at)-1], out)
+	}
 	return &out
 }

@@ -12,7 +12,7 @@ var converted = set(
 	"tty", "stdin_open", "read_only", "init", "isolation", "stop_signal", "stop_grace_period", "sysctls",
 	"extra_hosts", "dns", "dns_search", "cap_add", "cap_drop", "ulimits", "healthcheck", "logging",
 	"credential_spec", "ports", "volumes", "configs", "secrets", "networks", "deploy", "restart",
-	"labels", "label_file", "depends_on", "profiles", "extends",
+	"labels", "label_file", "depends_on", "profiles", "extends", "tmpfs", "group_add", "oom_score_adj", "dns_opt",
 )
 
 // forbidden holds the keys that promise a limit or a volume which the service
@@ -35,7 +35,6 @@ var remedies = map[string]string{
 	"build":          "build the image elsewhere, push it, and name it in image",
 	"container_name": "remove it; tasks are named by their service",
 	"devices":        "remove it, or bind the device as a volume",
-	"dns_opt":        "remove it",
 	"expose":         "remove it; services of one network reach all ports of each other",
 	"external_links": "attach both services to one network",
 	"gpus":           "write deploy.resources.reservations.generic_resources",
@@ -47,7 +46,6 @@ var remedies = map[string]string{
 	"platform":       "write a placement constraint such as node.platform.arch == x86_64",
 	"scale":          "write deploy.replicas",
 	"shm_size":       "write a volume of type tmpfs at /dev/shm",
-	"tmpfs":          "write a volume of type tmpfs",
 	"log_driver":     "write logging.driver",
 	"log_opt":        "write logging.options",
 }
@@ -70,8 +68,8 @@ func (l *linter) ignored() {
 	if l.raw["restart"] != nil && mapping(l.raw, "deploy")["restart_policy"] != nil {
 		l.report.info("option-ignored", under(l.at, "restart"), "restart is ignored: deploy.restart_policy says it already (remove one)")
 	}
-	l.ignoredIn("ports", "host_ip", "name", "app_protocol")
-	l.ignoredIn("volumes", "bind.create_host_path", "bind.selinux", "bind.recursive", "volume.labels", "tmpfs.mode")
+	l.ignoredIn("ports", "host_ip", "app_protocol")
+	l.ignoredIn("volumes", "bind.create_host_path", "bind.selinux")
 	l.ignoredIn("depends_on", "restart")
 	l.ignoredIn("networks", "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "priority", "gw_priority", "interface_name", "use_service_name_alias")
 	l.ignoredShort()
@@ -117,7 +115,7 @@ func (l *linter) ignoredIn(section string, options ...string) {
 			keys := strings.Split(option, ".")
 			if mapping(entry, keys[:len(keys)-1]...)[keys[len(keys)-1]] != nil {
 				severity := Warning
-				if option == "name" || option == "app_protocol" || option == "bind.create_host_path" {
+				if option == "app_protocol" || option == "bind.create_host_path" {
 					severity = Info
 				}
 				l.report.add(severity, "option-ignored", under(l.at, append([]string{section, index}, keys...)...), "%s.%s is ignored in a Swarm (remove it)", section, option)
@@ -159,21 +157,13 @@ func (c *converter) lintTop() {
 			continue
 		}
 		at := []string{"networks", key}
-		for _, option := range []string{"enable_ipv4", "enable_ipv6"} {
-			if declared[option] != nil {
-				c.report.warn("option-ignored", under(at, option), "%s is ignored in a Swarm (remove it)", option)
-			}
-		}
-		if mapping(declared, "ipam")["options"] != nil {
-			c.report.warn("option-ignored", under(at, "ipam", "options"), "ipam.options is ignored in a Swarm (remove it)")
+		if declared["enable_ipv4"] != nil {
+			c.report.warn("option-ignored", under(at, "enable_ipv4"), "enable_ipv4 is ignored in a Swarm, whose networks always have IPv4 (remove it)")
 		}
 		pools, _ := mapping(declared, "ipam")["config"].([]any)
 		for i, pool := range pools {
-			p, _ := pool.(map[string]any)
-			for _, option := range []string{"gateway", "ip_range", "aux_addresses"} {
-				if p[option] != nil {
-					c.report.warn("option-ignored", under(at, "ipam", "config", strconv.Itoa(i), option), "ipam.config.%s is ignored in a Swarm, which takes the subnet alone (remove it)", option)
-				}
+			if p, _ := pool.(map[string]any); p["aux_addresses"] != nil {
+				c.report.warn("option-ignored", under(at, "ipam", "config", strconv.Itoa(i), "aux_addresses"), "ipam.config.aux_addresses is ignored in a Swarm, which may give these addresses to tasks (write an ip_range that leaves them out)")
 			}
 		}
 	}
