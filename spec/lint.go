@@ -3,11 +3,12 @@ package spec
 // lint tells what of a stack will not do what its author thinks.
 func lint(c *converter, stack *Stack) {
 	for _, s := range stack.Services {
-		l := linter{converter: c, service: s, at: []string{"services", s.Key}, raw: c.services[s.Key]}
+		l := linter{converter: c, stack: stack, service: s, at: []string{"services", s.Key}, raw: c.services[s.Key]}
 		l.ignored()
 		l.image()
 		l.binds()
-		l.health()
+		l.rollout()
+		l.nodes()
 		l.secretsInEnvironment()
 	}
 	c.lintTop()
@@ -18,9 +19,10 @@ func lint(c *converter, stack *Stack) {
 // A linter looks at one service.
 type linter struct {
 	*converter
+	stack   *Stack
 	service Service
 	at      []string
-	raw     map[string]any
+	raw     map[string]any // the service's values as they were written
 }
 
 func set(words ...string) map[string]bool {
