@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/schema"
+	"github.com/compose-spec/compose-go/v2/validation"
 )
 
 // A fault is a value that the schema of compose files does not allow.
@@ -20,6 +21,24 @@ func faults(tree map[string]any) []fault {
 	var out []fault
 	for _, section := range sortedKeys(tree) {
 		out = append(out, isolate([]string{section}, tree[section])...)
+	}
+	if len(out) > 0 {
+		return out
+	}
+	return contradictions(tree)
+}
+
+// contradictions finds what the schema allows and the library still refuses, such as a
+// config that says nothing of what is in it: one of each object, in one order.
+func contradictions(tree map[string]any) []fault {
+	var out []fault
+	for _, section := range sortedKeys(tree) {
+		objects := mapping(tree, section)
+		for _, key := range sortedKeys(objects) {
+			if err := validation.Validate(nest([]string{section, key}, objects[key])); err != nil {
+				out = append(out, fault{[]string{section, key}, firstLine(err.Error())})
+			}
+		}
 	}
 	return out
 }
