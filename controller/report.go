@@ -205,7 +205,7 @@ func (t *told) found(log *zap.Logger, stack *spec.Stack, more []spec.Finding) {
 		findings = slices.Concat(stack.Findings, more)
 	}
 	for _, f := range findings {
-		if slices.Contains(t.findings, f) {
+		if slices.ContainsFunc(t.findings, func(said spec.Finding) bool { return reconcile.SameFinding(said, f) }) {
 			continue
 		}
 		t.findings = append(t.findings, f)

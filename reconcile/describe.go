@@ -136,7 +136,7 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	p.plan.Findings = standing(p)
 	if len(releases) > 0 {
 		rel := releases[len(releases)-1]
-		res.Release = rel
+		res.Release, p.digest = rel, rel.Digest
 		told := fmt.Sprintf("release %d (%s)", rel.Number, rel.Revision)
 		switch rel.Phase {
 		case PhaseProgressing:

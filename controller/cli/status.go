@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
 )
 
 // pollEvery is how often a verb that waits looks again.
@@ -41,6 +42,8 @@ type stackStatus struct {
 	Services []reconcile.ServiceStatus `json:"services"`
 
 	Conditions []reconcile.Condition `json:"conditions"`
+	// Findings are those that the newest release began with, and those of the Swarm now.
+	Findings []spec.Finding `json:"findings"`
 }
 
 // summarize makes a line of what the Swarm knows.
@@ -54,6 +57,7 @@ func summarize(r reconcile.Result) stackStatus {
 		Message:    leading.Message,
 		Services:   append([]reconcile.ServiceStatus{}, r.Services...),
 		Conditions: append([]reconcile.Condition{}, r.Conditions...),
+		Findings:   append([]spec.Finding{}, r.Findings...),
 	}
 	for _, service := range r.Services {
 		s.Running += service.Running
@@ -313,8 +317,28 @@ func (a *app) printStack(stacks []stackStatus, now time.Time) error {
 		if err := printTable(a.out, []string{"SERVICE", "MODE", "RUNNING", "HEALTH", "IMAGE", "REASON"}, serviceRows(s.Services)); err != nil {
 			return err
 		}
+		if len(s.Findings) == 0 {
+			continue
+		}
+		fmt.Fprintln(a.out)
+		if err := printTable(a.out, []string{"FINDING", "SEVERITY", "WHERE", "MESSAGE"}, findingRows(s.Findings)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// findingRows tells findings, each where the file has it, or of which service it is.
+func findingRows(findings []spec.Finding) [][]string {
+	rows := make([][]string, 0, len(findings))
+	for _, f := range findings {
+		where := f.Service
+		if f.Line > 0 {
+			where = fmt.Sprintf("%s:%d", f.File, f.Line)
+		}
+		rows = append(rows, []string{f.Code, string(f.Severity), dash(where), f.Message})
+	}
+	return rows
 }
 
 func conditionRows(conditions []reconcile.Condition, now time.Time) [][]string {
