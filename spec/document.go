@@ -62,6 +62,9 @@ func parseBounded(file string, text []byte, max int64) (*document, *Finding) {
 	tree, where, err := stringKeys(raw, nil)
 	if err != nil {
 		line, column := d.at(where...)
+		if line == 0 {
+			line, column = d.root.Line, d.root.Column
+		}
 		return nil, &Finding{File: file, Line: line, Column: column, Severity: Error, Code: "key-not-text",
 			Message: err.Error() + " (put it in quotes)"}
 	}
@@ -132,18 +135,38 @@ func stringKeys(value any, at []string) (any, []string, error) {
 // element in a list; where the path leads further than the text does, of the last
 // one that is there.
 func (d *document) at(keys ...string) (line, column int) {
+	line, column, _ = d.find(keys)
+	return line, column
+}
+
+// find is at, and how many of the keys are there.
+func (d *document) find(keys []string) (line, column, depth int) {
 	if d == nil || d.root == nil {
-		return 0, 0
+		return 0, 0, 0
 	}
 	node := d.root
-	for _, key := range keys {
+	for i, key := range keys {
 		position, value := child(node, key, 0)
 		if value == nil {
-			return line, column
+			return line, column, i
 		}
 		line, column, node = position.Line, position.Column, value
 	}
-	return line, column
+	return line, column, len(keys)
+}
+
+// isList says that a list stands at a path.
+func (d *document) isList(keys []string) bool {
+	node := d.root
+	for _, key := range keys {
+		if _, node = child(node, key, 0); node == nil {
+			return false
+		}
+	}
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node.Kind == yaml.SequenceNode
 }
 
 // child finds a key's value in a mapping, through aliases and merge keys, or an
@@ -184,21 +207,95 @@ func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 	return nil, nil
 }
 
-// A report collects findings about one document.
+// A report collects findings about a stack: about one document, or about a tree to
+// which other documents have given objects.
 type report struct {
 	doc      *document
 	file     string
+	origins  origins
 	findings []Finding
+}
+
+// origins tell which documents an object of a tree is made of, by its section and
+// key; one that is missing is of the report's document alone. Where several give
+// the same value the first one's counts.
+type origins map[[2]string][]origin
+
+// An origin is an object in a document, by its key there; no key: the whole section.
+type origin struct {
+	doc *document
+	key string
+}
+
+// about has all findings that do adds be about another document.
+func (r *report) about(doc *document, do func()) {
+	outer, file, from := r.doc, r.file, r.origins
+	r.doc, r.file, r.origins = doc, doc.file, nil
+	do()
+	r.doc, r.file, r.origins = outer, file, from
+}
+
+// of tells the documents that the value at a path may stand in, with the path there.
+func (r *report) of(at []string) (docs []*document, paths [][]string) {
+	key := [2]string{}
+	copy(key[:], at)
+	for _, o := range r.origins[key] {
+		path := slices.Clone(at)
+		if len(path) > 1 && o.key != "" {
+			path[1] = o.key
+		}
+		docs, paths = append(docs, o.doc), append(paths, path)
+	}
+	if len(docs) == 0 {
+		return []*document{r.doc}, [][]string{at}
+	}
+	return docs, paths
+}
+
+// where tells the place of the value at a path: in the document that has the most
+// of the path. A list that several documents gave elements to is told as a whole,
+// since nobody can tell whose the element is.
+func (r *report) where(at []string) (file string, line, column int) {
+	docs, paths := r.of(at)
+	file = r.file
+	best := -1
+	for i, doc := range docs {
+		path := paths[i]
+		for n := 2; len(docs) > 1 && n < len(path); n++ {
+			if r.sharedList(docs, paths, n) {
+				path = path[:n]
+			}
+		}
+		l, c, depth := doc.find(path)
+		if depth > best {
+			best, line, column = depth, l, c
+			if doc != nil {
+				file = doc.file
+			}
+		}
+	}
+	return file, line, column
+}
+
+// sharedList says that the first n keys lead to a list in several documents.
+func (r *report) sharedList(docs []*document, paths [][]string, n int) bool {
+	lists := 0
+	for i, doc := range docs {
+		if doc.isList(paths[i][:n]) {
+			lists++
+		}
+	}
+	return lists > 1
 }
 
 // add records a finding about the value at a path of keys, "services" and the
 // service's key first where it is about a service. The message is a sentence with
 // the remedy in brackets at its end.
 func (r *report) add(severity Severity, code string, at []string, format string, args ...any) {
-	f := Finding{File: r.file, Severity: severity, Code: code, Message: fmt.Sprintf(format, args...)}
-	f.Line, f.Column = r.doc.at(at...)
+	f := Finding{Severity: severity, Code: code, Message: fmt.Sprintf(format, args...)}
+	f.File, f.Line, f.Column = r.where(at)
 	if len(at) > 1 && at[0] == "services" {
-		f.Service = at[1]
+		f.Service = hideBases(at[1])
 	}
 	r.findings = append(r.findings, f)
 }

@@ -1,7 +1,8 @@
 package spec
 
 import (
-	"encoding/hex"
+	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -12,9 +13,13 @@ import (
 // `extends` to them. It returns those keys.
 func (l *loading) importBases(in *interpolator, tree map[string]any) []string {
 	services := mapping(tree, "services")
-	im := &importer{loading: l, in: in, services: services, documents: map[string]map[string]any{}, done: map[string]bool{}}
+	im := &importer{loading: l, services: services, documents: map[source]*extended{}, done: map[string]bool{}}
 	for _, key := range sortedKeys(services) {
-		im.rewrite(key, "", []string{"services", key, "extends"})
+		from := source{in: in}
+		if of, ok := l.interpolators[key]; ok {
+			from.in = of
+		}
+		im.rewrite(key, from, []string{"services", key, "extends"})
 	}
 	if l.report.failed() {
 		return nil
@@ -22,25 +27,47 @@ func (l *loading) importBases(in *interpolator, tree map[string]any) []string {
 	for _, key := range sortedKeys(services) {
 		im.checkCycle(key)
 	}
+	if l.report.failed() {
+		return nil
+	}
+	for _, key := range sortedKeys(services) {
+		im.takeBack(key)
+	}
+	im.trace()
+	im.checkSize()
 	return im.keys
 }
 
 // An importer brings services of other files into a tree.
 type importer struct {
 	*loading
-	in        *interpolator
 	services  map[string]any
-	documents map[string]map[string]any // services by file
+	documents map[source]*extended
 	done      map[string]bool
 	keys      []string
+	number    int // of the last key that was made
+}
+
+// A source is a file ("" for the stack's own and those it includes) with the
+// variables that it is read with.
+type source struct {
+	file string
+	in   *interpolator
+}
+
+// extended is a file that services extend from.
+type extended struct {
+	number   int
+	doc      *document
+	services map[string]any
 }
 
 // maxImports bounds how many services may come from other files.
 const maxImports = 200
 
-// rewrite makes the extends of a service, which stands in file ("" for the stack's
-// own), name a service of the tree.
-func (im *importer) rewrite(key, file string, at []string) {
+// rewrite makes the extends of a service, which stands in a file, name a service of
+// the tree.
+func (im *importer) rewrite(key string, in source, at []string) {
 	service, _ := im.services[key].(map[string]any)
 	extends, ok := service["extends"]
 	if !ok {
@@ -58,11 +85,10 @@ func (im *importer) rewrite(key, file string, at []string) {
 		im.report.fail("extends", at, "extends names no service (write extends: {service: NAME})")
 		return
 	}
-	switch {
-	case from == "":
-		from = file
-	case !path.IsAbs(from) && !strings.HasPrefix(from, "~"):
-		from = path.Join(path.Dir(file), from)
+	if from == "" {
+		from = in.file
+	} else {
+		from = relativeTo(path.Dir(in.file), from)
 	}
 	if from == "" {
 		if _, ok := im.services[base]; !ok {
@@ -70,71 +96,197 @@ func (im *importer) rewrite(key, file string, at []string) {
 		}
 		return
 	}
-	if imported := im.bring(from, base, at); imported != "" {
-		service["extends"] = map[string]any{"service": imported}
+	if key := im.bring(source{from, in.in}, base, at); key != "" {
+		service["extends"] = map[string]any{"service": key}
 	}
 }
 
 // bring imports one service of a file and returns its key in the tree, "" after an
 // error.
-func (im *importer) bring(file, name string, at []string) string {
-	key := "extended." + hex.EncodeToString([]byte(file)) + "." + name
+func (im *importer) bring(from source, name string, at []string) string {
+	file, ok := im.open(from, at)
+	if !ok {
+		return ""
+	}
+	key := imported(file.number, name)
 	if im.done[key] {
 		return key
 	}
 	im.done[key] = true
-	if len(im.keys) >= maxImports {
-		im.report.fail("extends", at, "more than %d services are extended from other files (extend fewer)", maxImports)
-		return ""
-	}
-	services, ok := im.open(file, at)
+	service, ok := file.services[name].(map[string]any)
 	if !ok {
-		return ""
-	}
-	service, ok := services[name].(map[string]any)
-	if !ok {
-		im.report.fail("extends", at, "extends names the service %s, which %s does not have (write one of its services)", name, file)
+		im.report.fail("extends", at, "extends names the service %s, which %s does not have (write one of its services)", name, from.file)
 		return ""
 	}
 	copied, _ := clone(service).(map[string]any)
-	rebase(copied, path.Dir(file))
-	im.services[key] = copied
-	im.keys = append(im.keys, key)
-	im.rewrite(key, file, at)
+	rebase(copied, path.Dir(from.file))
+	if !im.put(key, copied, []origin{{file.doc, name}}, at) {
+		return ""
+	}
+	im.rewrite(key, from, []string{"services", key, "extends"})
 	return key
 }
 
-// open reads the services of a file that is extended from.
-func (im *importer) open(file string, at []string) (map[string]any, bool) {
-	if services, ok := im.documents[file]; ok {
-		return services, services != nil
+// put makes a service part of the tree until extends is resolved; false after an
+// error.
+func (im *importer) put(key string, service map[string]any, from []origin, at []string) bool {
+	if len(im.keys) >= maxImports {
+		im.report.fail("extends", at, "more than %d services are extended from other files or reset (extend fewer)", maxImports)
+		return false
 	}
-	im.documents[file] = nil
-	text, problem := im.yaml(file)
-	var doc *document
-	if problem == nil {
-		doc, problem = parseDocument(display(im.shown, path.Join(im.dir, file)), text)
+	im.services[key] = service
+	im.keys = append(im.keys, key)
+	im.report.origins[[2]string{"services", key}] = from
+	return true
+}
+
+// imported is a key for a service that is in the tree to be extended alone: none
+// that an author could write.
+func imported(number int, name string) string { return fmt.Sprintf("extended.%x.%s", number, name) }
+
+// base is the key of the service that one extends, once rewritten.
+func (im *importer) base(key string) (string, bool) {
+	service, _ := im.services[key].(map[string]any)
+	switch v := service["extends"].(type) {
+	case string:
+		return v, true
+	case map[string]any:
+		base, ok := v["service"].(string)
+		return base, ok
 	}
-	if problem != nil {
-		if problem.Line == 0 {
-			im.report.fail("extends", at, "%s", problem.Message)
-		} else {
-			im.report.findings = append(im.report.findings, *problem)
+	return "", false
+}
+
+// takeBack has a service extend a copy of its base without what its !reset and
+// !override tags say.
+func (im *importer) takeBack(key string) {
+	var paths [][]string
+	docs, at := im.report.of([]string{"services", key})
+	for i, doc := range docs {
+		for _, t := range doc.tags {
+			if len(t.at) > 2 && t.at[0] == "services" && t.at[1] == at[i][1] {
+				paths = append(paths, t.at[2:])
+			}
 		}
+	}
+	if len(paths) == 0 {
+		return
+	}
+	where := []string{"services", key, "extends"}
+	for base, ok := im.base(key); ok; base, ok = im.base(key) {
+		service, _ := im.services[base].(map[string]any)
+		copied, _ := clone(service).(map[string]any)
+		for _, path := range paths {
+			last := len(path) - 1
+			delete(mapping(copied, path[:last]...), path[last])
+		}
+		im.number++
+		next := imported(im.number, hideBases(base))
+		from, ok := im.report.origins[[2]string{"services", base}]
+		if !ok {
+			from = []origin{{im.report.doc, base}}
+		}
+		if !im.put(next, copied, from, where) {
+			return
+		}
+		mapping(im.services, key)["extends"] = map[string]any{"service": next}
+		key = next
+	}
+}
+
+// trace tells the report of which services another one is made by extending them.
+func (im *importer) trace() {
+	traced := origins{}
+	for key := range im.services {
+		var all []origin
+		for at, ok := key, true; ok; at, ok = im.base(at) {
+			if from, known := im.report.origins[[2]string{"services", at}]; known {
+				all = append(all, from...)
+			} else {
+				all = append(all, origin{im.report.doc, at})
+			}
+		}
+		if _, extends := im.base(key); extends {
+			traced[[2]string{"services", key}] = all
+		}
+	}
+	maps.Copy(im.report.origins, traced)
+}
+
+// checkSize bounds the stack with extends expanded: a short file can make services
+// of each other that fill the machine.
+func (im *importer) checkSize() {
+	sizes := map[string]extent{}
+	var size func(key string) extent
+	size = func(key string) extent {
+		if e, ok := sizes[key]; ok {
+			return e
+		}
+		e := extentOf(im.services[key])
+		if base, ok := im.base(key); ok {
+			e.add(size(base))
+		}
+		sizes[key] = e
+		return e
+	}
+	var all extent
+	for key := range im.services {
+		all.add(size(key))
+	}
+	all.depth = 0 // bounded in every file
+	if found := all.excess("with extends, the stack has"); found != nil {
+		im.report.fail(found.Code, []string{"services"}, "%s", found.Message)
+	}
+}
+
+// extentOf is the extent of a tree.
+func extentOf(value any) extent {
+	e := extent{nodes: 1}
+	switch v := value.(type) {
+	case string:
+		e.bytes = int64(len(v))
+	case map[string]any:
+		for key, element := range v {
+			e.add(extent{nodes: 1, bytes: int64(len(key))})
+			e.add(extentOf(element))
+		}
+	case []any:
+		for _, element := range v {
+			e.add(extentOf(element))
+		}
+	}
+	return e
+}
+
+// open reads the services of a file that is extended from.
+func (im *importer) open(from source, at []string) (*extended, bool) {
+	if file, ok := im.documents[from]; ok {
+		return file, file != nil
+	}
+	im.documents[from] = nil
+	doc, problem := im.parse(from.file)
+	switch {
+	case problem == nil:
+	case problem.Line == 0 && problem.Code == "unreadable":
+		im.report.fail("extends", at, "%s", problem.Message)
+		return nil, false
+	default:
+		im.report.findings = append(im.report.findings, *problem)
 		return nil, false
 	}
-	outer := im.report.doc
-	im.report.doc, im.report.file = doc, doc.file
-	tree, _ := im.in.tree(doc.tree, nil).(map[string]any)
-	tidy(&im.report, tree)
-	checkTree(&im.report, tree)
-	im.report.doc, im.report.file = outer, outer.file
-	services := mapping(tree, "services")
-	if services == nil {
-		services = map[string]any{}
-	}
-	im.documents[file] = services
-	return services, true
+	im.number++
+	file := &extended{doc: doc, number: im.number, services: map[string]any{}}
+	im.report.about(doc, func() {
+		tree, _ := from.in.tree(doc.tree, nil).(map[string]any)
+		tidy(&im.report, tree)
+		checkTree(&im.report, tree)
+		from.in.settle(tree, path.Dir(from.file))
+		if services := mapping(tree, "services"); services != nil {
+			file.services = services
+		}
+	})
+	im.documents[from] = file
+	return file, true
 }
 
 // rebase makes the relative paths of a service from a file in dir relative to the
@@ -143,12 +295,7 @@ func rebase(service map[string]any, dir string) {
 	if dir == "." {
 		return
 	}
-	move := func(file string) string {
-		if file == "" || path.IsAbs(file) || strings.HasPrefix(file, "~") || windowsPath(file) {
-			return file
-		}
-		return path.Join(dir, file)
-	}
+	move := func(file string) string { return relativeTo(dir, file) }
 	for _, key := range []string{"env_file", "label_file"} {
 		switch v := service[key].(type) {
 		case string:
@@ -171,8 +318,10 @@ func rebase(service map[string]any, dir string) {
 		switch v := volume.(type) {
 		case string:
 			if strings.HasPrefix(v, ".") {
-				source, rest, _ := strings.Cut(v, ":")
-				volumes[i] = "./" + move(source) + ":" + rest
+				source, rest, colon := strings.Cut(v, ":")
+				if volumes[i] = "./" + move(source); colon {
+					volumes[i] = "./" + move(source) + ":" + rest
+				}
 			}
 		case map[string]any:
 			if source, ok := v["source"].(string); ok && v["type"] == "bind" {
@@ -185,22 +334,13 @@ func rebase(service map[string]any, dir string) {
 // checkCycle refuses services that extend themselves.
 func (im *importer) checkCycle(key string) {
 	var chain []string
-	for at := key; ; {
+	for at, ok := key, true; ok; at, ok = im.base(at) {
 		if i := slices.Index(chain, at); i >= 0 {
 			if chain[0] == slices.Min(chain[i:]) {
-				im.report.fail("extends-cycle", []string{"services", key, "extends"}, "services extend each other in a circle: %s (take one of these extends out)", strings.Join(append(chain[i:], at), " → "))
+				im.report.fail("extends-cycle", []string{"services", key, "extends"}, "services extend each other in a circle: %s (take one of these extends out)", hideBases(strings.Join(append(chain[i:], at), " → ")))
 			}
 			return
 		}
 		chain = append(chain, at)
-		service, _ := im.services[at].(map[string]any)
-		switch v := service["extends"].(type) {
-		case string:
-			at = v
-		case map[string]any:
-			at, _ = v["service"].(string)
-		default:
-			return
-		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// What interpolation may make of one file, all values together: variables can
+// What variables may add to a stack's files, all values together: they can
 // multiply a small text into one that fills the machine.
 const maxInterpolated = 8 << 20
 
@@ -29,6 +29,85 @@ type interpolator struct {
 	// have none.
 	used map[string]*string
 	size int
+	// outer is that of the file which includes this one's, nil for the stack's own;
+	// own holds the variables that only the included file has.
+	outer *interpolator
+	own   map[string]string
+}
+
+// with is an interpolator for a file that is included, with variables beside those
+// that it shares, which win.
+func (in *interpolator) with(own map[string]string) *interpolator {
+	further := map[string]string{}
+	for name, value := range own {
+		if _, ok := in.value(name); !ok {
+			further[name] = value
+		}
+	}
+	return &interpolator{outer: in, own: further, env: in.env, report: in.report, used: in.used}
+}
+
+// value is that of a variable, without remembering that it was asked for.
+func (in *interpolator) value(name string) (string, bool) {
+	for ; in.outer != nil; in = in.outer {
+		if value, ok := in.own[name]; ok {
+			return value, true
+		}
+	}
+	value, ok := in.env[name]
+	return value, ok
+}
+
+// grow counts what variables add to a stack's files, all of them together, and says
+// whether that may be.
+func (in *interpolator) grow(n int) bool {
+	for in.outer != nil {
+		in = in.outer
+	}
+	in.size += n
+	return in.size <= maxInterpolated
+}
+
+// settle gives the objects of an included file, whose folder is dir, the variables
+// that only it has, where they take them by name: the converter knows those of the
+// stack alone.
+func (in *interpolator) settle(tree map[string]any, dir string) {
+	for key := range mapping(tree, "services") {
+		switch env := mapping(tree, "services", key)["environment"].(type) {
+		case map[string]any:
+			for name, value := range env {
+				if own, ok := in.ownValue(name); ok && text(value) == "" {
+					env[name] = own
+				}
+			}
+		case []any:
+			for i, element := range env {
+				name, value, _ := strings.Cut(text(element), "=")
+				if own, ok := in.ownValue(name); ok && value == "" {
+					env[i] = name + "=" + own
+				}
+			}
+		}
+	}
+	for _, section := range []string{"configs", "secrets"} {
+		for key := range mapping(tree, section) {
+			object := mapping(tree, section, key)
+			name, _ := object["environment"].(string)
+			if own, ok := in.ownValue(name); ok {
+				alias := name + " of " + dir // which no file can name
+				in.env[alias] = own
+				object["environment"] = alias
+			}
+		}
+	}
+}
+
+// ownValue is the value of a variable that the stack's own file does not have.
+func (in *interpolator) ownValue(name string) (string, bool) {
+	if _, ok := in.peekShared(name); ok {
+		return "", false
+	}
+	return in.value(name)
 }
 
 // tree interpolates all values below a path.
@@ -93,7 +172,7 @@ func (s *substitution) expand(text string, nesting int) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if s.in.size += len(value); s.in.size > maxInterpolated {
+		if !s.in.grow(len(value)) {
 			return "", errTooLong
 		}
 		out.WriteString(value)
@@ -177,6 +256,15 @@ func (s *substitution) word(word string, nesting int) (string, error) {
 
 // peek asks for a variable that may be unset.
 func (in *interpolator) peek(name string) (string, bool) {
+	if value, set := in.peekShared(name); set {
+		return value, true
+	}
+	return in.value(name)
+}
+
+// peekShared asks for a variable of the stack's own file. Those of an included one
+// are in a file that counts as a whole, so that they need not be remembered.
+func (in *interpolator) peekShared(name string) (string, bool) {
 	value, set := in.env[name]
 	if set {
 		in.used[name] = &value

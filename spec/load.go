@@ -129,6 +129,14 @@ type loading struct {
 	read   map[string][]byte
 	absent map[string]bool
 	policy Policy
+	// texts, allText and size are of all compose files together.
+	texts   int
+	allText int64
+	size    extent
+	// literal is the tree of all included files before variables were put in, and
+	// interpolators are those of the files that included services stand in.
+	literal       map[string]any
+	interpolators map[string]*interpolator
 	// ignores holds the comments of YAML files that ignore findings, by the name that
 	// findings give the file.
 	ignores map[string]ignores
@@ -161,6 +169,10 @@ func (l *loading) load(ctx context.Context) *Stack {
 		return l.cancelled(ctx)
 	}
 	name := l.stackName(tree)
+	literal := l.includeAll(in, doc, tree)
+	if l.report.failed() || ctx.Err() != nil {
+		return l.cancelled(ctx)
+	}
 	policy, rollouts := readPolicy(&l.report, tree)
 	l.policy = policy
 	tidy(&l.report, tree)
@@ -175,7 +187,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	}
 	c := &converter{
 		report: &l.report, stack: name, base: l.absolute(), env: l.env, lookup: in.peek,
-		project: project, services: raw, policy: policy, rollouts: rollouts, literal: doc.tree, files: l.contents,
+		project: project, services: raw, policy: policy, rollouts: rollouts, literal: literal, files: l.contents,
 	}
 	stack := c.convert()
 	lint(c, stack)
@@ -193,55 +205,58 @@ func (l *loading) cancelled(ctx context.Context) *Stack {
 
 // document reads and parses the compose file.
 func (l *loading) document() *document {
-	file := strings.TrimPrefix(l.file, l.dir+"/")
-	text, problem := l.yaml(file)
-	if problem == nil {
-		var doc *document
-		if doc, problem = parseDocument(l.report.file, text); problem == nil {
-			l.report.doc = doc
-			return doc
-		}
+	doc, problem := l.parse(l.own(l.file))
+	if problem != nil {
+		l.report.findings = append(l.report.findings, *problem)
+		return nil
 	}
-	l.report.findings = append(l.report.findings, *problem)
-	return nil
+	l.report.doc = doc
+	return doc
 }
 
-// yaml reads a file that goes to the YAML parser.
-func (l *loading) yaml(file string) ([]byte, *Finding) {
+// parse reads a compose file of the stack's folder. All that are read for a stack
+// are bounded together too.
+func (l *loading) parse(file string) (*document, *Finding) {
 	limit := l.o.MaxFileSize
 	if limit <= 0 {
 		limit = maxTextSize
 	}
-	text, problem := l.content(file, limit)
 	shown := display(l.shown, path.Join(l.dir, file))
-	if problem != "" {
-		return nil, &Finding{File: shown, Severity: Error, Code: "unreadable", Message: problem}
-	}
-	if found := checkText(text, limit); found != nil {
+	placed := func(found *Finding) (*document, *Finding) {
 		found.File = shown
 		return nil, found
+	}
+	text, problem := l.content(file, limit)
+	if problem != "" {
+		return placed(&Finding{Severity: Error, Code: "unreadable", Message: problem})
+	}
+	if l.texts++; l.texts > maxTexts {
+		return placed(refuse(0, "include-too-large", "the stack is made of more than %d compose files (include and extend fewer)", maxTexts))
+	}
+	if l.allText += int64(len(text)); l.allText > maxAllTexts*limit {
+		return placed(refuse(0, "include-too-large", "the stack's compose files have more than %d bytes together (split it into several stacks)", maxAllTexts*limit))
+	}
+	doc, found := parseBounded(shown, text, limit)
+	if found != nil {
+		return nil, found
+	}
+	l.size.add(doc.size)
+	if found := l.size.excess("the stack's compose files have together"); found != nil {
+		return placed(found)
 	}
 	comments, problems := readIgnores(shown, text)
 	l.ignores[shown] = comments
 	l.report.findings = append(l.report.findings, problems...)
-	return text, nil
+	return doc, nil
 }
 
 // content reads a file of the stack's folder, at most one byte more than limit;
 // where it cannot, problem says why and what to do.
 func (l *loading) content(file string, limit int64) (data []byte, problem string) {
-	switch clean := path.Clean(file); {
-	case file == "":
-		return nil, "no file is named (write its path, relative to the stack's folder)"
-	case strings.HasPrefix(file, "~"):
-		return nil, fmt.Sprintf("%s begins with ~, which is another folder on every machine (put the file into the stack's folder and name it relative to that)", file)
-	case path.IsAbs(file), windowsPath(file):
-		return nil, fmt.Sprintf("%s is an absolute path, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
-	case clean == "..", strings.HasPrefix(clean, "../"):
-		return nil, fmt.Sprintf("%s leads out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
-	default:
-		file = clean
+	if problem := outside(file); problem != "" {
+		return nil, problem
 	}
+	file = path.Clean(file)
 	if data, ok := l.read[file]; ok && int64(len(data)) <= limit {
 		return data, ""
 	}
@@ -257,6 +272,25 @@ func (l *loading) content(file string, limit int64) (data []byte, problem string
 	}
 	l.read[file] = data
 	return data, ""
+}
+
+// outside says why a path cannot be one of the stack's folder, "" where it can, as
+// far as it tells by itself.
+func outside(file string) string {
+	clean := path.Clean(file)
+	switch {
+	case file == "":
+		return "no file is named (write its path, relative to the stack's folder)"
+	case strings.HasPrefix(file, "~"):
+		return fmt.Sprintf("%s begins with ~, which is another folder on every machine (put the file into the stack's folder and name it relative to that)", file)
+	case strings.Contains(file, "://"):
+		return fmt.Sprintf("%s is somewhere else, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
+	case path.IsAbs(file), windowsPath(file):
+		return fmt.Sprintf("%s is an absolute path, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
+	case clean == "..", strings.HasPrefix(clean, "../"):
+		return fmt.Sprintf("%s leads out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
+	}
+	return ""
 }
 
 // readRegular reads at most one byte more than limit of a regular file, without
@@ -296,27 +330,32 @@ func (l *loading) environment() bool {
 }
 
 func (l *loading) readDotenv(file string) bool {
-	shown := display(l.shown, path.Join(l.dir, file))
-	refuse := func(message string) bool {
-		l.report.findings = append(l.report.findings, Finding{File: shown, Severity: Error, Code: "env-file", Message: message})
-		return false
-	}
-	data, problem := l.content(file, maxTextSize)
-	if problem != "" {
-		return refuse(problem)
-	}
-	if len(data) > maxTextSize {
-		return refuse("the file is larger than 1 MiB (keep variables in it, nothing else)")
-	}
-	vars, err := dotenv.UnmarshalBytesWithLookup(data, func(name string) (string, bool) {
+	vars, problem := l.dotenvVars(file, func(name string) (string, bool) {
 		value, ok := l.o.Env[name]
 		return value, ok
 	})
-	if err != nil {
-		return refuse("the file is not a list of variables (write a KEY=VALUE a line)") // the error shows values
+	if problem != "" {
+		l.report.findings = append(l.report.findings, Finding{File: display(l.shown, path.Join(l.dir, file)), Severity: Error, Code: "env-file", Message: problem})
+		return false
 	}
 	maps.Copy(l.env, vars)
 	return true
+}
+
+// dotenvVars reads a file of variables, which may use those that lookup knows.
+func (l *loading) dotenvVars(file string, lookup func(string) (string, bool)) (vars map[string]string, problem string) {
+	data, problem := l.content(file, maxTextSize)
+	if problem != "" {
+		return nil, problem
+	}
+	if len(data) > maxTextSize {
+		return nil, "the file is larger than 1 MiB (keep variables in it, nothing else)"
+	}
+	vars, err := dotenv.UnmarshalBytesWithLookup(data, lookup)
+	if err != nil {
+		return nil, "the file is not a list of variables (write a KEY=VALUE a line)" // the error shows values
+	}
+	return vars, ""
 }
 
 // stackName is the top-level name, else that of the path.
@@ -350,9 +389,6 @@ func (l *loading) absolute() string {
 // about or make too much of: version, name, extensions, and the old way to name
 // an external object.
 func tidy(r *report, tree map[string]any) {
-	if _, ok := tree["include"]; ok {
-		r.fail("include", []string{"include"}, "include is not supported (put the services into this file, or make the other file a stack and name it in x-skep.depends_on)")
-	}
 	for _, key := range []string{"version", "name", "include"} {
 		delete(tree, key)
 	}
