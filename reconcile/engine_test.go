@@ -34,7 +34,9 @@ type fakeEngine struct {
 
 	writes  []string
 	calls   int
+	nodes   []swarm.Node
 	digest  string         // of every image a registry is asked for; "": it is not reachable
+	noImage error          // what a registry says instead
 	written map[string]int // image → how often it was written into a service
 	onTasks func()         // called before tasks are listed
 	// fault, if set, is asked before and after each write.
@@ -46,7 +48,7 @@ func newFakeEngine() *fakeEngine {
 		clock:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		services: map[string]*swarm.Service{}, tasks: map[string][]swarm.Task{}, dirty: map[string]bool{},
 		networks: map[string]network.Summary{}, configs: map[string]swarm.Config{}, secrets: map[string]swarm.Secret{},
-		written: map[string]int{},
+		written: map[string]int{}, nodes: []swarm.Node{{ID: "n1", Status: swarm.NodeStatus{State: swarm.NodeStateReady}}},
 	}
 }
 
@@ -273,7 +275,7 @@ func (e *fakeEngine) TaskList(_ context.Context, o swarm.TaskListOptions) ([]swa
 
 func (e *fakeEngine) NodeList(context.Context, swarm.NodeListOptions) ([]swarm.Node, error) {
 	defer e.read()()
-	return []swarm.Node{{ID: "n1", Status: swarm.NodeStatus{State: swarm.NodeStateReady}}}, nil
+	return slices.Clone(e.nodes), nil
 }
 
 func (e *fakeEngine) NetworkList(context.Context, network.ListOptions) ([]network.Summary, error) {
@@ -401,6 +403,9 @@ func (e *fakeEngine) SecretRemove(_ context.Context, id string) error {
 
 func (e *fakeEngine) DistributionInspect(context.Context, string, string) (d registry.DistributionInspect, err error) {
 	defer e.read()()
+	if e.noImage != nil {
+		return d, e.noImage
+	}
 	if e.digest == "" {
 		return d, errors.New("registry is not reachable")
 	}
