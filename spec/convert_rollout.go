@@ -93,7 +93,11 @@ func (c *converter) checkUpdateConfig(u *swarm.UpdateConfig, at []string, name s
 		c.report.fail("invalid-value", at, "%s has a negative duration (write 0s or more)", name)
 	}
 	if u.Parallelism == 0 {
-		c.report.warn("parallelism-zero", under(at, "parallelism"), "%s.parallelism is 0, which means all tasks at once (write 1 or more)", name)
+		severity := Warning
+		if name == "rollback_config" { // back to what ran, as fast as can be: many want that
+			severity = Info
+		}
+		c.report.add(severity, "parallelism-zero", under(at, "parallelism"), "%s.parallelism is 0, which means all tasks at once (write 1 or more)", name)
 	}
 }
 
@@ -116,7 +120,7 @@ func startFirstUnsafe(s swarm.ServiceSpec) string {
 		return fmt.Sprintf("with at most %d of it on a node, a new task may find no place before an old one stops", n)
 	}
 	for _, m := range s.TaskTemplate.ContainerSpec.Mounts {
-		if m.ReadOnly {
+		if m.ReadOnly || m.Type == mount.TypeBind && ofSystem(m.Source) {
 			continue
 		}
 		switch {

@@ -12,8 +12,20 @@ import (
 
 // A publisher is a service that publishes ports.
 type publisher struct {
-	stack   *Stack
-	service *Service
+	stack       *Stack
+	service     *Service
+	constraints []constraint
+}
+
+// publishers are the services of a stack that publish ports.
+func publishers(stack *Stack) []publisher {
+	var out []publisher
+	for i := range stack.Services {
+		if s := &stack.Services[i]; len(s.Spec.EndpointSpec.Ports) > 0 {
+			out = append(out, publisher{stack, s, constraints(s)})
+		}
+	}
+	return out
 }
 
 // A claim is one port that a service publishes.
@@ -87,13 +99,16 @@ func claimsOf(all []publisher) [][]claim {
 	return out
 }
 
+// maxRivals bounds how many claims of a port each is compared with.
+const maxRivals = 1000
+
 // rival is the first claim before that second cannot have its port beside. Two
 // ports of hosts get on where the services never meet on a node.
 func rival(before []claim, second claim, within func(a, b publisher) bool) (claim, bool) {
-	for _, first := range before {
+	for _, first := range before[:min(len(before), maxRivals)] {
 		switch {
 		case first.service == second.service, !within(first.publisher, second.publisher):
-		case first.onHost() && second.onHost() && apart(first.service, second.service):
+		case first.onHost() && second.onHost() && apart(first.constraints, second.constraints):
 		default:
 			return first, true
 		}
@@ -101,10 +116,10 @@ func rival(before []claim, second claim, within func(a, b publisher) bool) (clai
 	return claim{}, false
 }
 
-// apart says that the placement constraints of two services leave no node to both.
-func apart(a, b *Service) bool {
-	for _, x := range constraints(a) {
-		for _, y := range constraints(b) {
+// apart says that placement constraints of two services leave no node to both.
+func apart(a, b []constraint) bool {
+	for _, x := range a {
+		for _, y := range b {
 			same := strings.EqualFold(x.value, y.value)
 			if x.key == y.key && (x.not != y.not && same || !x.not && !y.not && !same) {
 				return true
@@ -149,11 +164,7 @@ func portList(ports []string) string {
 
 // lintPorts tells of services of the stack that want the same port.
 func (c *converter) lintPorts(stack *Stack) {
-	var all []publisher
-	for i := range stack.Services {
-		all = append(all, publisher{stack, &stack.Services[i]})
-	}
-	for _, clash := range clashes(all, func(_, _ publisher) bool { return true }) {
+	for _, clash := range clashes(publishers(stack), func(_, _ publisher) bool { return true }) {
 		a, b := clash.first.service.Key, clash.second.service.Key
 		at := []string{"services", b, "ports"}
 		if what := portList(clash.ports); clash.host {
@@ -171,10 +182,7 @@ func (c *converter) lintPorts(stack *Stack) {
 func (snap *Snapshot) portsAcross() {
 	var all []publisher
 	for _, name := range sortedKeys(snap.Stacks) {
-		stack := snap.Stacks[name]
-		for i := range stack.Services {
-			all = append(all, publisher{stack, &stack.Services[i]})
-		}
+		all = append(all, publishers(snap.Stacks[name])...)
 	}
 	found := map[string][]Finding{}
 	add := func(to, other publisher, clash *clash) {

@@ -7,7 +7,13 @@ import (
 	"strings"
 )
 
-var secretName = regexp.MustCompile(`(?i)(passw(or)?d|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)`)
+var (
+	secretName = regexp.MustCompile(`(?i)(passw(or)?d|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)`)
+	// aboutSecret ends the names of what belongs to a secret and is none.
+	aboutSecret = regexp.MustCompile(`(?i)_(file|path|dir|name|user|username|id|url|uri|host|endpoint|port|email|ttl|expiry|expiration|expires?|expires_in|lifetime|age|seconds|minutes|hours|days|length|len|size|min|max|type|algorithm|alg|method|issuer|audience|header|prefix|suffix|policy|enabled|disabled|required|provider|store|backend|driver|mode)$`)
+	// passwordInURL is a password in the user's part of a URL, and no variable.
+	passwordInURL = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#@:\s]*:[^/?#@$\s{<][^/?#@$\s]*@`)
+)
 
 // secretsInEnvironment tells of values in the file that look like secrets. It never
 // tells the value.
@@ -16,32 +22,37 @@ func (l *linter) secretsInEnvironment() {
 	vars := pairs(written)
 	for _, name := range sortedKeys(vars) {
 		value := vars[name]
-		if value == nil || *value == "" || !secretName.MatchString(name) || harmlessValue(name, *value) {
-			continue
+		switch {
+		case value == nil:
+		case passwordInURL.MatchString(*value):
+			l.report.warn("secret-in-env", l.variable(written, name), "the variable %s has a URL with a password in it, which stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets)", name)
+		case secretName.MatchString(name) && !aboutSecret.MatchString(name) && !harmlessValue(*value):
+			l.report.warn("secret-in-env", l.variable(written, name), "the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets: many take its path in %s_FILE)", name, name)
 		}
-		at := under(l.at, "environment")
-		if list, ok := written.([]any); ok {
-			i := slices.IndexFunc(list, func(e any) bool { return strings.HasPrefix(text(e), name+"=") })
-			at = under(at, strconv.Itoa(i))
-		} else {
-			at = under(at, name)
-		}
-		l.report.warn("secret-in-env", at, "the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret and name its file in %s_FILE, or where the program reads it)", name, name)
 	}
 }
 
-// harmlessValue says that a variable does not hold the secret itself: it names a
-// file, another variable, or a switch.
-func harmlessValue(name, value string) bool {
-	upper := strings.ToUpper(name)
-	if strings.HasSuffix(upper, "_FILE") || strings.HasSuffix(upper, "_PATH") || strings.HasPrefix(value, "/run/secrets/") {
+// variable is the path of an environment variable in the file.
+func (l *linter) variable(written any, name string) []string {
+	at := under(l.at, "environment")
+	if list, ok := written.([]any); ok {
+		i := slices.IndexFunc(list, func(e any) bool { return strings.HasPrefix(text(e), name+"=") })
+		return under(at, strconv.Itoa(i))
+	}
+	return under(at, name)
+}
+
+// harmlessValue says that a value is no secret itself: it is empty, names another
+// variable or a file, is a template of the Swarm's, or a switch.
+func harmlessValue(value string) bool {
+	if value == "" || strings.HasPrefix(value, "/run/secrets/") || strings.HasPrefix(value, "{{") {
 		return true
 	}
 	if strings.HasPrefix(value, "$") && !strings.HasPrefix(value, "$$") {
 		return true
 	}
 	switch strings.ToLower(value) {
-	case "true", "false", "yes", "no", "on", "off", "0", "1":
+	case "true", "false", "yes", "no", "on", "off", "0", "1", "none", "null":
 		return true
 	}
 	return false

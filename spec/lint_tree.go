@@ -52,6 +52,9 @@ func checkServiceTree(r *report, service map[string]any, at []string) {
 	}
 	checkLabels(r, service["labels"], under(at, "labels"))
 	checkLabels(r, mapping(service, "deploy")["labels"], under(at, "deploy", "labels"))
+	if n, err := strconv.Atoi(text(service["oom_score_adj"])); err == nil && (n < -1000 || n > 1000) {
+		r.fail("invalid-value", under(at, "oom_score_adj"), "oom_score_adj is %d, and a kernel takes -1000 to 1000 (write a number in between)", n)
+	}
 	ports, _ := service["ports"].([]any)
 	for i, port := range ports {
 		if _, err := parsePort(port); err != nil {

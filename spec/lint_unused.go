@@ -1,23 +1,14 @@
 package spec
 
-// lintUnused tells of what is declared and used by nobody.
+import "github.com/compose-spec/compose-go/v2/types"
+
+// lintUnused tells of what is declared and used by nobody. A service that is left
+// out for its profiles uses what it names: another day it is in.
 func (c *converter) lintUnused() {
-	used := map[string]map[string]bool{"networks": c.usedNetworks(), "volumes": {}, "configs": {}, "secrets": {}}
-	for key, service := range c.project.Services {
-		for _, use := range service.Configs {
-			used["configs"][use.Source] = true
-		}
-		for _, use := range service.Secrets {
-			used["secrets"][use.Source] = true
-		}
-		if service.CredentialSpec != nil {
-			used["configs"][service.CredentialSpec.Config] = true
-		}
-		volumes, _ := c.services[key]["volumes"].([]any)
-		for _, value := range volumes {
-			if volume, err := parseVolume(value); err == nil {
-				used["volumes"][volume.Source] = true
-			}
+	used := map[string]map[string]bool{"networks": {}, "volumes": {}, "configs": {}, "secrets": {}}
+	for _, services := range []types.Services{c.project.Services, c.project.DisabledServices} {
+		for key, service := range services {
+			c.uses(key, service, used)
 		}
 	}
 	declared := map[string][]string{
@@ -29,6 +20,31 @@ func (c *converter) lintUnused() {
 			if !used[section][key] {
 				c.report.info("unused", []string{section, key}, "%s.%s is declared, and no service uses it (remove it, or name it in a service)", section, key)
 			}
+		}
+	}
+}
+
+// uses marks what a service uses.
+func (c *converter) uses(key string, service types.ServiceConfig, used map[string]map[string]bool) {
+	if len(service.Networks) == 0 {
+		used["networks"]["default"] = true
+	}
+	for network := range service.Networks {
+		used["networks"][network] = true
+	}
+	for _, use := range service.Configs {
+		used["configs"][use.Source] = true
+	}
+	for _, use := range service.Secrets {
+		used["secrets"][use.Source] = true
+	}
+	if service.CredentialSpec != nil {
+		used["configs"][service.CredentialSpec.Config] = true
+	}
+	volumes, _ := c.services[key]["volumes"].([]any)
+	for _, value := range volumes {
+		if volume, err := parseVolume(value); err == nil {
+			used["volumes"][volume.Source] = true
 		}
 	}
 }

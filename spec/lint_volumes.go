@@ -48,6 +48,18 @@ func onAnyNode(source string) bool {
 	return false
 }
 
+// ofSystem says whether a path is the system's and no data that two tasks could
+// spoil for each other: sockets, devices and files that are only ever read.
+func ofSystem(source string) bool {
+	source = path.Clean(source)
+	switch source {
+	case "/run", "/var/run", "/lib/modules", "/etc/hostname", "/etc/hosts", "/etc/localtime", "/etc/timezone", "/etc/os-release":
+		return true
+	}
+	top, _, _ := strings.Cut(strings.TrimPrefix(source, "/"), "/")
+	return top == "dev" || top == "proc" || top == "sys" || strings.HasSuffix(source, ".sock")
+}
+
 // onOneNode says whether the service's constraints name the node it runs on.
 func (l *linter) onOneNode() bool {
 	for _, c := range constraints(&l.service) {
