@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -89,10 +90,21 @@ func parseVolume(value any) (types.ServiceVolumeConfig, error) {
 			}
 			tmpfs["mode"] = mode
 		}
-		err := loader.Transform(v, &volume)
-		return volume, err
+		if err := loader.Transform(v, &volume); err != nil {
+			return volume, errors.New(undecoded(err))
+		}
+		return volume, nil
 	}
 	return volume, fmt.Errorf("a volume is neither text nor a mapping")
+}
+
+// undecoded is what the library's decoder says, in one line and without its heading.
+func undecoded(err error) string {
+	heading, problems, ok := strings.Cut(err.Error(), "decoding failed due to the following error(s):")
+	if !ok || heading != "" {
+		return firstLine(err.Error())
+	}
+	return strings.Join(strings.FieldsFunc(problems, func(r rune) bool { return r == '\n' }), "; ")
 }
 
 // parseMode reads the permissions of a file: a number is what YAML made of it, text
@@ -109,7 +121,7 @@ func parseMode(value any) (uint32, error) {
 		err = strconv.ErrSyntax
 	}
 	if err != nil || mode < 0 || mode > 0o7777 {
-		return 0, fmt.Errorf("%v is not a mode of a file (write it in octal, such as 0755)", value)
+		return 0, fmt.Errorf("%v is no mode of a file, which is octal, such as 0755", value)
 	}
 	return uint32(mode), nil
 }
@@ -145,7 +157,6 @@ func (c *converter) mount(v types.ServiceVolumeConfig, at []string) (mount.Mount
 	case "tmpfs":
 		if v.Tmpfs != nil {
 			m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: int64(v.Tmpfs.Size), Mode: fileMode(v.Tmpfs.Mode)}
-			c.checkTmpfsSize(m.TmpfsOptions.SizeBytes, under(at, "tmpfs", "size"))
 		}
 	case "image":
 		c.report.warn("field-unsupported", under(at, "type"), "the volume is of type image, which engines have for containers, and up to 28.5 not for services: they refuse the service (put its files into a config, or into the service's image)")
@@ -197,12 +208,6 @@ func (c *converter) bindOptions(b *types.ServiceVolumeBind, at []string) *mount.
 	return out
 }
 
-func (c *converter) checkTmpfsSize(size int64, at []string) {
-	if size < 0 {
-		c.report.fail("invalid-value", at, "a tmpfs has the size %d (write a size such as 64M, or leave it out)", size)
-	}
-}
-
 // tmpfs converts one entry of a service's tmpfs, PATH[:OPTION,…], to a mount. Of a
 // tmpfs's options an engine has mode, size, ro and exec; noexec, nosuid and nodev
 // hold for each tmpfs that it makes.
@@ -230,7 +235,7 @@ func (c *converter) tmpfs(written string, at []string) (mount.Mount, bool) {
 		case "mode":
 			mode, err := parseMode(value)
 			if err != nil {
-				c.report.fail("invalid-value", at, "the mode of the tmpfs at %s: %v", target, err)
+				c.report.fail("invalid-value", at, "the mode of the tmpfs at %s: %v (write one)", target, err)
 			}
 			o.Mode = fileMode(mode)
 		case "ro":
@@ -275,9 +280,12 @@ func (c *converter) namedVolume(m *mount.Mount, v types.ServiceVolumeConfig, at 
 	if declared.External {
 		return true
 	}
-	labels := c.labelled(declared.Labels)
+	labels := maps.Clone(map[string]string(declared.Labels))
+	if labels == nil {
+		labels = map[string]string{}
+	}
 	maps.Copy(labels, m.VolumeOptions.Labels)
-	m.VolumeOptions.Labels = labels
+	m.VolumeOptions.Labels = c.labelled(labels)
 	if declared.Driver != "" || declared.DriverOpts != nil {
 		m.VolumeOptions.DriverConfig = &mount.Driver{Name: declared.Driver, Options: declared.DriverOpts}
 	}

@@ -67,7 +67,7 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 				CapabilityAdd:   capAdd,
 				CapabilityDrop:  capDrop,
 				Ulimits:         c.ulimits(s.Ulimits, under(at, "ulimits")),
-				OomScoreAdj:     c.oomScoreAdj(s.OomScoreAdj, under(at, "oom_score_adj")),
+				OomScoreAdj:     s.OomScoreAdj,
 			},
 			LogDriver:     logDriver(s.Logging),
 			Resources:     c.resources(s.Deploy.Resources, raw, under(at, "deploy", "resources")),
@@ -351,13 +351,6 @@ func (c *converter) isolation(name string, at []string) container.Isolation {
 		c.report.fail("invalid-value", at, "%q is no isolation (write default, process or hyperv)", name)
 	}
 	return i
-}
-
-func (c *converter) oomScoreAdj(n int64, at []string) int64 {
-	if n < -1000 || n > 1000 {
-		c.report.fail("invalid-value", at, "oom_score_adj is %d, and a kernel takes -1000 to 1000 (write a number in between)", n)
-	}
-	return n
 }
 
 func (c *converter) ulimits(limits map[string]*types.UlimitsConfig, at []string) []*container.Ulimit {

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"regexp"
 	"strings"
@@ -163,7 +164,7 @@ func (l *loading) refused(tree map[string]any, err error) {
 		l.report.fail("invalid-compose", pathIn(m[1]), "%s is %q, which is no value of its kind (write a number, or true or false)", hideBases(m[1]), m[2])
 	}
 	if len(casts) == 0 {
-		l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(firstLine(message)))
+		l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(undecoded(errors.New(message))))
 	}
 }
 
