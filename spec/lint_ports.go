@@ -202,7 +202,8 @@ func (snap *Snapshot) portsAcross() {
 // across is the clash as the file of one of its stacks is told it; false where a
 // comment ignores it.
 func (c *clash) across(to, other publisher) (Finding, bool) {
-	f := Finding{File: to.stack.Source.File, Line: to.service.ports.Line, Column: to.service.ports.Column, Severity: Warning, Service: to.service.Key}
+	at := to.service.ports
+	f := Finding{File: at.file, Line: at.line, Column: at.column, Severity: Warning, Service: to.service.Key}
 	what, who := portList(c.ports), fmt.Sprintf("%s of the stack %s (%s)", other.service.Key, other.stack.Name, other.stack.Source.File)
 	if c.host {
 		f.Code = "host-port-conflict"
@@ -211,7 +212,7 @@ func (c *clash) across(to, other publisher) (Finding, bool) {
 		f.Code = "port-conflict"
 		f.Message = fmt.Sprintf("%s publishes %s, as does %s, and an engine refuses the one that comes second (give one another port)", to.service.Key, what, who)
 	}
-	return f, !slices.Contains(to.service.ports.ignored, f.Code)
+	return f, !slices.Contains(at.ignored, f.Code)
 }
 
 // tell adds findings to a stack, which thereby becomes a problem where one of them

@@ -130,7 +130,7 @@ func (l *loading) place(stack *Stack) {
 		if len(s.Spec.EndpointSpec.Ports) == 0 {
 			continue
 		}
-		line, column := l.report.doc.at("services", s.Key, "ports")
-		s.ports = place{line, column, l.ignores[l.report.file][line]}
+		file, line, column := l.report.where([]string{"services", s.Key, "ports"})
+		s.ports = place{file, line, column, l.ignores[file][line]}
 	}
 }

@@ -108,7 +108,8 @@ type Service struct {
 // A place is a value's in a file, for findings that are made when all stacks are
 // read.
 type place struct {
-	Line, Column int
+	file         string
+	line, column int
 	ignored      []string // the codes that a comment ignores there
 }
 
