@@ -96,8 +96,10 @@ func checkFinding(t rapid.TB, f Finding) {
 		t.Fatalf("something panicked: %s", f)
 	case f.Line == 0 && !withoutPlace[f.Code]:
 		t.Fatalf("a finding without a place: %s", f)
-	case strings.ContainsAny(f.Code, "\n ") || !slices.Contains([]Severity{Error, Warning, Info}, f.Severity):
-		t.Fatalf("a finding of no code or severity that there is: %+v", f)
+	}
+	code, known := CodeOf(f.Code)
+	if !known || !slices.Contains(code.Severities, f.Severity) && !code.Settable() {
+		t.Fatalf("a finding of a code or severity that there is not: %+v", f)
 	}
 }
 
@@ -356,7 +358,14 @@ func FuzzPolicy(f *testing.F) {
 		f.Add(text, false)
 		f.Add(text, true)
 	}
-	f.Add([]byte("{rollout: {deadline: 10m, bake: 1h30m, guard: 0, on_failure: hold, scope: service}}"), true)
+	for _, text := range []string{
+		"{rollout: {deadline: 10m, bake: 1h30m, guard: 0, on_failure: hold, scope: service}}", "{rollout: {deadline: 0s}}", "{rollout: {guard: 1e3}}",
+		"{findings: {bind: error, image-latest: off, image-missing: warning, nope: info}}", "{findings: [bind]}", "{ignore: [services.web.deploy.replicas, services.web.nope, 5]}",
+		"{depends_on: [a, a, '-', null]}", "{suspend: yes, prune: Off, drift: null}", "{suspend: $A, drift: '${B:-report}'}", "[]", "null", "5", "{5: 6}", "{profiles: [a, 5]}",
+	} {
+		f.Add([]byte(text), false)
+		f.Add([]byte(text), true)
+	}
 	schema := editorSchema(f)
 	f.Fuzz(func(t *testing.T, block []byte, inService bool) {
 		if checkText(block, 0) != nil {

@@ -30,6 +30,8 @@ type app struct {
 	out, err io.Writer
 	// lookup reads the environment.
 	lookup func(string) (string, bool)
+	// byVariable holds the flags whose values came from the environment.
+	byVariable map[string]bool
 }
 
 // Main runs skep with args (without the program's name) until it is done or ctx

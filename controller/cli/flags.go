@@ -36,6 +36,10 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
 			failed = usagef("%s=%q: %s", envName(f.Name), value, innermost(err))
 		}
+		if a.byVariable == nil {
+			a.byVariable = map[string]bool{}
+		}
+		a.byVariable[f.Name] = true
 	})
 	return failed
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,20 +20,25 @@ func (a *app) validate() *cobra.Command {
 	var (
 		specs  specFlags
 		format formatFlag
+		dir    string
 		strict bool
 		quiet  bool
 	)
 	cmd := &cobra.Command{
-		Use:     "validate [PATH...]",
+		Use:     "validate [--specs DIR] [PATH...]",
 		Short:   "Find what is wrong with stacks, or will not do what it looks like",
 		GroupID: groupFiles,
 		Long: `Find what is wrong with stacks, or will not do what it looks like.
 
 A PATH is a compose file, the folder of one, or a specs directory; by default the
-current directory. No engine is asked. Exit code 1 says that there are errors,
-and with --strict warnings.`,
+current directory. --specs says that a directory is one of stacks, even where a
+compose file of something else lies in it too. No engine is asked.
+
+Exit code 1 says that there are errors, and with --strict warnings; 2 that a file
+could not be read.`,
 		Example: `  skep validate
-  skep validate stacks/shop.yml
+  skep validate stacks/shop.yml stacks/blog
+  skep validate --specs .
   skep validate --format github --strict stacks/`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := format.parse()
@@ -43,14 +49,17 @@ and with --strict warnings.`,
 			if err != nil {
 				return err
 			}
-			if len(args) == 0 {
-				args = []string{"."}
+			if len(args) > 0 && a.byVariable["specs"] {
+				dir = "" // who names paths means these
 			}
 			var report validation
-			for _, path := range args {
-				if err := report.read(cmd.Context(), path, o); err != nil {
-					return err
-				}
+			report.readAll(cmd.Context(), dir, args, o)
+			if err := cmd.Context().Err(); err != nil {
+				return fmt.Errorf("validate: %w", err)
+			}
+			if format.value == "github" {
+				workspace, _ := a.lookup("GITHUB_WORKSPACE")
+				report.showFrom(workspace)
 			}
 			shown := report.sorted()
 			if quiet {
@@ -74,6 +83,7 @@ and with --strict warnings.`,
 	}
 	specs.install(cmd)
 	format.install(cmd, "text", "json", "github")
+	installSpecs(cmd, &dir)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
@@ -82,26 +92,38 @@ and with --strict warnings.`,
 // A validation gathers what was found in several paths.
 type validation struct {
 	findings []spec.Finding
-	stacks   int
+	stacks   map[string]bool // the absolute path of each stack's file
+	unread   []error         // why one cannot tell
 }
 
-// read takes in a file, a folder or a specs directory. Its error says that one
-// could not tell.
-func (v *validation) read(ctx context.Context, path string, o spec.Options) error {
+// readAll takes in a specs directory, if one is named, and paths.
+func (v *validation) readAll(ctx context.Context, dir string, paths []string, o spec.Options) {
+	if dir != "" {
+		v.scan(ctx, dir, o)
+	} else if len(paths) == 0 {
+		paths = []string{"."}
+	}
+	for _, path := range paths {
+		v.read(ctx, path, o)
+	}
+	if here, err := os.Getwd(); err == nil {
+		v.showFrom(here)
+	}
+}
+
+// read takes in a file, a folder or a specs directory.
+func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("validate: %w", err)
+		v.unread = append(v.unread, err)
+		return
 	}
 	stack, findings := spec.LoadFile(ctx, path, o)
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("validate %s: %w", path, err)
-	}
 	if info.IsDir() && stack == nil && isSpecsDirectory(findings) {
-		return v.scan(ctx, path, o)
+		v.scan(ctx, path, o)
+		return
 	}
-	v.stacks++
-	v.findings = append(v.findings, findings...)
-	return nil
+	v.add("", stack, findings)
 }
 
 // isSpecsDirectory says whether a folder did not load because it is not that of
@@ -110,26 +132,70 @@ func isSpecsDirectory(findings []spec.Finding) bool {
 	return len(findings) == 1 && findings[0].Code == "not-a-stack"
 }
 
-func (v *validation) scan(ctx context.Context, dir string, o spec.Options) error {
+// scan takes in a specs directory.
+func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
 	snapshot := spec.Scan(ctx, dir, o)
 	if !snapshot.Complete {
-		return fmt.Errorf("validate: %w", snapshot.Err)
+		v.unread = append(v.unread, snapshot.Err)
+		return
 	}
-	v.stacks += len(snapshot.Stacks) + len(snapshot.Problems)
-	add := func(findings []spec.Finding) {
-		for _, f := range findings {
-			f.File = filepath.ToSlash(filepath.Join(dir, f.File))
-			v.findings = append(v.findings, f)
-		}
-	}
-	add(snapshot.Findings)
 	for _, stack := range snapshot.Stacks {
-		add(stack.Findings)
+		v.add(dir, stack, stack.Findings)
 	}
 	for _, problems := range snapshot.Problems {
-		add(problems)
+		v.add(dir, nil, problems)
 	}
-	return nil
+	v.note(dir, snapshot.Findings)
+}
+
+// add takes in a stack, nil where it did not load, with its findings, whose files
+// are relative to dir.
+func (v *validation) add(dir string, stack *spec.Stack, findings []spec.Finding) {
+	file := ""
+	if stack != nil {
+		file = stack.Source.File
+	} else if i := slices.IndexFunc(findings, isError); i >= 0 {
+		file = findings[i].File
+	}
+	if v.stacks == nil {
+		v.stacks = map[string]bool{}
+	}
+	v.stacks[absolute(filepath.Join(dir, file))] = true
+	v.note(dir, findings)
+}
+
+func isError(f spec.Finding) bool { return f.Severity == spec.Error }
+
+func (v *validation) note(dir string, findings []spec.Finding) {
+	for _, f := range findings {
+		f.File = filepath.ToSlash(filepath.Join(dir, f.File))
+		if f.Code == "unreadable" || f.Code == "unstable" {
+			v.unread = append(v.unread, fmt.Errorf("%s could not be read", f.File))
+		}
+		v.findings = append(v.findings, f)
+	}
+}
+
+// showFrom names files relative to a folder, if there is one, that they lie in: so
+// an editor or a forge finds them.
+func (v *validation) showFrom(folder string) {
+	if folder == "" {
+		return
+	}
+	for i, f := range v.findings {
+		if near, err := filepath.Rel(folder, absolute(f.File)); err == nil && filepath.IsLocal(near) {
+			v.findings[i].File = filepath.ToSlash(near)
+		}
+	}
+}
+
+// absolute is a file's path from the root, or as it was where nobody knows the
+// current directory.
+func absolute(file string) string {
+	if full, err := filepath.Abs(file); err == nil {
+		return full
+	}
+	return file
 }
 
 func (v *validation) sorted() []spec.Finding {
@@ -156,10 +222,14 @@ func (v *validation) count(s spec.Severity) int {
 }
 
 func (v *validation) summary() string {
-	return fmt.Sprintf("%s, %s, %s", plural(v.stacks, "stack"), plural(v.count(spec.Error), "error"), plural(v.count(spec.Warning), "warning"))
+	return fmt.Sprintf("%s, %s, %s", plural(len(v.stacks), "stack"), plural(v.count(spec.Error), "error"), plural(v.count(spec.Warning), "warning"))
 }
 
+// verdict is the answer: what could not be read leaves it open.
 func (v *validation) verdict(strict bool) error {
+	if len(v.unread) > 0 {
+		return fmt.Errorf("validate: %w", errors.Join(v.unread...))
+	}
 	if v.count(spec.Error) > 0 || strict && v.count(spec.Warning) > 0 {
 		return no
 	}

@@ -23,7 +23,7 @@ func TestFindingsAreSortedAndToldOnce(t *testing.T) {
 	late := spec.Finding{File: "a", Line: 9, Severity: spec.Error, Code: "c"}
 	early := spec.Finding{File: "a", Line: 1, Severity: spec.Warning, Code: "c"}
 	other := spec.Finding{File: "b", Severity: spec.Error, Code: "c"}
-	v := validation{findings: []spec.Finding{other, late, early, late}, stacks: 2}
+	v := validation{findings: []spec.Finding{other, late, early, late}, stacks: map[string]bool{"/a": true, "/b": true}}
 	got := v.sorted()
 	if len(got) != 3 || got[0] != early || got[1] != late || got[2] != other {
 		t.Errorf("got %v", got)
