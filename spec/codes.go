@@ -90,6 +90,7 @@ var codeTable = []Code{
 	{"several-documents", Reading, asError, "the file holds more than one YAML document"},
 	{"empty-file", Reading, asError, "the file holds nothing"},
 	{"not-a-mapping", Reading, asError, "the file is a list or a single value"},
+	{"yaml-tag", Reading, asError, "a value has a tag that means nothing there"},
 	{"key-not-text", Reading, asError, "a key is a number, a date or the like"},
 
 	{"variable", File, asError, "a variable cannot be expanded, or is required and not set"},
@@ -97,6 +98,10 @@ var codeTable = []Code{
 	{"dollar-in-default", File, asWarning, "$$ in a default stays two dollar signs"},
 	{"mode-decimal", File, asWarning, "a file mode from a variable is read as a decimal number"},
 	{"include", File, asError, "include names what cannot be included"},
+	{"include-cycle", File, asError, "files include each other in a circle"},
+	{"include-conflict", File, asError, "two files of a stack have one name for different things"},
+	{"include-too-large", File, asError, "the compose files of a stack are too many or too large together"},
+	{"include-ignored", File, asWarning, "an included file says what the stack's own file alone can say"},
 	{"extends", File, asError, "extends names what there is not, or too much"},
 	{"extends-cycle", File, asError, "services extend each other in a circle"},
 	{"env-file", File, asError, "a file of variables or labels cannot be read, or is none"},

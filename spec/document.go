@@ -155,18 +155,21 @@ func (d *document) find(keys []string) (line, column, depth int) {
 	return line, column, len(keys)
 }
 
-// isList says that a list stands at a path.
-func (d *document) isList(keys []string) bool {
+// list is the list at a path, nil where there is none.
+func (d *document) list(keys []string) *yaml.Node {
 	node := d.root
 	for _, key := range keys {
 		if _, node = child(node, key, 0); node == nil {
-			return false
+			return nil
 		}
 	}
 	for node.Kind == yaml.AliasNode {
 		node = node.Alias
 	}
-	return node.Kind == yaml.SequenceNode
+	if node.Kind != yaml.SequenceNode {
+		return nil
+	}
+	return node
 }
 
 // child finds a key's value in a mapping, through aliases and merge keys, or an
@@ -210,9 +213,12 @@ func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 // A report collects findings about a stack: about one document, or about a tree to
 // which other documents have given objects.
 type report struct {
-	doc      *document
-	file     string
-	origins  origins
+	doc     *document
+	file    string
+	origins origins
+	// length tells how long the list at a path of the tree is in the end; nil as long
+	// as that is not known.
+	length   func(at []string) int
 	findings []Finding
 }
 
@@ -253,20 +259,16 @@ func (r *report) of(at []string) (docs []*document, paths [][]string) {
 }
 
 // where tells the place of the value at a path: in the document that has the most
-// of the path. A list that several documents gave elements to is told as a whole,
-// since nobody can tell whose the element is.
+// of the path.
 func (r *report) where(at []string) (file string, line, column int) {
 	docs, paths := r.of(at)
+	for n := 2; len(docs) > 1 && n < len(paths[0]); n++ {
+		docs, paths = r.element(docs, paths, at, n)
+	}
 	file = r.file
 	best := -1
 	for i, doc := range docs {
-		path := paths[i]
-		for n := 2; len(docs) > 1 && n < len(path); n++ {
-			if r.sharedList(docs, paths, n) {
-				path = path[:n]
-			}
-		}
-		l, c, depth := doc.find(path)
+		l, c, depth := doc.find(paths[i])
 		if depth > best {
 			best, line, column = depth, l, c
 			if doc != nil {
@@ -277,15 +279,37 @@ func (r *report) where(at []string) (file string, line, column int) {
 	return file, line, column
 }
 
-// sharedList says that the first n keys lead to a list in several documents.
-func (r *report) sharedList(docs []*document, paths [][]string, n int) bool {
-	lists := 0
+// element finds the document that an element comes from, of a list which several
+// documents gave elements to, one behind the other, the last document first. Where
+// some of the elements were dropped on the way, nobody can tell: the list is meant
+// as a whole then.
+func (r *report) element(docs []*document, paths [][]string, at []string, n int) ([]*document, [][]string) {
+	lengths, total, lists := make([]int, len(docs)), 0, 0
 	for i, doc := range docs {
-		if doc.isList(paths[i][:n]) {
+		if list := doc.list(paths[i][:min(n, len(paths[i]))]); list != nil {
+			lengths[i] = len(list.Content)
+			total += lengths[i]
 			lists++
 		}
 	}
-	return lists > 1
+	if lists < 2 {
+		return docs, paths
+	}
+	if index, err := strconv.Atoi(at[n]); err == nil && r.length != nil && r.length(at[:n]) == total {
+		for i, doc := range slices.Backward(docs) {
+			if index < lengths[i] {
+				path := slices.Clone(paths[i])
+				path[n] = strconv.Itoa(index)
+				return []*document{doc}, [][]string{path}
+			}
+			index -= lengths[i]
+		}
+	}
+	whole := make([][]string, len(paths))
+	for i, path := range paths {
+		whole[i] = path[:min(n, len(path))]
+	}
+	return docs, whole
 }
 
 // add records a finding about the value at a path of keys, "services" and the

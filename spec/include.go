@@ -39,7 +39,7 @@ type inclusion struct {
 // includes in turn. It gives back the literal tree: all of these files before
 // variables were put in.
 func (l *loading) includeAll(in *interpolator, doc *document, tree map[string]any) map[string]any {
-	l.literal = map[string]any{}
+	l.literal = map[string]any{"jobs": doc.tree["jobs"], "models": doc.tree["models"]}
 	adoptLiteral(l.literal, doc.tree)
 	l.interpolators = map[string]*interpolator{}
 	l.report.origins = origins{}
@@ -380,6 +380,11 @@ func originsIn(docs []*document, key string) []origin {
 
 // adoptLiteral adds a document's objects to a tree that has not got them.
 func adoptLiteral(literal, tree map[string]any) {
+	for key, value := range tree {
+		if _, ok := literal[key]; !ok && !slices.Contains(sections, key) {
+			literal[key] = value
+		}
+	}
 	for _, section := range sections {
 		objects, ok := literal[section].(map[string]any)
 		if !ok {

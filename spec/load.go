@@ -185,6 +185,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if project == nil {
 		return nil
 	}
+	l.report.length = func(at []string) int { return listLength(raw, at) }
 	c := &converter{
 		report: &l.report, stack: name, base: l.absolute(), env: l.env, lookup: in.peek,
 		project: project, services: raw, policy: policy, rollouts: rollouts, literal: literal, files: l.contents,
@@ -383,6 +384,19 @@ func (l *loading) absolute() string {
 		return "/"
 	}
 	return dir
+}
+
+// listLength is the length of the list at a path of services, -1 where there is
+// none.
+func listLength(services map[string]map[string]any, at []string) int {
+	if len(at) < 3 || at[0] != "services" {
+		return -1
+	}
+	list, ok := mapping(services[at[1]], at[2:len(at)-1]...)[at[len(at)-1]].([]any)
+	if !ok {
+		return -1
+	}
+	return len(list)
 }
 
 // tidy takes out of the tree what the library behind would stumble on, complain

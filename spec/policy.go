@@ -35,10 +35,11 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 	services := mapping(tree, "services")
 	if block, ok := policyBlock(r, tree["x-skep"], []string{"x-skep"}); ok {
 		f := fields{report: r, block: block, at: []string{"x-skep"}}
-		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "rollout", "findings")
+		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "profiles", "rollout", "findings")
 		f.boolean("suspend", &p.Suspend)
 		f.boolean("prune", &p.Prune)
 		f.names("depends_on", &p.DependsOn)
+		f.profiles("profiles", &p.Profiles)
 		choose(&f, "drift", &p.Drift, DriftCorrect, DriftReport)
 		choose(&f, "images", &p.Images, ImagesPin, ImagesAsWritten)
 		p.Ignore = readIgnore(&f, services)
@@ -147,6 +148,19 @@ func (f *fields) names(key string, to *[]string) {
 		switch {
 		case !ok || !objectName.MatchString(name):
 			f.fail(key, "holds %q at position %d, which is no stack's name (write names of stacks)", text(value), i+1)
+		case !slices.Contains(*to, name):
+			*to = append(*to, name)
+		}
+	}
+}
+
+// profiles reads a list of profiles, in which * stands for all.
+func (f *fields) profiles(key string, to *[]string) {
+	for i, value := range f.list(key) {
+		name, ok := value.(string)
+		switch {
+		case !ok || name == "":
+			f.fail(key, "holds %q at position %d, which is no profile's name (write names of profiles)", text(value), i+1)
 		case !slices.Contains(*to, name):
 			*to = append(*to, name)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/interpolation"
@@ -25,7 +26,7 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 	}
 	options := func(o *loader.Options) {
 		o.SetProjectName(name, false)
-		o.Profiles = l.o.Profiles
+		o.Profiles = slices.Concat(l.o.Profiles, l.policy.Profiles)
 		o.Interpolate.Substitute = asIs
 		o.Interpolate.TypeCastMapping = castsFor(tree, o.Interpolate.TypeCastMapping)
 		o.SkipNormalization = true    // it adds networks, dependencies and names

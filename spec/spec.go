@@ -205,6 +205,7 @@ type Policy struct {
 	Drift     DriftPolicy
 	Ignore    []IgnorePath
 	Images    ImagePolicy
+	Profiles  []string // active for this stack, beside those of Options
 	Rollout   Rollout
 	// Findings sets the severity of findings by their code, where they are not
 	// errors; Weigh applies it. Nil where the file sets none.
