@@ -28,6 +28,7 @@ func (a *app) plan() *cobra.Command {
 		acting actingFlags
 		format formatFlag
 		dir    string
+		strict bool
 		quiet  bool
 	)
 	cmd := &cobra.Command{
@@ -38,9 +39,12 @@ func (a *app) plan() *cobra.Command {
 of them or those that are named: field by field, as the compose file has them,
 what restarts, and in which order. Nothing is written.
 
-Exit code 1 says that there are differences, or that a stack is invalid.`,
+Exit code 1 says that there are differences, or that a stack is invalid, and with
+--strict that the plan warns of something. What files alone give warning of is for
+skep validate to tell.`,
 		Example: `  skep plan --specs stacks/
   skep plan --specs stacks/ shop blog
+  skep plan --specs stacks/ --strict
   skep plan --specs stacks/ --format json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := format.parse()
@@ -79,7 +83,7 @@ Exit code 1 says that there are differences, or that a stack is invalid.`,
 			if err != nil {
 				return err
 			}
-			return p.verdict(invalid, acting.pruneStacks)
+			return p.verdict(invalid || strict && p.warns(), acting.pruneStacks)
 		},
 	}
 	engine.install(cmd)
@@ -87,6 +91,7 @@ Exit code 1 says that there are differences, or that a stack is invalid.`,
 	acting.install(cmd)
 	format.install(cmd, "text", "json")
 	installSpecs(cmd, &dir)
+	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the names of stacks that differ only")
 	return cmd
 }
@@ -203,9 +208,17 @@ func (p *planning) tellOrphans(w io.Writer, prune bool) {
 	}
 }
 
-// verdict is the answer to whether the Swarm is what the files say.
-func (p *planning) verdict(invalid, prune bool) error {
-	if invalid || prune && len(p.orphans) > 0 || slices.ContainsFunc(p.plans, differs) {
+// warns says that a plan comes with a warning.
+func (p *planning) warns() bool {
+	return slices.ContainsFunc(p.plans, func(plan *reconcile.Plan) bool {
+		return slices.ContainsFunc(plan.Findings, func(f spec.Finding) bool { return f.Severity == spec.Warning })
+	})
+}
+
+// verdict is the answer to whether the Swarm is what the files say, and nothing else
+// is wrong.
+func (p *planning) verdict(wrong, prune bool) error {
+	if wrong || prune && len(p.orphans) > 0 || slices.ContainsFunc(p.plans, differs) {
 		return no
 	}
 	return nil

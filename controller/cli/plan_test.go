@@ -105,6 +105,21 @@ func TestPlanVerdict(t *testing.T) {
 	}
 }
 
+func TestPlanWarns(t *testing.T) {
+	with := func(s spec.Severity) *reconcile.Plan {
+		return &reconcile.Plan{Stack: "shop", Findings: []spec.Finding{{Severity: spec.Info}, {Severity: s}}}
+	}
+	for severity, want := range map[spec.Severity]bool{spec.Info: false, spec.Warning: true} {
+		p := planning{plans: []*reconcile.Plan{{Stack: "blog"}, with(severity)}}
+		if p.warns() != want {
+			t.Errorf("with %s: warns is %v", severity, !want)
+		}
+		if p.verdict(false, false) != nil {
+			t.Errorf("with %s, and not --strict: not good", severity)
+		}
+	}
+}
+
 func TestPlanningAsksForEveryStack(t *testing.T) {
 	swarm := &planned{plans: map[string]*reconcile.Plan{"shop": update, "blog": {Stack: "blog"}}, stacks: []string{"blog", "broken", "old", "shop"}}
 	snapshot := &spec.Snapshot{
