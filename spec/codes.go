@@ -141,6 +141,7 @@ var codeTable = []Code{
 	{"option-forbidden", File, asError, "an option promises a limit or a volume that a Swarm does not give"},
 
 	{"option-ignored", File, asWarningOrInfo, "an option comes to nothing in a Swarm"},
+	{"cluster-spec", File, asWarning, "x-cluster-spec creates no cluster volume"},
 	{"build-ignored", File, asWarning, "a Swarm builds no images"},
 	{"bind-relative", File, asWarning, "a bind mount of a folder that other nodes do not have"},
 	{"bind", File, asInfo, "a bind mount takes what each node has at that path"},
