@@ -400,3 +400,20 @@ func TestOlderRecordsAreRead(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// A label that goes from a node is noticed by a stack that was settled.
+func TestNodeLabelsAreWatched(t *testing.T) {
+	w := newWorld(t, makeStack("shop", with(service("shop", "web", "app:1"), on("node.labels.disk == ssd"))))
+	w.engine.nodes = []swarm.Node{*testNode("n1", labelled1("disk", "ssd"))}
+	if res := w.settle(); finding(res.Findings, "no-node-fits") != nil {
+		t.Errorf("told %v", res.Findings)
+	}
+	w.engine.nodes[0].Spec.Labels = map[string]string{"disk": "tape"}
+	changed, err := w.r.Refresh(t.Context())
+	if err != nil || !slices.Equal(changed, []string{"shop"}) {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	if res := w.pass(); finding(res.Findings, "no-node-fits") == nil {
+		t.Errorf("told %v", res.Findings)
+	}
+}

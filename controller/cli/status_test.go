@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -249,5 +250,32 @@ func checkVerdict(t *testing.T, got error, want string) {
 		t.Errorf("verdict %#v, want a no", got)
 	case want != "no" && !strings.HasPrefix(v.reason, want):
 		t.Errorf("verdict %q, want %q", v.reason, want)
+	}
+}
+
+// Findings stand below a stack's services, and in its JSON.
+func TestStatusShowsFindings(t *testing.T) {
+	r := result("shop", "", reconcile.Ready)
+	r.Findings = []spec.Finding{
+		{File: "shop.yml", Line: 3, Severity: spec.Warning, Code: "image-untagged", Message: "no tag", Service: "web"},
+		{File: "shop.yml", Severity: spec.Warning, Code: "no-node-fits", Message: "no node", Service: "db"},
+	}
+	var b bytes.Buffer
+	a := &app{out: &b}
+	if err := a.printStack([]stackStatus{summarize(r)}, noon); err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ := strings.Cut(b.String(), "\nFINDING")
+	want := strings.TrimPrefix(`
+          SEVERITY   WHERE        MESSAGE
+image-untagged   warning    shop.yml:3   no tag
+no-node-fits     warning    db           no node
+`, "\n")
+	if got = strings.TrimLeft(got, " "); got != strings.TrimLeft(want, " ") {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	text, err := json.Marshal(summarize(r))
+	if err != nil || !strings.Contains(string(text), `"findings":[{"file":"shop.yml","line":3,"severity":"warning","code":"image-untagged","message":"no tag","service":"web"}`) {
+		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -1,0 +1,49 @@
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
+)
+
+// Each finding is told once a revision of the stack's files, at its severity's level,
+// however its words change with the Swarm; and again when the files change.
+func TestFindingsAreToldOnceARevision(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	r := newReport(zap.New(core))
+	stack := func(fingerprint string) *spec.Stack {
+		return &spec.Stack{Name: "shop", Source: spec.Source{Fingerprint: fingerprint}, Findings: []spec.Finding{
+			{File: "shop.yml", Line: 3, Severity: spec.Warning, Code: "image-untagged", Message: "no tag"},
+			{File: "shop.yml", Line: 9, Severity: spec.Info, Code: "unused", Message: "nobody uses it"},
+		}}
+	}
+	missing := func(nodes string) reconcile.Result {
+		return reconcile.Result{Stack: "shop", Outcome: reconcile.Waiting, Findings: []spec.Finding{
+			{File: "shop.yml", Severity: spec.Warning, Code: "bind-missing-on-nodes", Service: "web", Message: "/srv on " + nodes},
+		}}
+	}
+	pass := func(s *spec.Stack, nodes string) []string {
+		r.pass(reconcile.Input{Name: "shop", Stack: s}, missing(nodes), time.Second)
+		var told []string
+		for _, e := range logs.TakeAll() {
+			if e.Message == "finding" {
+				told = append(told, e.Level.String()+" "+e.ContextMap()["reason"].(string))
+			}
+		}
+		return told
+	}
+	for i, tt := range []struct {
+		fingerprint, nodes string
+		want               int
+	}{{"1", "n1", 2}, {"1", "n1", 0}, {"1", "n1, n2", 0}, {"2", "n2", 2}, {"2", "n2", 0}} {
+		if told := pass(stack(tt.fingerprint), tt.nodes); len(told) != tt.want {
+			t.Errorf("pass %d told %v, want %d", i, told, tt.want)
+		}
+	}
+}
