@@ -6,10 +6,11 @@ VERSION ?=
 COUNT ?= 1
 RUN ?= .
 BENCH ?= .
+FUZZTIME ?= 1m
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
-.PHONY: run test e2e bench lint build image engine tools clean
+.PHONY: run test conformance fuzz e2e bench lint build image engine tools clean
 
 ## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
 run: engine
@@ -17,9 +18,25 @@ run: engine
 	CGO_ENABLED=0 go build -o bin/lab ./e2e/lab
 	@bin/lab with -unless-swarm -images -- e2e/run-examples.sh
 
-## test: all tests, those on a real Swarm too
+## test: all tests: ten seconds of each fuzz target, conformance, then the rest, those on a real Swarm too
 test: tools
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=10s RUN=.
+	@$(MAKE) --no-print-directory conformance
 	go test -race -timeout 40m ./...
+
+## conformance: skep render against docker stack deploy's own code; SKEP_CORPUS=DIR on the stack files in it too
+conformance:
+	cd spec/conformance && go test -race -timeout 20m
+
+## fuzz: each fuzz target for FUZZTIME=1m, one after the other, or RUN=FuzzLoad alone; what breaks one is kept in spec/testdata/fuzz
+fuzz:
+	@all=$$(go test -list '$(RUN)' ./spec) || { echo "$$all"; exit 1; }; \
+	log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	for target in $$(grep '^Fuzz' <<<"$$all"); do \
+		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -parallel 2 -timeout 0 ./spec >"$$log" 2>&1 || \
+			{ echo "$$target failed:"; cat "$$log"; exit 1; }; \
+		printf '%-14s %s\n' "$$target" "$$(grep 'execs:' "$$log" | tail -n 1)"; \
+	done
 
 ## e2e: the tests on a real Swarm alone; COUNT=3 runs them three times, RUN=TestX only some
 e2e: tools
@@ -34,7 +51,9 @@ bench: engine
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
-	go tool staticcheck ./...
+	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+	cd spec/conformance && go vet ./... && ../../bin/staticcheck ./...
 
 ## build: dist/skep, static
 build:
