@@ -59,6 +59,10 @@ func TestDiffSeesThroughARealEngine(t *testing.T) {
 		"mount-subpath-1.41.json":         {"field-unsupported"},
 		"mount-tmpfs-options-1.41.json":   {"field-unsupported"},
 		"mount-tmpfs-options-1.45.json":   {"field-unsupported"},
+		"mount-tmpfs-exec-1.41.json":      {"field-unsupported"},
+		"mount-tmpfs-exec-1.45.json":      {"field-unsupported"},
+		"oom-score-1.41.json":             {"field-unsupported"},
+		"oom-score-1.45.json":             {"field-unsupported"},
 	}
 	for name, r := range recordings(t) {
 		t.Run(name, func(t *testing.T) {
@@ -81,6 +85,7 @@ func TestOldEnginesAreKnownByTheirAPI(t *testing.T) {
 		"health-start-interval-1.41.json": "healthcheck.start_interval",
 		"mount-subpath-1.41.json":         "volumes./data",
 		"mount-tmpfs-options-1.45.json":   "volumes./run",
+		"oom-score-1.45.json":             "oom_score_adj",
 	} {
 		r := recordings(t)[name]
 		r.API = "1.51"

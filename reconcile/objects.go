@@ -95,8 +95,13 @@ func satisfiesIPAM(d, l *network.IPAM) bool {
 	if l == nil {
 		return false
 	}
-	if orElse(d.Driver, "default") != orElse(l.Driver, "default") || len(d.Options) > 0 && !maps.Equal(d.Options, l.Options) {
+	if orElse(d.Driver, "default") != orElse(l.Driver, "default") {
 		return false
+	}
+	for option, want := range d.Options { // an engine adds com.docker.network.ipam.serial
+		if have, ok := l.Options[option]; !ok || have != want {
+			return false
+		}
 	}
 	for _, want := range d.Config {
 		if !slices.ContainsFunc(l.Config, func(have network.IPAMConfig) bool {

@@ -78,6 +78,12 @@ func cases() []*reconcile.Desired {
 			c.Hosts = []string{"10.0.0.2 b", "10.0.0.1 a", "::1 six"}
 			c.DNSConfig = &swarm.DNSConfig{Nameservers: []string{"9.9.9.9", "1.1.1.1"}, Search: []string{"b.example", "a.example"}}
 		}),
+		service("groups-and-resolver", func(s *swarm.ServiceSpec) {
+			c := s.TaskTemplate.ContainerSpec
+			c.Groups = []string{"audio", "1001"}
+			c.DNSConfig = &swarm.DNSConfig{Options: []string{"ndots:2", "use-vc"}}
+		}),
+		service("oom-score", func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.OomScoreAdj = -500 }),
 		service("health", func(s *swarm.ServiceSpec) {
 			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{
 				Test: []string{"CMD-SHELL", "curl -f http://localhost/ || exit 1"}, Interval: 90 * time.Second,
@@ -103,6 +109,24 @@ func cases() []*reconcile.Desired {
 				TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 1 << 20, Options: [][]string{{"noexec"}, {"uid", "1000"}}},
 			}}
 		}),
+		service("mount-tmpfs-exec", func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{
+				{Type: mount.TypeTmpfs, Target: "/tmp", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 64 << 20, Mode: os.FileMode(0o1777)}},
+				{Type: mount.TypeTmpfs, Target: "/run/tools", ReadOnly: true, TmpfsOptions: &mount.TmpfsOptions{Options: [][]string{{"exec"}}}},
+			}
+		}),
+		service("mount-recursive", func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{
+				{Type: mount.TypeBind, Source: "/a", Target: "/a", BindOptions: &mount.BindOptions{NonRecursive: true, Propagation: mount.PropagationRSlave}},
+				{Type: mount.TypeBind, Source: "/b", Target: "/b", ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true}},
+				{Type: mount.TypeBind, Source: "/c", Target: "/c", ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true, Propagation: mount.PropagationRPrivate}},
+				{Type: mount.TypeVolume, Target: "/d", VolumeOptions: &mount.VolumeOptions{NoCopy: true, Labels: map[string]string{"k": "v"}}},
+				{Type: mount.TypeNamedPipe, Source: `\\.\pipe\x`, Target: `\\.\pipe\x`},
+			}
+		}),
+		service("port-name", func(s *swarm.ServiceSpec) {
+			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{Name: "web", Protocol: "tcp", TargetPort: 80, PublishedPort: 8090, PublishMode: "ingress"}}}
+		}),
 		service("ports", func(s *swarm.ServiceSpec) {
 			s.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{
 				{Protocol: "tcp", TargetPort: 9000, PublishMode: "ingress"},
@@ -117,6 +141,7 @@ func cases() []*reconcile.Desired {
 		}),
 		withNetworks(),
 		withNetworkOfIPv6(),
+		withAddresses(),
 		withHostNetwork(),
 		withFiles(),
 		withCredentialSpec(),
@@ -237,6 +262,20 @@ func withNetworkOfIPv6() *reconcile.Desired {
 	d.Networks = []reconcile.DesiredNetwork{{Key: "six", Name: "network-of-ipv6_six", Create: network.CreateOptions{
 		Driver: "overlay", Labels: labels("network-of-ipv6"), Options: map[string]string{"com.docker.network.driver.mtu": "1400"},
 		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "172.29.0.0/16"}, {Subnet: "fd00:1::/64"}}},
+	}}}
+	return d
+}
+
+// withAddresses is on a network whose addresses the file chooses in full.
+func withAddresses() *reconcile.Desired {
+	d := service("network-addresses", func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "network-addresses_front"}}
+	})
+	d.Networks = []reconcile.DesiredNetwork{{Key: "front", Name: "network-addresses_front", Create: network.CreateOptions{
+		Driver: "overlay", Labels: labels("network-addresses"), EnableIPv4: ptr(true),
+		IPAM: &network.IPAM{Driver: "default", Options: map[string]string{"foo": "bar"}, Config: []network.IPAMConfig{{
+			Subnet: "172.27.0.0/16", IPRange: "172.27.128.0/17", Gateway: "172.27.0.9", AuxAddress: map[string]string{"router": "172.27.0.2"},
+		}}},
 	}}}
 	return d
 }
