@@ -336,6 +336,17 @@ func (r *report) info(code string, at []string, format string, args ...any) {
 	r.add(Info, code, at, format, args...)
 }
 
+// errors counts the findings that are errors.
+func (r *report) errors() int {
+	n := 0
+	for _, f := range r.findings {
+		if f.Severity == Error {
+			n++
+		}
+	}
+	return n
+}
+
 // failed says that the stack cannot be applied.
 func (r *report) failed() bool { return hasError(r.findings) }
 

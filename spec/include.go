@@ -70,8 +70,11 @@ func (i *inclusion) follow(section any) {
 	}
 	for n, entry := range entries {
 		at := []string{"include", strconv.Itoa(n)}
-		if parsed, ok := i.read(entry, at); ok && !i.report.failed() {
+		if parsed, ok := i.read(entry, at); ok {
 			i.include(parsed, at)
+		}
+		if i.texts > maxTexts {
+			return
 		}
 	}
 }
@@ -173,7 +176,7 @@ func (i *inclusion) include(entry include, at []string) {
 	}
 	in := i.in.with(own)
 	merged := i.merge(in, docs)
-	if merged == nil || i.report.failed() {
+	if merged == nil {
 		return
 	}
 	in.settle(merged, dir)
@@ -263,11 +266,12 @@ func (i *inclusion) merge(in *interpolator, docs []*document) map[string]any {
 	sections := map[string]any{}
 	for n, doc := range docs {
 		var tree map[string]any
+		errors := i.report.errors()
 		i.report.about(doc, func() {
 			tree, _ = in.tree(doc.tree, nil).(map[string]any)
 			i.checkTop(tree)
 		})
-		if i.report.failed() {
+		if i.report.errors() > errors {
 			return nil
 		}
 		sections[includeOf(n)] = tree["include"]

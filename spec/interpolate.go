@@ -28,7 +28,10 @@ type interpolator struct {
 	// used holds every variable that was asked for, with its value; unset ones
 	// have none.
 	used map[string]*string
-	size int
+	// growth counts what variables add, and says whether that may be; nil: it may.
+	growth func(n int) bool
+	// find replaces env where it is set.
+	find func(name string) (string, bool)
 	// outer is that of the file which includes this one's, nil for the stack's own;
 	// own holds the variables that only the included file has.
 	outer *interpolator
@@ -44,7 +47,7 @@ func (in *interpolator) with(own map[string]string) *interpolator {
 			further[name] = value
 		}
 	}
-	return &interpolator{outer: in, own: further, env: in.env, report: in.report, used: in.used}
+	return &interpolator{outer: in, own: further, env: in.env, report: in.report, used: in.used, growth: in.growth}
 }
 
 // value is that of a variable, without remembering that it was asked for.
@@ -54,18 +57,11 @@ func (in *interpolator) value(name string) (string, bool) {
 			return value, true
 		}
 	}
+	if in.find != nil {
+		return in.find(name)
+	}
 	value, ok := in.env[name]
 	return value, ok
-}
-
-// grow counts what variables add to a stack's files, all of them together, and says
-// whether that may be.
-func (in *interpolator) grow(n int) bool {
-	for in.outer != nil {
-		in = in.outer
-	}
-	in.size += n
-	return in.size <= maxInterpolated
 }
 
 // settle gives the objects of an included file, whose folder is dir, the variables
@@ -172,7 +168,7 @@ func (s *substitution) expand(text string, nesting int) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if !s.in.grow(len(value)) {
+		if s.in.growth != nil && !s.in.growth(len(value)) {
 			return "", errTooLong
 		}
 		out.WriteString(value)

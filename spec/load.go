@@ -19,7 +19,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/docker/cli/pkg/kvfile"
 )
 
@@ -133,6 +132,7 @@ type loading struct {
 	texts   int
 	allText int64
 	size    extent
+	grown   int // by variables
 	// literal is the tree of all included files before variables were put in, and
 	// interpolators are those of the files that included services stand in.
 	literal       map[string]any
@@ -163,7 +163,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if doc == nil || !l.environment() {
 		return nil
 	}
-	in := &interpolator{env: l.env, report: &l.report, used: map[string]*string{}}
+	in := &interpolator{env: l.env, report: &l.report, used: map[string]*string{}, growth: l.grow}
 	tree, _ := in.tree(doc.tree, nil).(map[string]any)
 	if l.report.failed() || ctx.Err() != nil {
 		return l.cancelled(ctx)
@@ -227,12 +227,12 @@ func (l *loading) parse(file string) (*document, *Finding) {
 		found.File = shown
 		return nil, found
 	}
+	if l.texts++; l.texts > maxTexts {
+		return nil, &Finding{File: l.report.file, Severity: Error, Code: "include-too-large", Message: fmt.Sprintf("the stack is made of more than %d compose files (include and extend fewer)", maxTexts)}
+	}
 	text, problem := l.content(file, limit)
 	if problem != "" {
 		return placed(&Finding{Severity: Error, Code: "unreadable", Message: problem})
-	}
-	if l.texts++; l.texts > maxTexts {
-		return placed(refuse(0, "include-too-large", "the stack is made of more than %d compose files (include and extend fewer)", maxTexts))
 	}
 	if l.allText += int64(len(text)); l.allText > maxAllTexts*limit {
 		return placed(refuse(0, "include-too-large", "the stack's compose files have more than %d bytes together (split it into several stacks)", maxAllTexts*limit))
@@ -352,11 +352,18 @@ func (l *loading) dotenvVars(file string, lookup func(string) (string, bool)) (v
 	if len(data) > maxTextSize {
 		return nil, "the file is larger than 1 MiB (keep variables in it, nothing else)"
 	}
-	vars, err := dotenv.UnmarshalBytesWithLookup(data, lookup)
+	vars, err := parseDotenv(string(data), lookup, l.grow)
 	if err != nil {
-		return nil, "the file is not a list of variables (write a KEY=VALUE a line)" // the error shows values
+		return nil, err.Error()
 	}
 	return vars, ""
+}
+
+// grow counts what variables add to all files of the stack, and says whether that
+// may be.
+func (l *loading) grow(n int) bool {
+	l.grown += n
+	return l.grown <= maxInterpolated
 }
 
 // stackName is the top-level name, else that of the path.
