@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/api/types/versions"
 
 	"github.com/skep-io/skep/spec"
 )
@@ -107,10 +109,7 @@ func (p *planner) view(ds *DesiredService) *view {
 }
 
 func (p *planner) service(ds *DesiredService) {
-	for _, lost := range p.lacks.lost(&ds.Spec) {
-		p.find(spec.Warning, "field-unsupported", ds.Key,
-			"%s has no effect: the engine drops it without a word (it speaks API %s, the field came with %s; upgrade the engine or leave the field out)", lost[0], p.live.APIVersion, lost[1])
-	}
+	p.unsupported(ds)
 	ls := p.live.Services[ds.Name]
 	if ls != nil && !p.ours(KindService, ds.Name, ds.Key, ls.Spec.Labels) {
 		return
@@ -124,6 +123,20 @@ func (p *planner) service(ds *DesiredService) {
 		will = c.Spec
 	}
 	p.findings = append(p.findings, nodeFindings(ds.Key, ds.Name, will, p.live)...)
+}
+
+// unsupported tells of what the engine at hand is too old for.
+func (p *planner) unsupported(ds *DesiredService) {
+	for _, lost := range p.lacks.lost(&ds.Spec) {
+		p.find(spec.Warning, "field-unsupported", ds.Key,
+			"%s has no effect: the engine drops it without a word (it speaks API %s, the field came with %s; upgrade the engine or leave the field out)", lost[0], p.live.APIVersion, lost[1])
+	}
+	for _, m := range containerOf(&ds.Spec).Mounts {
+		if api := p.live.APIVersion; m.Type == mount.TypeCluster && api != "" && versions.LessThan(api, "1.42") {
+			p.find(spec.Warning, "field-unsupported", ds.Key,
+				"volumes.%s is of type cluster, and the engine refuses the service (it speaks API %s, cluster volumes came with 1.42; upgrade the engine or mount another volume)", m.Target, api)
+		}
+	}
 }
 
 // changeOf is what to write for a service that is nobody else's; nil for nothing.

@@ -21,7 +21,7 @@ func nodeFindings(key, name string, s *swarm.ServiceSpec, live *Live) []spec.Fin
 		return nil
 	}
 	ports := hostPorts(s)
-	if p := placementOf(s); len(p.Constraints)+len(p.Platforms)+len(ports) == 0 && p.MaxReplicas == 0 && live.takers() > 0 {
+	if placementOf(s).MaxReplicas == 0 && len(ports) == 0 && live.anyFits(s) { // as with nearly all
 		return nil
 	}
 	x := siteOf(s, live.Nodes)
@@ -40,6 +40,17 @@ func nodeFindings(key, name string, s *swarm.ServiceSpec, live *Live) []spec.Fin
 		}
 	}
 	return nil
+}
+
+// anyFits says that some node takes tasks of a service.
+func (l *Live) anyFits(s *swarm.ServiceSpec) bool {
+	constraints, platforms := parseConstraints(s), placementOf(s).Platforms
+	for _, n := range l.Nodes {
+		if takesTasks(n) && runsOn(platforms, n) && !slices.ContainsFunc(constraints, func(c constraint) bool { return !c.matches(n) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // takers counts the nodes that take tasks.
