@@ -1,14 +1,26 @@
 package spec
 
-import "github.com/compose-spec/compose-go/v2/types"
+import (
+	"slices"
+	"strconv"
+
+	"github.com/compose-spec/compose-go/v2/types"
+)
 
 // lintUnused tells of what is declared and used by nobody. A service that is left
 // out for its profiles uses what it names: another day it is in.
 func (c *converter) lintUnused() {
 	used := map[string]map[string]bool{"networks": {}, "volumes": {}, "configs": {}, "secrets": {}}
+	var profiles []string
 	for _, services := range []types.Services{c.project.Services, c.project.DisabledServices} {
 		for key, service := range services {
 			c.uses(key, service, used)
+			profiles = append(profiles, service.Profiles...)
+		}
+	}
+	for i, profile := range c.policy.Profiles {
+		if profile != "*" && !slices.Contains(profiles, profile) {
+			c.report.info("unused", []string{"x-skep", "profiles", strconv.Itoa(i)}, "x-skep.profiles has the profile %s, and no service does (remove it, or write it in the profiles of a service)", profile)
 		}
 	}
 	declared := map[string][]string{
