@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
@@ -13,7 +14,10 @@ import (
 )
 
 func (a *app) render() *cobra.Command {
-	var specs specFlags
+	var (
+		specs  specFlags
+		format formatFlag
+	)
 	cmd := &cobra.Command{
 		Use:     "render FILE",
 		Short:   "Print the Swarm objects that a stack's file means, as JSON",
@@ -22,11 +26,18 @@ func (a *app) render() *cobra.Command {
 configs and secrets as the Engine API has them. The same file gives the same
 output. A secret's value is not in it. No engine is asked.
 
-FILE is a compose file or the folder of one.`,
+FILE is a compose file or the folder of one. Exit code 1 says that there are errors
+in it, 2 that it could not be read.`,
 		Example: `  skep render stacks/shop.yml
-  skep render stacks/blog | jq '.services[].Name'`,
+  skep render stacks/blog | jq '.services[].Name'
+  skep render stacks/blog --profile debug --env TAG
+  skep render stacks/blog --format '{{range .Services}}{{println .Name}}{{end}}'`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := format.parse()
+			if err != nil {
+				return err
+			}
 			o, err := specs.options(a.lookup)
 			if err != nil {
 				return err
@@ -36,8 +47,13 @@ FILE is a compose file or the folder of one.`,
 			}
 			stack, findings := spec.LoadFile(cmd.Context(), args[0], o)
 			a.printFindings(a.err, findings)
-			if stack == nil {
+			switch {
+			case stack == nil && slices.ContainsFunc(findings, unreadable):
+				return fmt.Errorf("render: %s could not be read", args[0])
+			case stack == nil:
 				return no
+			case t != nil:
+				return printEach(a.out, t, []rendering{renderStack(stack)})
 			}
 			e := json.NewEncoder(a.out)
 			e.SetIndent("", "  ")
@@ -49,6 +65,7 @@ FILE is a compose file or the folder of one.`,
 		},
 	}
 	specs.install(cmd)
+	format.install(cmd, "json")
 	return cmd
 }
 

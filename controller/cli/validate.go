@@ -166,10 +166,13 @@ func (v *validation) add(dir string, stack *spec.Stack, findings []spec.Finding)
 
 func isError(f spec.Finding) bool { return f.Severity == spec.Error }
 
+// unreadable says that a finding leaves open whether a stack is good.
+func unreadable(f spec.Finding) bool { return f.Code == "unreadable" || f.Code == "unstable" }
+
 func (v *validation) note(dir string, findings []spec.Finding) {
 	for _, f := range findings {
 		f.File = filepath.ToSlash(filepath.Join(dir, f.File))
-		if f.Code == "unreadable" || f.Code == "unstable" {
+		if unreadable(f) {
 			v.unread = append(v.unread, fmt.Errorf("%s could not be read", f.File))
 		}
 		v.findings = append(v.findings, f)
