@@ -111,6 +111,7 @@ func policyDefs() map[string]any {
 			"drift":      word("What happens when live differs from a release that was healthy and the file has not changed: it is put right, or told.", d.Drift, DriftCorrect, DriftReport),
 			"ignore":     listOf("Fields whose live value wins, such as services.web.deploy.replicas where an autoscaler sets it.", map[string]any{"type": "string", "pattern": ignorePattern()}),
 			"images":     word("Whether tags become digests when a release is made.", d.Images, ImagesPin, ImagesAsWritten),
+			"profiles":   listOf("Profiles that are active for this stack, beside those of --profile; * stands for all.", map[string]any{"type": "string", "minLength": 1}),
 			"rollout":    refTo("x-skep-rollout"),
 			"findings":   block("How findings are told, by their code. What is an error stays one.", severities()),
 		}),

@@ -156,6 +156,7 @@ func drawBlock(t *rapid.T) map[string]any {
 	return drawMapping(map[string]*rapid.Generator[any]{
 		"suspend": words(true, false), "prune": words(true, false),
 		"depends_on": several([]any{"infra", "a-b", "x_1"}, []any{"a b", "-", 5, nil, ""}),
+		"profiles":   several([]any{"debug", "*", "a b"}, []any{"", 5, nil}),
 		"drift":      words("correct", "report"), "images": words("pin", "as-written"),
 		"ignore":  several([]any{"services.web.deploy.replicas", "services.web.image"}, []any{"services.web", "web.image", "services.web.nope", 5, ""}),
 		"rollout": rollouts,
