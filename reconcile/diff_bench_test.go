@@ -10,7 +10,7 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
-// benchSwarm is 1,000 services of every recorded kind in 100 stacks.
+// benchSwarm is 1,000 services of every recorded kind in 100 stacks, on 10 nodes.
 func benchSwarm(b *testing.B) ([]*Desired, *Live) {
 	var recorded []*recording
 	all := recordings(b)
@@ -36,7 +36,11 @@ func benchSwarm(b *testing.B) ([]*Desired, *Live) {
 		}
 		desired = append(desired, d)
 	}
-	return desired, NewLive(time.Time{}, "1.41", live, nil, nil, nil, nil)
+	var nodes []swarm.Node
+	for i := range 10 {
+		nodes = append(nodes, *testNode(fmt.Sprint("n", i)))
+	}
+	return desired, NewLive(time.Time{}, "1.41", live, nil, nil, nil, nodes)
 }
 
 // One iteration is a pass over 1,000 services that are as desired.
