@@ -126,7 +126,7 @@ func unescape(text string) string {
 
 // expand puts variables into a value.
 func (d *dotenvParser) expand(value string) (string, error) {
-	in := &interpolator{report: &report{}, used: map[string]*string{}, growth: d.grow, find: func(name string) (string, bool) {
+	in := &interpolator{report: &report{}, used: map[string]*string{}, growth: d.grow, dollars: true, find: func(name string) (string, bool) {
 		if value, ok := d.lookup(name); ok {
 			return value, true
 		}

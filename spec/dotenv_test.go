@@ -25,7 +25,7 @@ func TestDotenvAsLibrary(t *testing.T) {
 		"A=x # comment\nB=x#no comment\n", "A='$OUT'\nB=\"$OUT\"\nC=$OUT\nD=${OUT}${B}\n", "A=\"x\ny\"\nB='x\ny'\n",
 		`A="a\nb\tc\"d\\e\$OUT\0101"`, `A='it\'s'`, "OUT\nNONE\n", "A=1\nA=2\nB=$A\n", "B=1\nB=2\nC=$B$B\n", "A=\nB=''\nC=\"\"\n",
 		"A=\"x\" # c\nB=2\n", "A=\"x\"B=2\n", "A.b-c[0]=1\n", "A B=1\n", "A=\"open\n", "A=${OUT:-x}${NO:-y}${NO-}${OUT:+z}\n",
-		"A=${NO:?needed}\n", "A=$\n", "A=$1\n", "A=${\n", "A=a$$b\n", "é=1\n", "9=1\n", "A=   spaced out   \n", "A==b\n", "  A=1\n\tB=2\n",
+		"A=${NO:?needed}\n", "A=$\n", "A=$1\n", "A=a$ b\n", "A=${}\n", "A=a$%b$\n", "A=${\n", "A=a$$b\n", "é=1\n", "9=1\n", "A=   spaced out   \n", "A==b\n", "  A=1\n\tB=2\n",
 	} {
 		compare(t, text)
 	}

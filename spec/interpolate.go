@@ -30,6 +30,8 @@ type interpolator struct {
 	used map[string]*string
 	// growth counts what variables add, and says whether that may be; nil: it may.
 	growth func(n int) bool
+	// dollars says that a $ before neither a name nor a brace is one.
+	dollars bool
 	// find replaces env where it is set.
 	find func(name string) (string, bool)
 	// outer is that of the file which includes this one's, nil for the stack's own;
@@ -193,6 +195,9 @@ func (s *substitution) variable(text string, i int, closing map[int]int, nesting
 		}
 		value, err := s.braced(text[i+2:end], nesting)
 		return value, end + 1 - i, err
+	}
+	if s.in.dollars {
+		return "$", 1, nil
 	}
 	return "", 0, errors.New("a $ is followed by neither a name nor a brace (write $$ for a dollar sign)")
 }

@@ -133,6 +133,8 @@ type loading struct {
 	allText int64
 	size    extent
 	grown   int // by variables
+	// allLines and allData are of the files that services, configs and secrets name.
+	allLines, allData int64
 	// literal is the tree of all included files before variables were put in, and
 	// interpolators are those of the files that included services stand in.
 	literal       map[string]any
@@ -310,9 +312,24 @@ func readRegular(root *os.Root, file string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-// contents is content for the converter.
+// What a stack's files may have together, each counted as often as it is named: a
+// file that thousands of services name is copied into each of them.
+const (
+	maxAllLines = 16 << 20 // of env_file and label_file
+	maxAllData  = 64 << 20 // of configs and secrets
+)
+
+// contents is content for the converter, bounded over the whole stack.
 func (l *loading) contents(file string, limit int64) ([]byte, string) {
-	return l.content(file, limit)
+	data, problem := l.content(file, limit)
+	sum, most := &l.allData, int64(maxAllData)
+	if limit == maxTextSize { // no config or secret may be that long
+		sum, most = &l.allLines, maxAllLines
+	}
+	if *sum += int64(len(data)); *sum > most {
+		return nil, fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)
+	}
+	return data, problem
 }
 
 // environment gathers the variables; false after an error.
