@@ -55,6 +55,9 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 		raw[key], _ = clone(written).(map[string]any)
 		patch(mapping(model, "services", key), raw[key])
 	}
+	for key := range mapping(model, "secrets") {
+		textValues(mapping(model, "secrets", key, "driver_opts")) // where it takes no fractions
+	}
 	project, err := loader.ModelToProject(model, loader.ToOptions(&details, []func(*loader.Options){options}), details)
 	if err != nil {
 		l.refused(tree, err)
@@ -94,6 +97,15 @@ func textKeysBelow(key string, value any, keys map[string]bool) {
 	case []any:
 		for _, element := range v {
 			textKeysBelow(loadertree.PathMatchList, element, keys)
+		}
+	}
+}
+
+// textValues makes a mapping's numbers text, as docker/cli prints them.
+func textValues(m map[string]any) {
+	for key, value := range m {
+		if value != nil {
+			m[key] = text(value)
 		}
 	}
 }

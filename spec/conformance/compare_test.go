@@ -3,6 +3,7 @@ package conformance
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -206,6 +207,8 @@ func valueText(v reflect.Value) string {
 			return absent
 		}
 		return value.String()
+	case os.FileMode:
+		return fmt.Sprintf("%#o", uint32(value))
 	case []byte:
 		return fmt.Sprintf("%q", value)
 	}
