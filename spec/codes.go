@@ -157,6 +157,7 @@ var codeTable = []Code{
 	{"monitor-short", File, asInfo, "the healthcheck takes longer to tell than an update watches"},
 	{"replicas-exceed-nodes", File, asWarningOrInfo, "replicas need more nodes than one"},
 	{"job-update", File, asWarning, "a job has settings of an update"},
+	{"field-unsupported", File, asWarning, "the engine does not know the field"},
 	{"unused", File, asInfo, "something is declared, and no service uses it"},
 
 	{"external-missing", Swarm, asError, "an external network, config or secret does not exist in the Swarm"},
@@ -174,7 +175,6 @@ var codeTable = []Code{
 	{"left-behind", Swarm, asInfo, "it left the file and stays, since prune is off"},
 	{"still-used", Swarm, asWarningOrInfo, "it left the file and goes when no service needs it any more"},
 	{"ignore-unknown", Swarm, asWarning, "a path in x-skep.ignore is no field that is compared"},
-	{"field-unsupported", Swarm, asWarning, "the engine is too old for the field"},
 	{"job-labels-wait", Swarm, asInfo, "labels of a job wait for its next change"},
 	{"image-not-pinned", Swarm, asWarning, "no registry could tell the image's digest"},
 	{"release-failed", Swarm, asWarning, "this version was rolled out and failed"},
