@@ -29,12 +29,16 @@ conformance:
 	cd spec/conformance && go test -race -timeout 20m
 
 ## fuzz: each fuzz target for FUZZTIME=1m, one after the other, or RUN=FuzzLoad alone; what breaks one is kept in spec/testdata/fuzz
+# The time may end at a moment when go test takes its own end for a failure: then it
+# says that the deadline was exceeded, and names no input.
 fuzz:
 	@all=$$(go test -list '$(RUN)' ./spec) || { echo "$$all"; exit 1; }; \
 	log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	for target in $$(grep '^Fuzz' <<<"$$all"); do \
-		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -parallel 2 -timeout 0 ./spec >"$$log" 2>&1 || \
-			{ echo "$$target failed:"; cat "$$log"; exit 1; }; \
+		if ! go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -parallel 2 -timeout 0 ./spec >"$$log" 2>&1 && \
+			! grep -A1 -- "--- FAIL: $$target (" "$$log" | grep -qx ' *context deadline exceeded'; then \
+			echo "$$target failed:"; cat "$$log"; exit 1; \
+		fi; \
 		printf '%-14s %s\n' "$$target" "$$(grep 'execs:' "$$log" | tail -n 1)"; \
 	done
 
