@@ -17,7 +17,7 @@ import (
 var withoutExample = map[string]string{
 	"config-too-large":  "larger than a page: TestDataThatIsTooLarge",
 	"secret-too-large":  "larger than a page: TestDataThatIsTooLarge",
-	"include-too-large": "larger than a page: bounds_test.go",
+	"include-too-large": "larger than a page: TestIncludesThatAreTooMany",
 }
 
 func TestDataThatIsTooLarge(t *testing.T) {
@@ -29,6 +29,17 @@ func TestDataThatIsTooLarge(t *testing.T) {
 			if got := severityIn(e.load(t, text), kind+"-too-large"); got != want {
 				t.Errorf("a %s of %d bytes: %q, want %q", kind, size, got, want)
 			}
+		}
+	}
+}
+
+func TestIncludesThatAreTooMany(t *testing.T) {
+	t.Parallel()
+	e := example{archive: &txtar.Archive{Files: []txtar.File{{Name: "a.yaml", Data: []byte("services: {a: {image: \"a:1\"}}\n")}}}}
+	for files, want := range map[int]Severity{maxTexts: "", maxTexts + 1: Error} {
+		found := e.load(t, "include:\n"+strings.Repeat("  - a.yaml\n", files-1)+"services: {b: {image: \"b:1\"}}\n")
+		if got := severityIn(found, "include-too-large"); got != want || want == "" && hasError(found) {
+			t.Errorf("%d files: %q, want %q:\n%s", files, got, want, findingsText(found))
 		}
 	}
 }
