@@ -158,37 +158,40 @@ func checkStack(t rapid.TB, s *Stack) {
 	}
 }
 
-// seeds are the compose files in testdata.
-func seeds(f *testing.F) []*txtar.Archive {
+// A seed is a compose file of testdata, and the .env beside it.
+type seed struct{ compose, dotenv []byte }
+
+func seeds(f *testing.F) []seed {
 	f.Helper()
 	files, _ := filepath.Glob(filepath.Join("testdata", "*", "*.txtar"))
-	var archives []*txtar.Archive
+	var out []seed
 	for _, file := range files {
 		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}
-		archives = append(archives, archive)
-	}
-	if len(archives) < 50 {
-		f.Fatalf("only %d seeds were found", len(archives))
-	}
-	return archives
-}
-
-func fileOf(archive *txtar.Archive, name string) []byte {
-	for _, f := range archive.Files {
-		if f.Name == name {
-			return f.Data
+		var dotenv []byte
+		for _, part := range archive.Files {
+			if part.Name == ".env" {
+				dotenv = part.Data
+			}
+		}
+		for _, part := range archive.Files {
+			if ext := filepath.Ext(part.Name); ext == ".yaml" || ext == ".yml" {
+				out = append(out, seed{part.Data, dotenv})
+			}
 		}
 	}
-	return nil
+	if len(out) < 50 {
+		f.Fatalf("only %d seeds were found", len(out))
+	}
+	return out
 }
 
 // FuzzLoad: any bytes as a compose file and its .env.
 func FuzzLoad(f *testing.F) {
-	for _, archive := range seeds(f) {
-		f.Add(fileOf(archive, "compose.yaml"), fileOf(archive, ".env"))
+	for _, s := range seeds(f) {
+		f.Add(s.compose, s.dotenv)
 	}
 	for _, text := range []string{
 		"services: {web: {image: x, ports: ['80-90:80-90/udp', {target: 1}], volumes: ['./a:/b:z', {type: tmpfs, target: /x}], deploy: {mode: global-job}}}",
@@ -220,8 +223,8 @@ func FuzzBounds(f *testing.F) {
 	} {
 		f.Add([]byte(text), int64(0))
 	}
-	for _, archive := range seeds(f) {
-		f.Add(fileOf(archive, "compose.yaml"), int64(1<<20))
+	for _, s := range seeds(f) {
+		f.Add(s.compose, int64(1<<20))
 	}
 	f.Fuzz(func(t *testing.T, text []byte, limit int64) {
 		found := checkText(text, limit)
@@ -344,11 +347,11 @@ var serviceValues = map[string][]any{
 // FuzzPolicy: any text below x-skep, of the stack and of a service. What the schema
 // of an editor takes, the loader takes too.
 func FuzzPolicy(f *testing.F) {
-	for _, archive := range seeds(f) {
+	for _, s := range seeds(f) {
 		var file struct {
 			Policy yaml.Node `yaml:"x-skep"`
 		}
-		if yaml.Unmarshal(fileOf(archive, "compose.yaml"), &file) != nil || file.Policy.IsZero() {
+		if yaml.Unmarshal(s.compose, &file) != nil || file.Policy.IsZero() {
 			continue
 		}
 		text, err := yaml.Marshal(&file.Policy)

@@ -30,6 +30,9 @@ func Schema() ([]byte, error) {
 	for _, name := range serviceDefs {
 		deprecate(mapping(defs, name, "properties"))
 	}
+	for _, section := range []string{"jobs", "models"} {
+		discourage(mapping(root, "properties", section), "Ignored in a Swarm (remove it; a job is a service with deploy.mode: replicated-job).")
+	}
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
@@ -91,12 +94,19 @@ func deprecate(properties map[string]any) {
 		default:
 			why = fmt.Sprintf("Ignored in a Swarm (%s).", remedyFor(key))
 		}
-		property := mapping(properties, key)
-		property["deprecated"] = true
-		property["deprecationMessage"] = why // what editors of the VS Code family show
-		description, _ := property["description"].(string)
-		property["description"] = strings.TrimSpace(description + " " + why)
+		discourage(mapping(properties, key), why)
 	}
+}
+
+// discourage marks a property as deprecated.
+func discourage(property map[string]any, why string) {
+	if property == nil {
+		return
+	}
+	property["deprecated"] = true
+	property["deprecationMessage"] = why // what editors of the VS Code family show
+	description, _ := property["description"].(string)
+	property["description"] = strings.TrimSpace(description + " " + why)
 }
 
 // policyDefs are the definitions of the x-skep blocks. They say what readPolicy

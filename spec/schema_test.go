@@ -291,14 +291,17 @@ func TestSchemaTakesWhatSkepTakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stack, _ := load(t.Context(), shop(t, unpack(t, archive)), Options{Env: envOf(archive)})
+		folder := filepath.Join(unpack(t, archive), "shop")
 		for _, f := range archive.Files {
-			if stack != nil && f.Name == "compose.yaml" {
-				check(file, f.Data)
+			if ext := filepath.Ext(f.Name); ext != ".yaml" && ext != ".yml" {
+				continue
+			}
+			if stack, _ := LoadFile(t.Context(), filepath.Join(folder, f.Name), Options{Env: envOf(archive)}); stack != nil {
+				check(file+" "+f.Name, f.Data)
 			}
 		}
 	}
-	if compared < 20 {
+	if compared < 50 {
 		t.Errorf("only %d cases were compared", compared)
 	}
 	corpus := os.Getenv("SKEP_CORPUS")
@@ -337,6 +340,11 @@ func TestSchemaMarksWhatASwarmIgnores(t *testing.T) {
 		p := mapping(properties, key)
 		if text, _ := p["description"].(string); p["deprecated"] != true || !strings.Contains(text, want) {
 			t.Errorf("%s: %v, want it marked, with %q", key, p, want)
+		}
+	}
+	for _, key := range []string{"jobs", "models"} {
+		if mapping(schemaTree(t), "properties", key)["deprecated"] != true {
+			t.Errorf("%s is not marked", key)
 		}
 	}
 	for key := range converted {
