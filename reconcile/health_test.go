@@ -40,7 +40,7 @@ func TestJudge(t *testing.T) {
 		{name: "healthcheck pending", replicas: 1, current: []swarm.Task{task(1, "n1", swarm.TaskStateStarting, "")},
 			status: HealthProgressing, reason: "web: 1 of 1 tasks starting on node1: waiting for the healthcheck to pass"},
 		{name: "image missing", replicas: 2,
-			current: []swarm.Task{task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(2, "n1", swarm.TaskStateRejected, missing)},
+			current: []swarm.Task{task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(2, "n1", swarm.TaskStateRejected, missing)},
 			status:  HealthDegraded, reason: "web: 2 of 2 tasks rejected on node1: No such image: my-app:1.0 (push it to a registry that every node reaches; a private one needs --registry-config)"},
 		{name: "one death that heals", replicas: 2, current: []swarm.Task{run(1), task(2, "n1", swarm.TaskStateFailed, "task: non-zero exit (1)"), task(2, "n1", swarm.TaskStateStarting, "")},
 			status: HealthProgressing, reason: "web: 1 of 2 tasks failed on node1: task: non-zero exit (1) (see docker service logs)"},
@@ -106,7 +106,7 @@ func TestGlobalWhoseTasksAllFailed(t *testing.T) {
 			swarm.Task{NodeID: node, DesiredState: swarm.TaskStateShutdown, Status: swarm.TaskStatus{State: swarm.TaskStateRejected, Err: "No such image: x", Timestamp: now}},
 			swarm.Task{NodeID: node, DesiredState: swarm.TaskStateReady, Meta: swarm.Meta{CreatedAt: now}, Status: swarm.TaskStatus{State: swarm.TaskStateReady}})
 	}
-	if !needsTasks(s, &pass{}) {
+	if !needsTasks(s, &pass{}, now) {
 		t.Error("its tasks are not looked at")
 	}
 	h := Judge("agent", s, Tasks{Known: true, Current: tasks}, nil, now)

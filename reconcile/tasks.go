@@ -3,6 +3,8 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/swarm"
@@ -14,7 +16,7 @@ import (
 func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHealth, error) {
 	var ids []string
 	for i := range p.desired.Services {
-		if s := p.live.Services[p.desired.Services[i].Name]; s != nil && needsTasks(s, p) {
+		if s := p.live.Services[p.desired.Services[i].Name]; s != nil && needsTasks(s, p, r.o.Now()) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -33,12 +35,14 @@ func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHeal
 		if s == nil {
 			continue
 		}
-		h := Judge(d.Key, s, tasks[s.ID], p.live.Nodes, r.o.Now())
+		ts := tasks[s.ID]
+		ts.Since = beganAt(s, p.releases)
+		h := Judge(d.Key, s, ts, p.live.Nodes, r.o.Now())
 		if h.Wave = d.Wave; h.Converged && moved[s.ID] {
 			h.Converged, h.Status, h.Reason = false, HealthProgressing, d.Key+": Swarm is at it right now"
 		}
 		health[d.Name] = h
-		if f := missingBinds(d.Key, &d.Spec, tasks[s.ID].Current, p.live.Nodes); f != nil {
+		if f := missingBinds(d.Key, &d.Spec, ts.Current, p.live.Nodes); f != nil {
 			p.missing = append(p.missing, *f)
 		}
 	}
@@ -70,24 +74,63 @@ func (r *Reconciler) moved(ctx context.Context, live *Live, ids []string) (map[s
 	return moved, nil
 }
 
-func needsTasks(s *swarm.Service, p *pass) bool {
+// needsTasks says whether a service's own counts do not do: where it is not whole,
+// where it was written by what is under way or a short while ago, and where they may
+// count tasks on a node that is down.
+func needsTasks(s *swarm.Service, p *pass, now time.Time) bool {
 	running, desired := counts(s, Tasks{}, nil)
-	global := isGlobal(&s.Spec)
-	if p.closely || running < desired || !updaterDone(s) || verdict(s) != "" || global && desired == 0 {
+	global := onEachNode(&s.Spec)
+	if p.closely || running != desired || !updaterDone(s) || verdict(s) != "" || global && desired == 0 || s.Spec.Mode.GlobalJob != nil {
 		return true
 	}
-	if s.PreviousSpec == nil && s.UpdateStatus == nil && !global {
-		return false // it never had another spec, so its own counts are of this one
+	for _, n := range p.live.Nodes {
+		if n.Status.State == swarm.NodeStateDown {
+			return true
+		}
 	}
 	for _, rel := range p.releases {
 		if _, ok := rel.index.corrected[s.Spec.Name]; ok {
 			return true
 		}
-		if _, ok := rel.index.changed[s.Spec.Name]; ok && rel.Phase == PhaseProgressing {
+		if _, ok := rel.index.changed[s.Spec.Name]; ok && (rel.Phase == PhaseProgressing || guarded(rel, p, now)) {
 			return true
 		}
 	}
 	return false
+}
+
+// guarded says that a release became healthy so short a while ago that it still
+// answers for what its services do.
+func guarded(rel *Release, p *pass, now time.Time) bool {
+	return rel.Phase == PhaseHealthy && now.Sub(rel.Ended) < p.stack.Policy.Rollout.Guard
+}
+
+// beganAt is when the newest release that wrote a service, or put it right, began to:
+// the zero time where none did. Where Swarm's updater has begun since then, that is
+// told by the Swarm's own clock.
+func beganAt(s *swarm.Service, releases []*Release) time.Time {
+	for _, rel := range slices.Backward(releases) {
+		before, began := "", rel.Started
+		if m, ok := rel.index.corrected[s.Spec.Name]; ok {
+			before, began = m, rel.index.correctedAt
+		} else if m, ok := rel.index.changed[s.Spec.Name]; ok {
+			before = m
+		} else {
+			continue
+		}
+		if mark(s) != before && !goesBack(s) && s.UpdateStatus != nil && s.UpdateStatus.StartedAt != nil {
+			return *s.UpdateStatus.StartedAt
+		}
+		return began
+	}
+	return time.Time{}
+}
+
+// goesBack says that Swarm's updater went back by itself: of such an update it tells
+// when going back began.
+func goesBack(s *swarm.Service) bool {
+	v := verdict(s)
+	return v != "" && v != string(swarm.UpdateStatePaused)
 }
 
 // tasks lists the tasks of services, by service ID. Which are of the current spec
