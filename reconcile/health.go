@@ -132,18 +132,15 @@ func Judge(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.N
 	x := examine(s, tasks, nodes, now)
 	h := ServiceHealth{Status: HealthProgressing, Mark: mark(s), Verdict: verdict(s),
 		Running: x.running, Desired: x.desired, Serving: x.running + x.old}
-	worst := worstOfSymptoms(x.symptoms)
 	switch {
 	case x.tooMany(x.failing):
-		h.Status, h.Final = HealthDegraded, x.tooMany(x.stuck)
+		h.Status, h.Final = HealthDegraded, x.tooMany(x.stuck) || x.never
 	case x.running+x.failingDown >= x.desired && x.old == 0 && updaterDone(s) && !newborn(s, tasks, now):
 		h.Status, h.Converged = Healthy, true
-	case h.Verdict != "":
-		h.Status = HealthDegraded
-	case worst != nil && worst.final:
-		h.Status, h.Final = HealthDegraded, true
+	case h.Verdict != "", x.never:
+		h.Status, h.Final = HealthDegraded, x.never
 	}
-	h.tell(name, &x, worst)
+	h.tell(name, &x)
 	if h.Since.After(now) { // by a node whose clock is ahead
 		h.Since = now
 	}

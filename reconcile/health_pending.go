@@ -85,12 +85,12 @@ func (x *exam) unfit(y *symptom, at *site) {
 // as it may, none of which makes room: with order: start-first the old ones only do
 // when the new one runs.
 func (x *exam) full(y *symptom, at *site, most uint64) {
-	if most == 0 || len(at.fit) == 0 || len(at.able) < len(at.fit) || isJob(&x.s.Spec) {
+	if most == 0 || len(at.fit) == 0 || len(at.able) < len(at.fit) || modeOf(&x.s.Spec) != modeReplicated {
 		return
 	}
 	held := map[string]uint64{}
 	hold := func(t *swarm.Task) {
-		if t.NodeID != "" && wanted(t) && !dead(t) {
+		if t.NodeID != "" && wanted(t) && !dead(t) && t.Status.State != swarm.TaskStatePending {
 			held[t.NodeID]++
 		}
 	}

@@ -184,14 +184,15 @@ func TestRunningNeverMakesWorse(t *testing.T) {
 		if isJob(&c.Service.Spec) {
 			k.DesiredState, k.Status.State = swarm.TaskStateComplete, swarm.TaskStateComplete
 		}
-		if slices.ContainsFunc(slotsOf(&c.Service, c.Current), func(list []*swarm.Task) bool {
+		if slices.ContainsFunc(slotsOf(&c.Service, c.Current, nil), func(list []*swarm.Task) bool {
 			return (list[0].Slot == k.Slot && (k.Slot > 0 || list[0].NodeID == k.NodeID)) && slices.ContainsFunc(list, func(o *swarm.Task) bool { return completed(o) || wanted(o) && runs(o, nodesOf(c.Nodes...)) })
 		}) {
 			t.Skip("the slot is up")
 		}
 		c.Current = append(c.Current, k)
 		after := c.judge()
-		if after.Final && (after.Code == CodePortTaken || after.Code == CodeMaxReplicas) {
+		x := examine(&c.Service, c.tasks(), nodesOf(c.Nodes...), c.Now)
+		if slices.ContainsFunc(x.symptoms, func(y symptom) bool { return y.final && (y.code == CodePortTaken || y.code == CodeMaxReplicas) }) {
 			return
 		}
 		if rank(after.Status) > rank(before.Status) || before.Converged && !after.Converged || after.Final && !before.Final {

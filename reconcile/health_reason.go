@@ -9,7 +9,8 @@ import (
 )
 
 // tell adds to a verdict what is the matter, since when, and what helps.
-func (h *ServiceHealth) tell(name string, x *exam, worst *symptom) {
+func (h *ServiceHealth) tell(name string, x *exam) {
+	worst := worstOfSymptoms(x.symptoms)
 	switch {
 	case h.Verdict != "":
 		h.tellVerdict(name, x)
@@ -87,7 +88,7 @@ func (h *ServiceHealth) tellVerdict(name string, x *exam) {
 func (x *exam) culprit(verdict string) *symptom {
 	var all []symptom
 	if verdict == string(swarm.UpdateStateRollbackStarted) || verdict == string(swarm.UpdateStateRollbackCompleted) {
-		for _, list := range slotsOf(x.s, x.tasks.Old) {
+		for _, list := range slotsOf(x.s, x.tasks.Old, x.nodes) {
 			if deaths := x.inARow(list); len(deaths) > 0 {
 				y := x.death(&slot{tasks: list, deaths: deaths[:1]})
 				y.slots = 1

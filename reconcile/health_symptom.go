@@ -33,12 +33,16 @@ const (
 	gravityDied
 	gravityLost
 	gravityFailing
+	gravityFinal
 )
 
 // symptom tells what is the matter with a slot that is down, or that fails.
 func (x *exam) symptom(sl *slot) symptom {
 	y := x.symptomOf(sl)
-	y.slots = 1
+	y.final = y.final && (!sl.stuck || x.tooMany(x.stuck))
+	if y.slots = 1; y.final {
+		y.gravity = gravityFinal
+	}
 	return y
 }
 
@@ -121,9 +125,6 @@ func (x *exam) checked(y *symptom, t *swarm.Task) {
 
 // death tells what a slot's newest dead task died of.
 func (x *exam) death(sl *slot) symptom {
-	if len(sl.deaths) == 0 {
-		return symptom{code: CodeScaling, state: "waited for"}
-	}
 	t := sl.deaths[0]
 	y := x.diagnose(t)
 	y.gravity, y.cause, y.since = gravityDied, CauseOwn, sl.deaths[len(sl.deaths)-1].Status.Timestamp

@@ -24,6 +24,7 @@ type exam struct {
 	// Slots that fail for good; of them those that are down; and of those the ones
 	// that nobody starts again.
 	failing, failingDown, stuck uint64
+	never                       bool // a task waits for a node, and none can ever fit
 }
 
 // A slot is the tasks of the current spec in one of a service's places.
@@ -37,7 +38,7 @@ type slot struct {
 
 func examine(s *swarm.Service, tasks Tasks, nodes map[string]*swarm.Node, now time.Time) exam {
 	x := exam{s: s, tasks: tasks, nodes: nodes, now: now}
-	for _, list := range slotsOf(s, tasks.Current) {
+	for _, list := range slotsOf(s, tasks.Current, nodes) {
 		if sl := x.slot(list); sl.up != nil || sl.next != nil || sl.stuck || len(sl.deaths) > 0 {
 			x.slots = append(x.slots, sl)
 		}
@@ -49,8 +50,10 @@ func examine(s *swarm.Service, tasks Tasks, nodes map[string]*swarm.Node, now ti
 	}
 	x.count()
 	for i := range x.slots {
-		if sl := &x.slots[i]; sl.up == nil || x.fails(sl) {
-			x.symptoms = append(x.symptoms, x.symptom(sl))
+		if sl := &x.slots[i]; x.fails(sl) || sl.up == nil && x.running < x.desired {
+			y := x.symptom(sl)
+			x.never = x.never || y.final && !sl.stuck
+			x.symptoms = append(x.symptoms, y)
 		}
 	}
 	return x
@@ -107,7 +110,7 @@ func (x *exam) tooMany(slots uint64) bool {
 
 // slotsOf sorts tasks by their places, each newest first. Those of a job's earlier
 // runs, and those that are being removed, have none.
-func slotsOf(s *swarm.Service, tasks []swarm.Task) [][]*swarm.Task {
+func slotsOf(s *swarm.Service, tasks []swarm.Task, nodes map[string]*swarm.Node) [][]*swarm.Task {
 	type place struct {
 		slot int
 		node string
@@ -127,17 +130,25 @@ func slotsOf(s *swarm.Service, tasks []swarm.Task) [][]*swarm.Task {
 	}
 	lists := make([][]*swarm.Task, 0, len(places))
 	for _, list := range places {
-		slices.SortFunc(list, newerFirst)
+		slices.SortFunc(list, func(a, b *swarm.Task) int { return newerFirst(a, b, nodes) })
 		lists = append(lists, list)
 	}
 	return lists
 }
 
-// newerFirst orders tasks by age, and those of one moment by what they are: never by
-// their IDs.
-func newerFirst(a, b *swarm.Task) int {
+// newerFirst orders tasks by age, and those of one moment by what they are: by their
+// nodes' names only where nothing else tells them apart.
+func newerFirst(a, b *swarm.Task, nodes map[string]*swarm.Node) int {
+	down := func(t *swarm.Task) int {
+		if nodeDown(t.NodeID, nodes) {
+			return 1
+		}
+		return 0
+	}
 	return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), b.Status.Timestamp.Compare(a.Status.Timestamp),
-		cmp.Compare(b.Status.State, a.Status.State), cmp.Compare(b.DesiredState, a.DesiredState), cmp.Compare(b.Status.Err, a.Status.Err))
+		cmp.Compare(b.Status.State, a.Status.State), cmp.Compare(b.DesiredState, a.DesiredState), cmp.Compare(b.Status.Err, a.Status.Err),
+		cmp.Compare(b.Status.Message, a.Status.Message), cmp.Compare(exitCode(b), exitCode(a)),
+		cmp.Compare(down(a), down(b)), cmp.Compare(a.NodeID, b.NodeID))
 }
 
 // ofThisRun says of a job's task that it belongs to the job's newest run.
@@ -157,7 +168,9 @@ func (x *exam) slot(list []*swarm.Task) slot {
 			sl.next = t
 		}
 	}
-	sl.stuck = sl.up == nil && sl.next == nil && x.givenUp(list[0])
+	if sl.stuck = sl.up == nil && sl.next == nil && x.givenUp(list[0]); sl.stuck && len(sl.deaths) == 0 {
+		sl.deaths = list[:1] // however long ago that was
+	}
 	return sl
 }
 
