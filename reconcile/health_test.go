@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
 )
 
 func TestJudge(t *testing.T) {
@@ -112,5 +114,76 @@ func TestGlobalWhoseTasksAllFailed(t *testing.T) {
 	h := Judge("agent", s, Tasks{Known: true, Current: tasks}, nil, now)
 	if h.Converged || h.Desired != 2 || !strings.Contains(h.Reason, "2 of 2 tasks rejected on n1, n2: No such image: x") {
 		t.Errorf("%+v", h)
+	}
+}
+
+// The engine counts tasks on a node that is down as running: its counts do not do.
+func TestTasksAreAskedFor(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	two := uint64(2)
+	changed := func(phase Phase, ended time.Duration) []*Release {
+		return []*Release{{Phase: phase, Ended: now.Add(-ended), index: index{changed: map[string]string{"web": "-"}}}}
+	}
+	for _, c := range []struct {
+		name     string
+		running  uint64
+		lost     bool
+		releases []*Release
+		want     bool
+	}{
+		{name: "whole", running: 2},
+		{name: "too few", running: 1, want: true},
+		{name: "more than can be", running: 3, want: true},
+		{name: "a node is down", running: 2, lost: true, want: true},
+		{name: "in a rollout, where it may flap", running: 2, releases: changed(PhaseProgressing, 0), want: true},
+		{name: "within guard", running: 2, releases: changed(PhaseHealthy, time.Minute), want: true},
+		{name: "after guard", running: 2, releases: changed(PhaseHealthy, time.Hour)},
+		{name: "long after it failed", running: 2, releases: changed(PhaseFailed, time.Minute)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &swarm.Service{ServiceStatus: &swarm.ServiceStatus{RunningTasks: c.running, DesiredTasks: 2}}
+			s.Spec.Name, s.Spec.Mode.Replicated = "web", &swarm.ReplicatedService{Replicas: &two}
+			n := testNode("n1", func(n *swarm.Node) {
+				if c.lost {
+					n.Status.State = swarm.NodeStateDown
+				}
+			})
+			stack := &spec.Stack{Policy: spec.Policy{Rollout: spec.Rollout{Guard: 10 * time.Minute}}}
+			if got := needsTasks(s, &pass{stack: stack, live: &Live{Nodes: nodesOf(n)}, releases: c.releases}, now); got != c.want {
+				t.Errorf("asked for: %v", got)
+			}
+		})
+	}
+}
+
+func TestBeganAt(t *testing.T) {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	update := began.Add(3 * time.Minute)
+	corrected := began.Add(time.Hour)
+	first := &Release{Started: began, index: index{changed: map[string]string{"web": "-"}}}
+	other := &Release{Started: began.Add(time.Minute), index: index{changed: map[string]string{"db": "-"}}}
+	again := &Release{Started: began, index: index{changed: map[string]string{"web": "-"}, corrected: map[string]string{"web": "x"}, correctedAt: corrected}}
+	for name, c := range map[string]struct {
+		releases []*Release
+		status   *swarm.UpdateStatus
+		want     time.Time
+	}{
+		"nobody wrote it":                 {releases: []*Release{other}},
+		"the newest that wrote it":        {releases: []*Release{first, other}, want: began},
+		"by the updater's own clock":      {releases: []*Release{first, other}, status: &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &update}, want: update},
+		"which tells when it went back":   {releases: []*Release{first}, status: &swarm.UpdateStatus{State: swarm.UpdateStateRollbackStarted, StartedAt: &update}, want: began},
+		"a correction, which began later": {releases: []*Release{again, other}, want: corrected},
+	} {
+		s := &swarm.Service{UpdateStatus: c.status}
+		s.Spec.Name = "web"
+		if got := beganAt(s, c.releases); !got.Equal(c.want) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	before := &swarm.Service{UpdateStatus: &swarm.UpdateStatus{State: swarm.UpdateStateCompleted, StartedAt: &update}}
+	before.Spec.Name = "web"
+	first.index.changed["web"] = mark(before) // the release has written, and no updater has begun
+	if got := beganAt(before, []*Release{first}); !got.Equal(began) {
+		t.Errorf("an update of before: %s", got)
 	}
 }
