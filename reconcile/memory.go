@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 )
 
-// memory holds the releases of stacks: all are read at once at first, and a
-// stack's again after a write or when somebody else's write is noticed.
+// memory holds the releases of stacks, and what people ask of them: all are read at
+// once at first, and a stack's again after a write or when somebody else's write is
+// noticed.
 type memory struct {
 	swarm Swarm
 	owner string
@@ -25,6 +27,8 @@ type memory struct {
 	mu      sync.Mutex
 	whole   bool                  // all were read: a stack that is not in stacks has none
 	stacks  map[string][]*Release // oldest first
+	states  map[string]State      // what is asked of stacks, read together with stacks
+	told    map[string]State      // states as they were when all were read before: what is different is noticed
 	stale   map[string]bool       // to be read again
 	forgets int                   // how often something was forgotten: an answer asked for before that may be older
 	reads   map[string]int        // how often a stack's were read or written: tells two readings apart
@@ -33,45 +37,92 @@ type memory struct {
 }
 
 func newMemory(s Swarm, owner string, keep int, now func() time.Time) *memory {
-	return &memory{swarm: s, owner: owner, keep: keep, now: now, own: map[string]time.Time{}, stacks: map[string][]*Release{}, stale: map[string]bool{}, reads: map[string]int{}}
+	return &memory{swarm: s, owner: owner, keep: keep, now: now, own: map[string]time.Time{}, stacks: map[string][]*Release{}, states: map[string]State{}, stale: map[string]bool{}, reads: map[string]int{}}
 }
 
-// readAll reads every stack's releases, unless they were read already. The engine
-// sends the records' data with them, of which only an index is kept.
-func (m *memory) readAll(ctx context.Context) error {
+// readAll reads what is remembered of every stack, unless it was read already, and
+// returns the stacks whose records or state somebody else has written since they were
+// read last. The engine sends the records' data with them, of which only an index is
+// kept.
+func (m *memory) readAll(ctx context.Context) (changed []string, err error) {
 	m.mu.Lock()
 	whole, forgets := m.whole, m.forgets
+	changed = sortedKeys(m.stale)
 	m.mu.Unlock()
 	if whole {
-		return nil
+		return changed, nil
 	}
-	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("label", labelKind+"="+kindRelease))})
+	configs, err := m.list(ctx)
 	if err != nil {
-		return fmt.Errorf("list releases: %w", err)
+		return nil, fmt.Errorf("list releases: %w", err)
 	}
-	byStack := map[string][]*Release{}
-	for stack, list := range groupRecords(configs) {
-		byStack[stack] = parseReleases(list)
-	}
+	groups := groupRecords(configs)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.forgets != forgets {
-		return nil // the next Refresh reads again; until then stacks are read one by one
+		return changed, nil // the next Refresh reads again; until then stacks are read one by one
 	}
-	for stack, list := range byStack {
-		m.stacks[stack] = list
+	states := map[string]State{}
+	for stack, g := range groups {
+		m.stacks[stack] = parseReleases(g.releases)
+		states[stack] = g.state
 		m.reads[stack]++
 	}
+	changed = append(changed, different(m.told, states)...)
+	m.states, m.told = states, maps.Clone(states)
 	m.whole = true
 	clear(m.stale)
-	return nil
+	return changed, nil
 }
 
-func groupRecords(configs []swarm.Config) map[string][]swarm.Config {
-	groups := map[string][]swarm.Config{}
-	for _, c := range configs {
+// different names the stacks of which something else is asked than before.
+func different(before, after map[string]State) []string {
+	var names []string
+	for _, stack := range sortedKeys(mergedKeys(before, after)) {
+		if !before[stack].equal(after[stack]) {
+			names = append(names, stack)
+		}
+	}
+	return names
+}
+
+func mergedKeys(a, b map[string]State) map[string]bool {
+	keys := map[string]bool{}
+	for _, m := range []map[string]State{a, b} {
+		for k := range m {
+			keys[k] = true
+		}
+	}
+	return keys
+}
+
+// list asks for everything that is remembered, or for what is remembered of the stacks
+// that a filter lets through.
+func (m *memory) list(ctx context.Context, more ...filters.KeyValuePair) ([]swarm.Config, error) {
+	return m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(append(more, filters.Arg("label", labelKind))...)})
+}
+
+// remembered is what the Swarm keeps of one stack.
+type remembered struct {
+	releases []swarm.Config
+	state    State
+}
+
+func groupRecords(configs []swarm.Config) map[string]remembered {
+	groups := map[string]remembered{}
+	for i := range configs {
+		c := &configs[i]
 		stack := c.Spec.Labels[labelStack]
-		groups[stack] = append(groups[stack], c)
+		g := groups[stack]
+		switch {
+		case c.Spec.Labels[labelKind] == kindRelease:
+			g.releases = append(g.releases, *c)
+		case isState(c):
+			g.state = parseState(c.Spec.Labels, c.UpdatedAt)
+		default:
+			continue
+		}
+		groups[stack] = g
 	}
 	return groups
 }
@@ -102,30 +153,34 @@ func inOrder(list []*Release) []*Release {
 
 // releases returns a stack's releases, oldest first.
 func (m *memory) releases(ctx context.Context, stack string) ([]*Release, error) {
+	list, _, err := m.read(ctx, stack)
+	return list, err
+}
+
+// read returns what is remembered of a stack.
+func (m *memory) read(ctx context.Context, stack string) ([]*Release, State, error) {
 	m.mu.Lock()
 	known, ok := m.stacks[stack]
 	ok = ok || m.whole && !m.stale[stack]
-	forgets := m.forgets
+	state, forgets := m.states[stack], m.forgets
 	m.mu.Unlock()
 	if ok {
-		return known, nil
+		return known, state, nil
 	}
-	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(
-		filters.Arg("label", labelKind+"="+kindRelease),
-		filters.Arg("label", labelStack+"="+stack),
-	)})
+	configs, err := m.list(ctx, filters.Arg("label", labelStack+"="+stack))
 	if err != nil {
-		return nil, fmt.Errorf("list the releases of stack %s: %w", stack, err)
+		return nil, State{}, fmt.Errorf("list the releases of stack %s: %w", stack, err)
 	}
-	list := parseReleases(configs)
+	found := groupRecords(configs)[stack]
+	list := parseReleases(found.releases)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.forgets == forgets {
-		m.stacks[stack] = list
+		m.stacks[stack], m.states[stack] = list, found.state
 		delete(m.stale, stack)
 	}
 	m.reads[stack]++
-	return list, nil
+	return list, found.state, nil
 }
 
 // known calls f for each stack of which this owner made a release.
@@ -153,20 +208,31 @@ func (m *memory) forget(stack string) {
 	m.forgets++
 	if stack == "" {
 		clear(m.stacks)
+		clear(m.states)
 		clear(m.own)
 		m.whole = false
 		return
 	}
 	delete(m.stacks, stack)
+	delete(m.states, stack)
 	m.stale[stack] = true
 }
 
 // ownEvent is how long after an own write the engine's event of it may come in.
 const ownEvent = 5 * time.Second
 
-// noticed is forget for a record that somebody wrote, by its name; but for the
-// event of an own write, of which everything is known.
+// noticed is forget for a config that somebody wrote, by its name, if it is a record
+// or a state; but for the event of an own write, of which everything is known.
 func (m *memory) noticed(record string) {
+	stack := ""
+	switch {
+	case strings.HasPrefix(record, recordPrefix):
+		stack = stackOfRecord(record)
+	case strings.HasPrefix(record, statePrefix):
+		stack = stackOfState(record)
+	default:
+		return
+	}
 	m.mu.Lock()
 	at, own := m.own[record]
 	delete(m.own, record)
@@ -174,7 +240,7 @@ func (m *memory) noticed(record string) {
 	if own && m.now().Sub(at) < ownEvent {
 		return
 	}
-	m.forget(stackOfRecord(record)) // "" (a shortened name) is for all
+	m.forget(stack) // "" (a shortened name) is for all
 }
 
 // create writes a new release. A clash of names means that somebody else made
@@ -289,7 +355,7 @@ func (m *memory) removeAll(ctx context.Context, stack string, releases []*Releas
 			return fmt.Errorf("remove the record of release %d of stack %s: %w", r.Number, stack, err)
 		}
 	}
-	return nil
+	return m.removeState(ctx, stack)
 }
 
 // load fetches a release's stored desired stack.

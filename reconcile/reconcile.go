@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -88,18 +87,23 @@ func New(o Options) *Reconciler {
 }
 
 // Refresh lists the Swarm anew and returns the names of the stacks whose objects
-// are not as they were; after the first listing that is all of them.
+// are not as they were, or of which somebody else wrote what is remembered or asked;
+// after the first listing that is all of them.
 func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) {
-	if err := r.memory.readAll(ctx); err != nil {
+	written, err := r.memory.readAll(ctx)
+	if err != nil {
 		return nil, err
 	}
 	changed, everything, err := r.observer.refresh(ctx)
-	if err != nil || !everything {
-		return changed, err
+	if err != nil {
+		return nil, err
 	}
 	names := map[string]bool{}
-	for _, name := range changed {
+	for _, name := range slices.Concat(changed, written) {
 		names[name] = true
+	}
+	if !everything {
+		return sortedKeys(names), nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,15 +114,14 @@ func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) 
 }
 
 // Noticed tells of a config that the engine says was created, changed or removed:
-// where it is a release record, the next pass reads its stack's releases again.
+// where it is a release record or a state, the next pass reads its stack's again.
 // With "" all are read again, as after a gap in the events.
 func (r *Reconciler) Noticed(config string) {
-	switch {
-	case config == "":
+	if config == "" {
 		r.memory.forget("")
-	case strings.HasPrefix(config, recordPrefix):
-		r.memory.noticed(config)
+		return
 	}
+	r.memory.noticed(config)
 }
 
 // Stacks returns the names of the stacks that have live objects or releases of this

@@ -194,14 +194,19 @@ func clip(s string, n int) string {
 }
 
 func recordName(stack string, n int) string {
-	tail := "-" + strconv.Itoa(n)
-	room := maxObjectName - len(recordPrefix) - len(tail)
+	return fitName(recordPrefix, stack, "-"+strconv.Itoa(n))
+}
+
+// fitName names the object that is kept of a stack: one that is too long for the
+// engine is shortened to what is unique all the same.
+func fitName(prefix, stack, tail string) string {
+	room := maxObjectName - len(prefix) - len(tail)
 	if len(stack) > room {
 		sum := sha256.Sum256([]byte(stack))
 		digits := hex.EncodeToString(sum[:])[:hashDigits]
 		stack = shorten(stack, room-hashDigits-1) + "." + digits
 	}
-	return recordPrefix + stack + tail
+	return prefix + stack + tail
 }
 
 // stackOfRecord is recordName's way back: "" where the name is shortened or no
