@@ -143,10 +143,15 @@ func (p *planner) relabel(kind Kind, do *DesiredObject, lo *LiveObject) Change {
 	o.Labels = p.ownLabels(do.Labels, lo.Labels)
 	return Change{
 		Op: OpUpdate, Kind: kind, Name: do.Name, Key: do.Key, ID: lo.ID, Version: lo.Version, Object: &o,
-		Fields: fieldsOf("labels", false, do.Labels, lo.Labels,
-			func(k string) bool { return !reservedLabel(k) },
-			func(a, b string) bool { return a == b }, showNamed),
+		Fields: labelFields(do.Labels, lo.Labels),
 	}
+}
+
+// labelFields tells how an object's labels differ, but for skep's own.
+func labelFields(desired, live map[string]string) []Field {
+	return fieldsOf("labels", false, desired, live,
+		func(k string) bool { return !reservedLabel(k) },
+		func(a, b string) bool { return a == b }, showNamed)
 }
 
 // ownLabels are desired's, with those of skep that live has, and the owner.

@@ -38,6 +38,8 @@ const (
 	labelCorrect  = "skep.corrected"
 	labelSince    = "skep.corrected-at"
 	labelBack     = "skep.rolled-back"
+	labelBy       = "skep.by"
+	labelOf       = "skep.of"
 
 	kindRelease = "release"
 	kindKey     = "key"
@@ -148,6 +150,10 @@ func parseRelease(c *swarm.Config) *Release {
 	r.index.corrected = parseMarks(l[labelCorrect])
 	r.index.correctedAt, _ = time.Parse(time.RFC3339Nano, l[labelSince])
 	r.index.back = l[labelBack] != ""
+	if r.By = ByFile; l[labelBy] == ByHand {
+		r.By = ByHand
+		r.Of, _ = strconv.Atoi(l[labelOf])
+	}
 	return r
 }
 
@@ -171,6 +177,9 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	}
 	if r.index.back {
 		l[labelBack] = "true"
+	}
+	if r.By == ByHand {
+		l[labelBy], l[labelOf] = ByHand, strconv.Itoa(r.Of)
 	}
 	if !r.Ended.IsZero() {
 		l[labelEnded] = r.Ended.UTC().Format(time.RFC3339Nano)

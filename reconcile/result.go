@@ -112,6 +112,12 @@ const (
 	PhaseSuperseded  Phase = "Superseded" // a newer one came before it was healthy
 )
 
+// Who asked for a release.
+const (
+	ByFile = "file"
+	ByHand = "hand" // a rollback that somebody asked for
+)
+
 // A Release is a digest that was rolled out, with its outcome.
 type Release struct {
 	Number   int       `json:"number"`
@@ -124,6 +130,8 @@ type Release struct {
 	Message  string    `json:"message,omitempty"`
 	Started  time.Time `json:"started"`
 	Ended    time.Time `json:"ended,omitzero"`
+	By       string    `json:"by"`           // ByFile (or "") or ByHand
+	Of       int       `json:"of,omitempty"` // by hand: the release that is repeated
 
 	id      string            // of its record
 	version swarm.Version     // of its record, the guard of the next write; zero: to be asked for
