@@ -38,6 +38,9 @@ const (
 	labelCorrect  = "skep.corrected"
 	labelSince    = "skep.corrected-at"
 	labelBack     = "skep.rolled-back"
+	labelBaking   = "skep.converged"
+	labelFailed   = "skep.failed"
+	labelReverts  = "skep.reverts"
 	labelBy       = "skep.by"
 	labelOf       = "skep.of"
 
@@ -60,6 +63,10 @@ type record struct {
 	// Changed names the services that the release set out to write, each with the
 	// mark of the update status it had before: a later one is the release's own.
 	Changed map[string]string `json:"changed,omitempty"`
+	// Deadline and Bake are how long the release has until it has to have converged,
+	// and how long it is watched then.
+	Deadline time.Duration `json:"deadline,omitempty"`
+	Bake     time.Duration `json:"bake,omitempty"`
 	// Left are objects that were adopted, have left the file, and still live: they
 	// carry no label that tells whose they are.
 	Left []Ref `json:"left,omitempty"`
@@ -87,13 +94,19 @@ type index struct {
 	correctedAt time.Time
 	// back says that the rollback from this failed release has come to its end.
 	back bool
+	// reverts names the services that go back from this failed release, where not all
+	// that it changed do.
+	reverts map[string]bool
+	// deadline and bake are what the file said when the release began, for those who
+	// know no file.
+	deadline, bake time.Duration
 	// findings and severities are those of a stack's newest release only.
 	findings   []spec.Finding
 	severities map[string]spec.Severity
 }
 
 func indexOf(r *record) index {
-	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed, findings: r.Findings, severities: r.Severities}
+	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed, deadline: r.Deadline, bake: r.Bake, findings: r.Findings, severities: r.Severities}
 	for _, p := range r.Pins {
 		x.pins[p.Service] = p.Pin
 	}
@@ -147,6 +160,14 @@ func parseRelease(c *swarm.Config) *Release {
 	}
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])
+	r.Converged, _ = time.Parse(time.RFC3339Nano, l[labelBaking])
+	r.Failed = splitNames(l[labelFailed])
+	for _, name := range splitNames(l[labelReverts]) {
+		if r.index.reverts == nil {
+			r.index.reverts = map[string]bool{}
+		}
+		r.index.reverts[name] = true
+	}
 	r.index.corrected = parseMarks(l[labelCorrect])
 	r.index.correctedAt, _ = time.Parse(time.RFC3339Nano, l[labelSince])
 	r.index.back = l[labelBack] != ""
@@ -181,10 +202,22 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	if r.By == ByHand {
 		l[labelBy], l[labelOf] = ByHand, strconv.Itoa(r.Of)
 	}
+	if !r.Converged.IsZero() {
+		l[labelBaking] = r.Converged.UTC().Format(time.RFC3339Nano)
+	}
 	if !r.Ended.IsZero() {
 		l[labelEnded] = r.Ended.UTC().Format(time.RFC3339Nano)
 	}
+	set(labelFailed, strings.Join(r.Failed, ","))
+	set(labelReverts, strings.Join(sortedKeys(r.index.reverts), ","))
 	return l
+}
+
+func splitNames(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
 
 // since is when the release came into its phase.

@@ -129,9 +129,14 @@ type Release struct {
 	Reason   string    `json:"reason,omitempty"`
 	Message  string    `json:"message,omitempty"`
 	Started  time.Time `json:"started"`
-	Ended    time.Time `json:"ended,omitzero"`
-	By       string    `json:"by"`           // ByFile (or "") or ByHand
-	Of       int       `json:"of,omitempty"` // by hand: the release that is repeated
+	// Converged is when all that the release changed had converged for the first
+	// time: since then it bakes. Zero where it does not, or not yet.
+	Converged time.Time `json:"converged,omitzero"`
+	Ended     time.Time `json:"ended,omitzero"`
+	By        string    `json:"by"`           // ByFile (or "") or ByHand
+	Of        int       `json:"of,omitempty"` // by hand: the release that is repeated
+	// Failed names the services for which the release failed, where it was for some.
+	Failed []string `json:"failed,omitempty"`
 
 	id      string            // of its record
 	version swarm.Version     // of its record, the guard of the next write; zero: to be asked for
