@@ -21,6 +21,7 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	if res.Release == nil && len(p.releases) > 0 {
 		res.Release = p.releases[len(p.releases)-1]
 	}
+	r.tellProgress(res, p)
 	res.Findings = append(append([]spec.Finding{}, p.stack.Findings...), p.plan.Findings...)
 	if st.findingsOf == p.digest {
 		res.Findings = append(res.Findings, st.findings...)
@@ -46,7 +47,8 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 }
 
 func serviceStatus(key, name string, s *swarm.Service, h ServiceHealth) ServiceStatus {
-	st := ServiceStatus{Name: name, Key: key, Running: h.Serving, Updated: h.Running, Desired: h.Desired, Health: h.Status, Reason: h.Reason}
+	st := ServiceStatus{Name: name, Key: key, Running: h.Serving, Updated: h.Running, Desired: h.Desired, Health: h.Status, Reason: h.Reason,
+		Code: h.Code, Cause: h.Cause, Since: h.Since, Until: h.Until, Wave: h.Wave}
 	if s == nil {
 		return st
 	}

@@ -183,6 +183,15 @@ func (m *memory) read(ctx context.Context, stack string) ([]*Release, State, err
 	return list, found.state, nil
 }
 
+// latest is what is known of a stack without asking for it; false where that is
+// nothing.
+func (m *memory) latest(stack string) ([]*Release, State, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.stacks[stack]
+	return known, m.states[stack], ok || m.whole && !m.stale[stack]
+}
+
 // known calls f for each stack of which this owner made a release.
 func (m *memory) known(f func(stack string)) {
 	m.mu.Lock()

@@ -33,6 +33,10 @@ type Result struct {
 	Services   []ServiceStatus
 	// Release is the newest release, nil before the first.
 	Release *Release
+	// Progress is what is under way, nil for nothing.
+	Progress *Progress
+	// State is what people ask of the stack.
+	State State
 	// Plan is the difference that was found (and written, where Outcome is Applied).
 	Plan     *Plan
 	Findings []spec.Finding
@@ -100,6 +104,13 @@ type ServiceStatus struct {
 	Desired uint64       `json:"desired"`
 	Health  HealthStatus `json:"health"`
 	Reason  string       `json:"reason,omitempty"` // one sentence
+	// Code is what is the matter, or which step its tasks are in, in one word; Since is
+	// when that began, Until when it will have been decided, where that is known.
+	Code  string    `json:"code,omitempty"`
+	Cause Cause     `json:"cause,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	Wave  int       `json:"wave"`
 }
 
 // Phase of a release.
