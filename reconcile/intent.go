@@ -115,7 +115,7 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 	}
 	now := inForce(releases)
 	if to == Any {
-		return before(stack, releases, now)
+		return healthyBefore(stack, releases, now)
 	}
 	target, err := numbered(stack, releases, to)
 	see := fmt.Sprintf("`skep history %s` shows those that were healthy", stack)
@@ -136,10 +136,10 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 	return target, nil
 }
 
-// before is the newest release that was healthy before what runs, and is not the same.
+// healthyBefore is the newest release that was healthy before what runs, and is not the same.
 // Where somebody went back already it is one before that, so that going back twice goes
 // back further, and never to what was fled from.
-func before(stack string, releases []*Release, now *Release) (*Release, error) {
+func healthyBefore(stack string, releases []*Release, now *Release) (*Release, error) {
 	limit := releases[len(releases)-1].Number + 1
 	if now != nil {
 		limit = now.Number

@@ -304,4 +304,3 @@ func TestStateBesideReleases(t *testing.T) {
 		t.Errorf("config %s is taken for the state: %+v, %v", id.ID, s, err)
 	}
 }
-
