@@ -80,8 +80,11 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 		if s.IsPinned() {
 			did = append(did, fmt.Sprintf("is no longer pinned to release %d", s.Pin))
 		}
-		if failed := unpardoned(releases, s); failed != nil {
-			did = append(did, fmt.Sprintf("may try again what failed as %s", told(failed)))
+		file, any := unpardoned(releases, s)
+		if file != nil {
+			did = append(did, fmt.Sprintf("may try again what failed as %s", told(file)))
+		}
+		if any {
 			s.Pardoned = releases[len(releases)-1].Number
 		}
 		if len(did) == 0 {
@@ -115,7 +118,7 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 	}
 	now := inForce(releases)
 	if to == Any {
-		return healthyBefore(stack, releases, now)
+		return healthyBefore(stack, releases, now, s)
 	}
 	target, err := numbered(stack, releases, to)
 	see := fmt.Sprintf("`skep history %s` shows those that were healthy", stack)
@@ -130,6 +133,9 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 		return nil, refuse("release %d of stack %s was never healthy, but %s (%s)", to, stack, strings.ToLower(string(target.Phase)), see)
 	case target.damaged:
 		return nil, refuse("the record of release %d of stack %s is damaged: there is no way back to it (%s)", to, stack, see)
+	case failedSince(releases, target, s) != nil:
+		f := failedSince(releases, target, s)
+		return nil, refuse("what release %d of stack %s was failed when it was tried again, as release %d: %s (%s)", to, stack, f.Number, f.Message, see)
 	case now != nil && (now.repeats(to) || now.Digest == target.Digest):
 		return nil, refuse("stack %s is at release %d already, or on its way there (`skep suspend %s` keeps it as it is)", stack, to, stack)
 	}
@@ -139,7 +145,7 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 // healthyBefore is the newest release that was healthy before what runs, and is not the same.
 // Where somebody went back already it is one before that, so that going back twice goes
 // back further, and never to what was fled from.
-func healthyBefore(stack string, releases []*Release, now *Release) (*Release, error) {
+func healthyBefore(stack string, releases []*Release, now *Release, s State) (*Release, error) {
 	limit := releases[len(releases)-1].Number + 1
 	if now != nil {
 		limit = now.Number
@@ -148,11 +154,23 @@ func healthyBefore(stack string, releases []*Release, now *Release) (*Release, e
 		}
 	}
 	for _, rel := range slices.Backward(releases) {
-		if rel.Number < limit && rel.Phase == PhaseHealthy && !rel.damaged && (now == nil || rel.Digest != now.Digest) {
+		same := now != nil && rel.Digest == now.Digest
+		if rel.Number < limit && rel.Phase == PhaseHealthy && !rel.damaged && !same && failedSince(releases, rel, s) == nil {
 			return rel, nil
 		}
 	}
 	return nil, refuse("stack %s has no release to go back to: before what runs none is remembered that was healthy and is not the same (`skep history %s`)", stack, stack)
+}
+
+// failedSince is the newest release that was the same as one that was healthy, if it
+// failed and was not forgiven.
+func failedSince(releases []*Release, healthy *Release, s State) *Release {
+	for _, rel := range slices.Backward(releases) {
+		if rel.Digest == healthy.Digest && rel.Phase == PhaseFailed && rel.Number > s.Pardoned {
+			return rel
+		}
+	}
+	return nil
 }
 
 // fileOf is the digest and the source of the stack's file, as the newest release that
@@ -166,18 +184,21 @@ func fileOf(releases []*Release, s State) (digest, source string) {
 	return s.PinDigest, s.PinSource
 }
 
-// unpardoned is the release whose failure keeps the stack from what its file says,
-// or nil.
-func unpardoned(releases []*Release, s State) *Release {
+// unpardoned looks for failures that keep the stack from what its file says: file is
+// the newest release of that, if it failed, and any says that one did since then.
+func unpardoned(releases []*Release, s State) (file *Release, any bool) {
 	for _, rel := range slices.Backward(releases) {
+		failed := rel.Phase == PhaseFailed && rel.Number > s.Pardoned
+		any = any || failed
 		switch {
-		case rel.Phase == PhaseFailed && rel.Number > s.Pardoned:
-			return rel
-		case rel.By != ByHand:
-			return nil // the file's newest
+		case rel.By == ByHand:
+		case failed:
+			return rel, any
+		default:
+			return nil, any
 		}
 	}
-	return nil
+	return nil, any
 }
 
 // releasesToAsk reads a stack's releases anew; that there are none is ErrRefused.
