@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -293,6 +294,48 @@ func TestProbeStops(t *testing.T) {
 			}
 			if !strings.Contains(out.String(), `"failed":0`) || !strings.Contains(out.String(), `"v1":`) {
 				t.Errorf("printed %s", out.String())
+			}
+		})
+	}
+}
+
+func TestJobEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  []string
+		code int
+		says string
+	}{
+		"well":        {[]string{"APP_TAKES=10ms"}, 0, "working, for 10ms"},
+		"badly":       {[]string{"APP_EXIT=3"}, 3, "failing"},
+		"not at all":  {[]string{"APP_TAKES=soon"}, 1, "APP_TAKES"},
+		"by a signal": {[]string{"APP_TAKES=1h"}, 1, "before it was done"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := play(t, "job", c.env)
+			stderr, err := cmd.StderrPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := bufio.NewReader(stderr)
+			first, err := said.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.says == "before it was done" {
+				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rest, err := io.ReadAll(said)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait() // what it ended with is looked at
+			if all := first + string(rest); cmd.ProcessState.ExitCode() != c.code || !strings.Contains(all, c.says) {
+				t.Errorf("exit %d, it said %s", cmd.ProcessState.ExitCode(), all)
 			}
 		})
 	}

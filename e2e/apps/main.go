@@ -5,6 +5,7 @@
 //	proxy  the nginx in front of it (proxy.go)
 //	curl   `curl -f URL`, for healthchecks (curl.go)
 //	probe  what asks a URL many times a second and counts (probe.go)
+//	job    a migration, which ends (job.go)
 //
 // It is told what to do, and how to fail, by its environment and arguments. It
 // never speaks to an engine.
@@ -25,12 +26,12 @@ func main() {
 		args = args[1:]
 	}
 	programs := map[string]func(ctx context.Context, args []string) error{
-		"web": web, "proxy": proxy, "curl": curl, "probe": probe,
+		"web": web, "proxy": proxy, "curl": curl, "probe": probe, "job": job,
 	}
 	name := filepath.Base(args[0])
 	run, ok := programs[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "%s: start me as web, proxy, curl or probe\n", name)
+		fmt.Fprintf(os.Stderr, "%s: start me as web, proxy, curl, probe or job\n", name)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

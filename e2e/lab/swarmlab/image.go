@@ -65,6 +65,7 @@ func (l *Lab) program(ctx context.Context, ref, name string, env []string) (Imag
 		Files: []File{
 			{Path: "/bin/apps", Mode: 0o755, Source: bin},
 			{Path: "/bin/curl", Link: "apps"},
+			{Path: "/bin/job", Link: "apps"},
 			{Path: "/bin/proxy", Link: "apps"},
 			{Path: "/bin/web", Link: "apps"},
 			{Path: "/tmp", Mode: os.ModeDir | os.ModeSticky | 0o777},
