@@ -24,6 +24,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		res.Outcome = Held
 	case ActWait:
 		res.Outcome = Waiting
+	case ActUnpin:
+		res.Outcome = Waiting
+		err = r.unpin(ctx, p, &res)
 	case ActAdopt:
 		res.Outcome = Applied
 		err = r.adopt(ctx, p, &res)
@@ -38,19 +41,24 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		err = r.begin(ctx, p, st, &res)
 	case ActContinue:
 		res.Outcome = Applied
-		err = r.write(ctx, p, st, &res, step(p.plan, false))
+		err = r.write(ctx, p, st, &res, p.step())
+	case ActBake:
+		res.Outcome = Waiting
+		err = r.bake(ctx, p, d, &res)
 	case ActHeal:
-		res.Outcome, res.Reason, res.Message = Unchanged, "InSync", "" // from now on
+		if res.Outcome = Waiting; d.Release.Digest == p.digest {
+			res.Outcome, res.Reason, res.Message = Unchanged, "InSync", "" // from now on
+		}
 		err = r.end(ctx, p, d, &res)
 	case ActFail:
 		res.Outcome = Waiting
 		err = r.end(ctx, p, d, &res)
 	case ActCorrect:
 		res.Outcome = Applied
-		err = r.correct(ctx, p, st, d, &res, step(p.plan, false))
+		err = r.correct(ctx, p, st, d, &res, p.step())
 	case ActRollBack:
 		res.Outcome = RolledBack
-		err = r.correct(ctx, p, st, d, &res, withRollbackConfig(step(p.plan, true)))
+		err = r.correct(ctx, p, st, d, &res, p.step())
 	case ActSettle:
 		if res.Outcome = Unchanged; d.Release.Phase == PhaseFailed {
 			res.Outcome = Held
@@ -58,6 +66,28 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		err = r.settle(ctx, p, d, &res)
 	}
 	return afterWrites(res, err)
+}
+
+// step is what may be written now of a pass's plan.
+func (p *pass) step() []Change {
+	changes := step(p.plan, p.back)
+	if !p.back {
+		return changes
+	}
+	return withRollbackConfig(changes, func(name string) bool {
+		return p.failed == nil || len(p.failed.index.reverts) == 0 || p.failed.index.reverts[name]
+	})
+}
+
+// unpin forgets a pin that has come to its end, unless it is another one by now.
+func (r *Reconciler) unpin(ctx context.Context, p *pass, res *Result) error {
+	res.Transitions = append(res.Transitions, Transition{Action: "unpinned", Reason: res.Reason, Message: res.Message})
+	return r.memory.setState(ctx, p.stack.Name, func(s State) State {
+		if s.Pin == p.state.Pin && s.Pinned.Equal(p.state.Pinned) {
+			return s.unpinned()
+		}
+		return s
+	})
 }
 
 // afterWrites turns an error into the pass's outcome. A conflict is no error:
@@ -100,7 +130,14 @@ func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Resul
 	rel.index.back = p.plan.Empty() && allConverged(p.health) // there is no way to go
 	res.Release = rel
 	res.Transitions = append(res.Transitions, Transition{Action: "rollout-refused", Reason: d.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, d.Message), Bad: true})
-	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)})
+	if p.pinned != nil {
+		var err error
+		if p.desired, err = r.memory.load(ctx, p.pinned); err != nil {
+			return err
+		}
+	} else {
+		p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)})
+	}
 	if err := r.record(ctx, p, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
 		return err
 	}
@@ -121,8 +158,12 @@ func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
 // begin makes a new release: its record first, then its first writes, so that
 // whatever happens in between, what was meant is known.
 func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Result) error {
-	pins := r.pin(ctx, p)
+	pins := p.pinnedPins()
+	if p.pinned == nil {
+		pins = r.pin(ctx, p)
+	}
 	st.findings, st.findingsOf = p.images, p.digest
+	p.plan = p.standing(p.plan, stoppedForGood)
 	res.Plan = p.plan
 	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
@@ -139,7 +180,27 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 	}
 	res.Release = rel
 	res.Transitions = append(res.Transitions, Transition{Action: "rollout-started", Reason: res.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, countChanges(p.plan))})
-	return r.write(ctx, p, st, res, step(p.plan, false))
+	return r.write(ctx, p, st, res, p.step())
+}
+
+// pinnedPins are the image digests of the release that the stack is pinned to.
+func (p *pass) pinnedPins() map[string]Pin {
+	if p.pinned == nil {
+		return nil
+	}
+	return p.pinned.index.pins
+}
+
+// bake records that all that a release changed has converged for the first time.
+func (r *Reconciler) bake(ctx context.Context, p *pass, d Decision, res *Result) error {
+	rel := *d.Release
+	rel.Converged = r.o.Now()
+	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
+		return err
+	}
+	res.Release = &rel
+	res.Transitions = append(res.Transitions, Transition{Action: "rollout-converged", Reason: d.Reason, Message: d.Message, Duration: rel.Converged.Sub(rel.Started)})
+	return nil
 }
 
 func (r *Reconciler) supersede(ctx context.Context, p *pass, res *Result) error {
@@ -151,9 +212,12 @@ func (r *Reconciler) supersede(ctx context.Context, p *pass, res *Result) error 
 
 func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	src := p.stack.Source
-	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, Phase: phase, Started: r.o.Now()}
+	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.o.Now()}
 	if src.Commit != nil {
 		rel.Subject = src.Commit.Subject
+	}
+	if of := p.pinned; of != nil {
+		rel.Source, rel.Revision, rel.Subject, rel.By, rel.Of = of.Source, of.Revision, of.Subject, ByHand, p.state.Pin
 	}
 	if n := len(p.releases); n > 0 {
 		rel.Number = p.releases[n-1].Number + 1
@@ -165,6 +229,7 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map[string]Pin, changed map[string]string) error {
 	data := recordOf(p.desired, pins, changed)
 	data.Findings, data.Severities = lasting(p.stack.Findings, p.plan.Findings, p.images), p.stack.Policy.Findings
+	data.Deadline, data.Bake = p.timesOf(changed)
 	mine := indexOf(data).objects
 	own := r.owned(p.live, p.releases)
 	for _, ref := range p.live.Stack(p.stack.Name) {
@@ -173,6 +238,13 @@ func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map
 		}
 	}
 	return r.memory.create(ctx, p.stack.Name, rel, data)
+}
+
+// timesOf are the longest deadline and the longest bake of services that are changed.
+func (p *pass) timesOf(changed map[string]string) (deadline, bake time.Duration) {
+	s := Situation{Policy: p.stack.Policy, Rollouts: p.rollouts()}
+	rel := &Release{index: index{changed: changed}}
+	return longestLimit(s, rel), bakeOf(s, rel)
 }
 
 func recordOf(d *Desired, pins map[string]Pin, changed map[string]string) *record {
@@ -201,7 +273,8 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 	t := Transition{Action: "rollout-healthy", Reason: d.Reason, Message: fmt.Sprintf("release %d is healthy", rel.Number), Duration: rel.Ended.Sub(rel.Started)}
 	rel.Phase = PhaseHealthy
 	if d.Act == ActFail {
-		rel.Phase = PhaseFailed
+		rel.Phase, rel.Failed = PhaseFailed, d.Failed
+		rel.index.corrected, rel.index.reverts = nil, p.reverts(&rel)
 		t.Action, t.Bad, t.Message = "rollout-failed", true, fmt.Sprintf("release %d failed: %s", rel.Number, d.Message)
 	}
 	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
@@ -211,6 +284,60 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 	res.Transitions = append(res.Transitions, t)
 	releases := append(append([]*Release{}, p.releases[:len(p.releases)-1]...), &rel)
 	return r.memory.trim(ctx, p.stack.Name, releases)
+}
+
+// reverts names the services that go back from a failed release, where all those for
+// which it failed ask for no more: they, those that depend on them, and what has not
+// converged. Nil: the stack goes back as a whole.
+func (p *pass) reverts(rel *Release) map[string]bool {
+	policies := p.rollouts()
+	for _, name := range rel.Failed {
+		if rolloutOf(p.stack.Policy.Rollout, policies, name).Scope != spec.ScopeService {
+			return nil
+		}
+	}
+	if len(rel.Failed) == 0 || rel.Digest != p.digest || p.pinned != nil {
+		return nil
+	}
+	set := map[string]bool{}
+	for _, name := range rel.Failed {
+		set[name] = true
+	}
+	for name := range rel.index.changed {
+		if h, ok := p.health[name]; ok && !h.Converged || inPlan(p.plan, name) {
+			set[name] = true
+		}
+	}
+	p.addDependents(set)
+	for name := range rel.index.changed {
+		if !set[name] {
+			return set
+		}
+	}
+	return nil // they are all that it changed
+}
+
+// addDependents adds the services that depend on one of a set, and those on them.
+func (p *pass) addDependents(set map[string]bool) {
+	for more := true; more; {
+		more = false
+		for i := range p.stack.Services {
+			s := &p.stack.Services[i]
+			if !set[s.Name] && slices.ContainsFunc(s.DependsOn, func(key string) bool { return set[p.serviceName(key)] }) {
+				set[s.Name], more = true, true
+			}
+		}
+	}
+}
+
+// serviceName is the name of the service with a compose key.
+func (p *pass) serviceName(key string) string {
+	for i := range p.stack.Services {
+		if p.stack.Services[i].Key == key {
+			return p.stack.Services[i].Name
+		}
+	}
+	return ""
 }
 
 // correct writes drift right, or the release that is gone back to. Which services
@@ -242,7 +369,7 @@ func unsettled(releases []*Release) map[string]string {
 		return nil
 	}
 	r := releases[len(releases)-1]
-	if r.Phase == PhaseProgressing {
+	if r.Phase == PhaseProgressing || r.Phase == PhaseFailed && !r.index.back {
 		return mergeMarks(r.index.changed, r.index.corrected)
 	}
 	return r.index.corrected
@@ -338,14 +465,14 @@ func fieldPaths(c *Change) string {
 
 // goingBack leaves out of a plan that goes back what need not: what only differs in
 // how updates go, which after a rollback is the overlay of withRollbackConfig, or
-// what Swarm's own rollback left; and jobs, which a rollback never runs again.
+// what Swarm's own rollback left; and jobs, which a rollback never runs.
 func goingBack(plan *Plan) *Plan {
 	kept := plan.Changes[:0:0]
 	for _, c := range plan.Changes {
 		if c.Kind == KindService && c.Op == OpUpdate && onlyUpdateConfig(c.Fields) {
 			continue
 		}
-		if c.Kind == KindService && (c.Op == OpUpdate || c.Op == OpReplace) && c.Spec != nil && isJob(c.Spec) {
+		if c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec) {
 			continue
 		}
 		kept = append(kept, c)
@@ -358,14 +485,14 @@ func goingBack(plan *Plan) *Plan {
 	return &out
 }
 
-// withRollbackConfig makes services that go back do so as their rollback_config
+// withRollbackConfig makes services that go back, as which says, do so as their rollback_config
 // says: the engine reads that only in its own rollback, so it goes where the
 // engine looks now. A failure pauses; otherwise the engine would return to the
 // very version that failed.
-func withRollbackConfig(changes []Change) []Change {
+func withRollbackConfig(changes []Change, which func(name string) bool) []Change {
 	out := make([]Change, len(changes))
 	for i, c := range changes {
-		if c.Kind == KindService && c.Op == OpUpdate && c.Spec != nil && !isJob(c.Spec) {
+		if c.Kind == KindService && c.Op == OpUpdate && c.Spec != nil && !isJob(c.Spec) && which(c.Name) {
 			s := cloneSpec(c.Spec)
 			how := swarm.UpdateConfig{Parallelism: 1, Order: swarm.UpdateOrderStopFirst}
 			switch {

@@ -19,12 +19,14 @@ const (
 	ActNothing  Act = "nothing"  // live is as desired
 	ActWait     Act = "wait"     // something is under way
 	ActHold     Act = "hold"     // there is a difference that is not to be written
+	ActUnpin    Act = "unpin"    // forget a pin that has come to its end
 	ActAdopt    Act = "adopt"    // remember what runs, which is what the file says, as a healthy release
 	ActSnapshot Act = "snapshot" // remember what runs, which differs, as healthy release 0
 	ActRefuse   Act = "refuse"   // remember that the file asks for what failed before
 	ActBegin    Act = "begin"    // make a new release and write its first changes
 	ActContinue Act = "continue" // write more of the current release
-	ActHeal     Act = "heal"     // the current release has converged
+	ActBake     Act = "bake"     // remember that the current release has converged
+	ActHeal     Act = "heal"     // the current release is healthy
 	ActFail     Act = "fail"     // the current release has failed
 	ActCorrect  Act = "correct"  // put drift right
 	ActRollBack Act = "rollback" // write the newest healthy release
@@ -33,18 +35,32 @@ const (
 
 // A Situation is all that Decide looks at.
 type Situation struct {
-	Now     time.Time
-	Policy  spec.Policy
-	Blocked string // which stack comes first, in a sentence
-	// Digest and Source are the file's.
+	Now    time.Time
+	Policy spec.Policy
+	// Rollouts are the policies of services, by service name; where one has none
+	// Policy.Rollout is its own.
+	Rollouts map[string]spec.Rollout
+	Blocked  string // which stack comes first, in a sentence
+	State    State  // what people ask of the stack
+	// Pinned is the release that the stack is pinned to, nil where it is not or where
+	// that release is none to go back to. PinEnds says that the file has changed since.
+	Pinned  *Release
+	PinEnds bool
+	// Digest and Source are the file's or, of a stack that is pinned, that release's.
 	Digest, Source string
 	Releases       []*Release // oldest first
-	// Plan leads from live to what the file says; where the file's digest is
-	// quarantined it leads to the newest healthy release instead.
+	// Plan leads from live to what Digest says; where that is quarantined it leads to
+	// the newest healthy release instead. Back says that it leads to a release as
+	// recorded: last wave first.
 	Plan *Plan
+	Back bool
 	// Exists says that services of the stack are live.
 	Exists bool
-	Health map[string]ServiceHealth // by service name
+	// Health is by service name: that of the services that Plan leads to, and of those
+	// that the newest release changed, as far as they live.
+	Health map[string]ServiceHealth
+	// Lost tells of nodes that are down, by host name, since when.
+	Lost map[string]time.Time
 }
 
 // A Decision is one act, and why.
@@ -54,14 +70,23 @@ type Decision struct {
 	Message string
 	Again   time.Duration
 	Release *Release // that the act is about: the one that fails, heals, is held for, or goes back
+	// Failed names the services for which a release fails, where it is for some.
+	Failed []string
 }
 
-// Decide weighs desired, live and remembered. D is the digest of the file, R the
-// newest release, P the plan. The first row that fits is taken.
+// Decide weighs desired, live and remembered. D is the digest of the file or, of a
+// stack that is pinned, of that release; R is the newest release, P the plan. The
+// first row that fits is taken.
 //
-//	suspended                                          hold
+//	suspended, by the file or by hand                  hold
+//	pinned, and the file has changed since             unpin
+//	pinned to what is lost, or was not healthy         hold
 //	P has an error                                     hold
-//	D is quarantined (its newest release failed, or a failed one had this source):
+//	R is of another digest, has converged and bakes:
+//	    a service R changed is at fault                fail
+//	    all that R changed is converged                wait for the end of the bake, then heal
+//	    else, or by hand                               go on below: it is superseded
+//	D is quarantined (its newest release failed unpardoned, or a failed one had this source):
 //	    R is another release                           refuse (a release that fails untried)
 //	    on_failure: hold, or nothing healthy yet       hold
 //	    Swarm is rolling back                          wait
@@ -73,35 +98,49 @@ type Decision struct {
 //	                   P is empty                      adopt
 //	                   else                            snapshot what lives
 //	R is of D and Progressing:
-//	    Swarm gave up on a service R changed           fail
-//	    all that R changed has converged, P is empty   heal
+//	    a service R changed is at fault                fail
+//	    all that R changed has converged, P is empty   bake, wait for its end, heal
 //	    the deadline is over                           fail
 //	    P has something of the next wave               continue
 //	    else                                           wait
 //	R is of D and Healthy:
 //	    Swarm gave up on a correction                  hold, stalled
+//	    R's guard is on, a service R changed is
+//	      at fault, and nothing else is the matter     fail
 //	    P is empty                                     settle once, nothing
 //	    drift: report                                  hold
 //	    else                                           correct
-//	R is of another digest:
+//	R is of another digest, or of D and pardoned:
 //	    R is Progressing, and Swarm gave up on it      fail
-//	    P is empty, R is no rollout under way          adopt (a revert, or the same in other words)
+//	    P is empty, and live is as something healthy   adopt (a revert, or the same in other words)
 //	    another stack comes first                      wait
 //	    else                                           begin (R, if Progressing, is superseded)
+//
+// At fault is a service on which Swarm gave up, or that is Degraded by a cause of its
+// own (see voices, where more may have a say).
 func Decide(s Situation) Decision {
 	switch bad := firstError(s.Plan); {
 	case s.Policy.Suspend:
 		return hold("Suspended", "x-skep.suspend is set: skep looks, and writes nothing")
+	case s.State.IsSuspended():
+		return hold("Suspended", suspendedBy(s.State))
+	case s.PinEnds:
+		return Decision{Act: ActUnpin, Reason: "PinEnded", Message: fmt.Sprintf("the files have changed since the stack was pinned to release %d", s.State.Pin), Again: again / 4}
+	case s.State.IsPinned() && s.Pinned == nil:
+		return hold("PinLost", fmt.Sprintf("the stack is pinned to release %d, which is not remembered any more or was never healthy (pin it to another, or: skep resume)", s.State.Pin))
 	case bad != nil:
 		return hold(camel(bad.Code), bad.Message)
 	}
-	if f := Quarantined(s.Releases, s.Digest, s.Source); f != nil {
+	r := last(s.Releases)
+	if d, ok := decideBaking(s, r); ok {
+		return d
+	}
+	if f := Quarantined(s.Releases, s.Digest, s.Source, s.State.Pardoned); f != nil {
 		return decideFailed(s, f)
 	}
-	if len(s.Releases) == 0 {
+	switch {
+	case r == nil:
 		return decideFirst(s)
-	}
-	switch r := s.Releases[len(s.Releases)-1]; {
 	case r.Digest == s.Digest && r.Phase == PhaseProgressing:
 		return decideRollout(s, r)
 	case r.Digest == s.Digest && r.Phase == PhaseHealthy:
@@ -112,11 +151,11 @@ func Decide(s Situation) Decision {
 }
 
 // Quarantined returns the failed release that keeps a digest, or a source, from
-// being rolled out again, or nil.
-func Quarantined(releases []*Release, digest, source string) *Release {
+// being rolled out again, or nil. What failed in releases up to pardoned is forgiven.
+func Quarantined(releases []*Release, digest, source string, pardoned int) *Release {
 	for _, r := range slices.Backward(releases) {
 		if r.Digest == digest || r.Source == source && source != "" {
-			if r.Phase == PhaseFailed {
+			if r.Phase == PhaseFailed && r.Number > pardoned {
 				return r
 			}
 			return nil
@@ -125,45 +164,19 @@ func Quarantined(releases []*Release, digest, source string) *Release {
 	return nil
 }
 
-func decideFailed(s Situation, f *Release) Decision {
-	back := newest(s.Releases, PhaseHealthy)
-	if f != s.Releases[len(s.Releases)-1] {
-		return Decision{Act: ActRefuse, Reason: f.Reason, Again: again, Release: f,
-			Message: fmt.Sprintf("it failed before, as release %d: %s", f.Number, f.Message)}
+func last(releases []*Release) *Release {
+	if len(releases) == 0 {
+		return nil
 	}
-	told := fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message)
-	switch {
-	case s.Policy.Rollout.OnFailure == spec.OnFailureHold:
-		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again when the file asks for something else)").about(f)
-	case back == nil:
-		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; it is tried again when the file asks for something else)").about(f)
+	return releases[len(releases)-1]
+}
+
+func suspendedBy(st State) string {
+	text := "suspended by hand since " + clock(st.Suspended)
+	if st.Why != "" {
+		text += ": " + st.Why
 	}
-	if name := anyVerdict(s.Health, "rollback_started"); name != "" {
-		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
-	}
-	if name := verdictSince(s.Health, f.index.corrected); name != "" {
-		return hold("RollbackFailed", told+"; the rollback to release "+fmt.Sprint(back.Number)+" failed too: "+s.Health[name].Reason).about(f)
-	}
-	late := overdue(s, f)
-	if !s.Plan.Empty() {
-		switch {
-		case f.index.back && s.Policy.Drift == spec.DriftReport && !tidies(s.Plan):
-			return hold("Drifted", told+"; what went back has drifted in "+planNames(s.Plan)+" (x-skep.drift is report)").about(f)
-		case !waveOpen(s, f.index.corrected, true) && !late:
-			return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
-		}
-		return Decision{Act: ActRollBack, Reason: "RollingBack", Message: fmt.Sprintf("%s; going back to release %d (%s)", told, back.Number, back.Revision), Again: again, Release: f}
-	}
-	done := fmt.Sprintf("%s; release %d (%s) runs until the file asks for something else", told, back.Number, back.Revision)
-	switch settled := f.index.back && len(f.index.corrected) == 0; {
-	case settled:
-		return hold("RolledBack", done).about(f)
-	case allConverged(s.Health):
-		return Decision{Act: ActSettle, Reason: "RolledBack", Message: done, Again: again, Release: f}
-	case late:
-		return Decision{Act: ActSettle, Reason: "RollbackIncomplete", Message: done + ", but not whole: " + laggard(s.Health), Again: again, Release: f}
-	}
-	return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
+	return text + " (skep looks, and writes nothing until: skep resume)"
 }
 
 func decideFirst(s Situation) Decision {
@@ -178,72 +191,37 @@ func decideFirst(s Situation) Decision {
 	return Decision{Act: ActSnapshot, Reason: "Adopted", Message: "what lives differs from the file and is remembered as release 0", Again: again}
 }
 
-func decideRollout(s Situation, r *Release) Decision {
-	if name := verdictSince(s.Health, r.index.changed); name != "" {
-		return Decision{Act: ActFail, Reason: verdictWord(s.Health[name].Verdict), Message: s.Health[name].Reason, Again: again, Release: r}
-	}
-	if s.Plan.Empty() && converged(s.Health, r.index.changed) { // also where that was seen too late: a controller that was away fails nothing
-		return Decision{Act: ActHeal, Reason: "Converged", Message: fmt.Sprintf("release %d has converged", r.Number), Again: again, Release: r}
-	}
-	if limit := s.Policy.Rollout.Deadline; limit > 0 && s.Now.Sub(r.Started) > limit {
-		return Decision{Act: ActFail, Reason: "DeadlineExceeded", Message: fmt.Sprintf("not healthy within %s: %s", limit, laggard(s.Health)), Again: again, Release: r}
-	}
-	if !s.Plan.Empty() && waveOpen(s, r.index.changed, false) {
-		return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing the next changes", Again: again, Release: r}
-	}
-	return wait("RollingOut", laggard(s.Health)).about(r)
-}
-
-func decideDrift(s Situation, r *Release) Decision {
-	if name := verdictSince(s.Health, r.index.corrected); name != "" {
-		return hold("CorrectionFailed", "drift was corrected, and Swarm gave up on that: "+s.Health[name].Reason+" (find out why, then change the file)").about(r)
-	}
-	switch {
-	case s.Plan.Empty() && len(r.index.corrected) > 0 && converged(s.Health, r.index.corrected):
-		return Decision{Act: ActSettle, Reason: "DriftCorrected", Message: "live is as the file says again", Again: again, Release: r}
-	case s.Plan.Empty() && len(r.index.corrected) > 0 && overdue(s, r):
-		return Decision{Act: ActSettle, Reason: "CorrectionIncomplete", Message: "corrected drift does not converge: " + laggard(s.Health), Again: again, Release: r}
-	case s.Plan.Empty() && len(r.index.corrected) > 0:
-		return wait("CorrectingDrift", laggard(s.Health)).about(r)
-	case s.Plan.Empty():
-		return Decision{Act: ActNothing, Reason: "InSync", Release: r}
-	case s.Policy.Drift == spec.DriftReport && !tidies(s.Plan):
-		return hold("Drifted", "live differs from the file in "+planNames(s.Plan)+" (x-skep.drift is report: skep plan shows it)").about(r)
-	case !waveOpen(s, r.index.corrected, false) && !overdue(s, r):
-		return wait("CorrectingDrift", laggard(s.Health)).about(r)
-	}
-	return Decision{Act: ActCorrect, Reason: "Drifted", Message: "live differs from the file in " + planNames(s.Plan), Again: again, Release: r}
-}
-
 func decideNext(s Situation, r *Release) Decision {
-	if name := verdictSince(s.Health, r.index.changed); r.Phase == PhaseProgressing && name != "" {
-		return Decision{Act: ActFail, Reason: verdictWord(s.Health[name].Verdict), Message: s.Health[name].Reason, Again: again, Release: r}
+	if f := gaveUp(s, r); f != nil && r.Phase == PhaseProgressing {
+		return f.fails(r)
 	}
 	back := newest(s.Releases, PhaseHealthy)
-	switch means := s.Plan.Empty() && r.Phase != PhaseProgressing && back != nil; {
+	switch means := s.Plan.Empty() && back != nil && livesHealthy(r, back, s.Digest); {
 	case means && back.Digest == s.Digest:
 		return Decision{Act: ActAdopt, Reason: "SameRelease", Message: fmt.Sprintf("the file says what release %d said, which runs", back.Number), Again: again, Release: back}
 	case means:
 		return Decision{Act: ActAdopt, Reason: "SameMeaning", Message: "the file says the same in other words", Again: again, Release: r}
-	case s.Blocked != "":
+	case s.Blocked != "" && s.Pinned == nil:
 		return blocked(s)
+	case s.Pinned != nil:
+		return Decision{Act: ActBegin, Reason: "Pinned", Message: fmt.Sprintf("going back to release %d (%s) by hand", s.Pinned.Number, s.Pinned.Revision), Again: again, Release: r}
+	case r.Digest == s.Digest:
+		return Decision{Act: ActBegin, Reason: "Pardoned", Message: fmt.Sprintf("release %d is tried again by hand", r.Number), Again: again, Release: r}
 	}
 	return Decision{Act: ActBegin, Reason: "NewRevision", Message: "the file asks for something else than release " + fmt.Sprint(r.Number), Again: again, Release: r}
 }
 
-// overdue says that a correction or a rollback has had as long as a rollout may
-// take. Then it waits for nobody any more: a service that does not get well must
-// not keep the others from going where they belong.
-func overdue(s Situation, r *Release) bool {
-	limit := s.Policy.Rollout.Deadline
-	if limit <= 0 {
-		limit = 10 * time.Minute
+// livesHealthy says that what lives was found healthy, if it is what digest says: by
+// the newest release r, or by back, to which a failed one went back. What failed and
+// was left as it is has to prove itself, whatever its file is called now.
+func livesHealthy(r, back *Release, digest string) bool {
+	switch r.Phase {
+	case PhaseProgressing:
+		return false
+	case PhaseFailed:
+		return r.index.back || back.Digest == digest
 	}
-	began := r.index.correctedAt
-	if began.IsZero() {
-		began = r.since()
-	}
-	return s.Now.Sub(began) > limit
+	return true
 }
 
 // tidies says that a plan only removes configs and secrets that no release names
@@ -295,35 +273,6 @@ func camel(code string) string {
 	return b.String()
 }
 
-// verdictSince names a service, of those in marks, on whose update Swarm gave up
-// after that mark was taken; "" if there is none.
-func verdictSince(health map[string]ServiceHealth, marks map[string]string) string {
-	for _, name := range sortedKeys(marks) {
-		if h, ok := health[name]; ok && h.Verdict != "" && h.Mark != marks[name] {
-			return name
-		}
-	}
-	return ""
-}
-
-func anyVerdict(health map[string]ServiceHealth, verdict string) string {
-	for _, name := range sortedKeys(health) {
-		if health[name].Verdict == verdict {
-			return name
-		}
-	}
-	return ""
-}
-
-func verdictWord(verdict string) string {
-	switch verdict {
-	case "paused":
-		return "UpdatePaused"
-	default:
-		return "SwarmRolledBack"
-	}
-}
-
 // converged says that every service in names that still exists has converged.
 func converged(health map[string]ServiceHealth, names map[string]string) bool {
 	for name := range names {
@@ -345,6 +294,14 @@ func allConverged(health map[string]ServiceHealth) bool {
 
 // laggard is the reason of the service that is worst off, or a plain word.
 func laggard(health map[string]ServiceHealth) string {
+	if name := worstOff(health); name != "" && health[name].Reason != "" {
+		return health[name].Reason
+	}
+	return "waiting for Swarm"
+}
+
+// worstOff names the service that is worst off of those that have not converged.
+func worstOff(health map[string]ServiceHealth) string {
 	worst := ""
 	for _, name := range sortedKeys(health) {
 		h := health[name]
@@ -352,10 +309,7 @@ func laggard(health map[string]ServiceHealth) string {
 			worst = name
 		}
 	}
-	if worst == "" {
-		return "waiting for Swarm"
-	}
-	return health[worst].Reason
+	return worst
 }
 
 var ranks = []HealthStatus{Healthy, Suspended, HealthProgressing, Missing, HealthDegraded, Unknown}
@@ -367,8 +321,5 @@ func planNames(p *Plan) string {
 	for _, c := range p.Changes {
 		names = append(names, string(c.Kind)+" "+c.Name)
 	}
-	if len(names) > 5 {
-		names = append(names[:5], fmt.Sprintf("%d more", len(names)-5))
-	}
-	return strings.Join(names, ", ")
+	return few(names)
 }

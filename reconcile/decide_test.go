@@ -110,7 +110,7 @@ func TestQuarantine(t *testing.T) {
 		{"the healthy one", "a", "sa", nil},
 		{"nothing known of the source", "c", "", nil},
 	} {
-		if got := Quarantined([]*Release{healthy, failed}, c.digest, c.source); got != c.want {
+		if got := Quarantined([]*Release{healthy, failed}, c.digest, c.source, 0); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}

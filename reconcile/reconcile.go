@@ -144,11 +144,15 @@ type pass struct {
 	stack    *spec.Stack
 	live     *Live
 	releases []*Release
+	state    State // what people ask of the stack
 	key      []byte
-	digest   string
+	digest   string   // the file's or, of a stack that is pinned, that release's
 	source   string   // the file's fingerprint, keyed where secrets went into it
+	pinned   *Release // what the stack is pinned to
+	pinEnds  bool     // the file has changed since it was pinned
 	failed   *Release // that quarantines the digest
 	desired  *Desired // what plan leads to
+	back     bool     // which is a release as recorded
 	plan     *Plan
 	health   map[string]ServiceHealth
 	missing  []spec.Finding // what tasks found missing on their nodes
@@ -217,7 +221,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	if err != nil {
 		return nil, nil, err
 	}
-	releases, err := r.memory.releases(ctx, in.Name)
+	releases, state, err := r.memory.read(ctx, in.Name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -226,43 +230,16 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, &s.result, nil
 	}
 	st.settled = nil
-	p := &pass{stack: in.Stack, live: live, releases: releases}
+	p := &pass{stack: in.Stack, live: live, releases: releases, state: state}
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
 	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
 	p.plan.Findings = ofFile(p.plan.Findings, p.stack)
-	p.health, err = r.judge(ctx, p)
+	if p.health, err = r.judge(ctx, p); err == nil {
+		p.plan = p.standing(p.plan, stoppedByOthers)
+	}
 	return p, nil, err
-}
-
-// bind works out what the stack shall be, by the file or, where the file's digest
-// is quarantined, by the newest healthy release; and the plan that leads there.
-func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err error) {
-	if slices.ContainsFunc(p.stack.Secrets, func(s spec.Secret) bool { return !s.External }) {
-		if p.key, err = r.memory.secretKey(ctx, mayCreateKey); err != nil {
-			return err
-		}
-	}
-	p.digest = r.digest(p.stack, p.key)
-	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
-	p.failed = Quarantined(p.releases, p.digest, p.source)
-	back := newest(p.releases, PhaseHealthy)
-	if p.failed != nil && back != nil && p.stack.Policy.Rollout.OnFailure != spec.OnFailureHold {
-		if p.desired, err = r.memory.load(ctx, back); err != nil {
-			return err
-		}
-		r.observer.wantConfigs(p.desired.Configs)
-		if p.live, err = r.observer.get(ctx, p.stack.Name, 0); err != nil {
-			return err
-		}
-		p.desired.fillFrom(Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)}))
-		p.plan = goingBack(r.diff(p))
-		return nil
-	}
-	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})
-	p.plan = r.diff(p)
-	return nil
 }
 
 // digest is Digest, worked out once for a stack as it was loaded.
@@ -402,13 +379,30 @@ func retained(releases []*Release) func(Ref) bool {
 
 func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
-		Now: r.o.Now(), Policy: p.stack.Policy, Blocked: blocked, Digest: p.digest, Source: p.source,
-		Releases: p.releases, Plan: p.plan, Health: p.health,
+		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked,
+		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, Digest: p.digest, Source: p.source,
+		Releases: p.releases, Plan: p.plan, Back: p.back, Health: p.health, Lost: map[string]time.Time{},
 	}
 	for _, ref := range p.live.Stack(p.stack.Name) {
 		s.Exists = s.Exists || ref.Kind == KindService
 	}
+	for id, n := range p.live.Nodes {
+		if nodeDown(id, p.live.Nodes) {
+			s.Lost[hostname(id, p.live.Nodes)] = n.UpdatedAt
+		}
+	}
 	return s
+}
+
+// rollouts are the services' policies, by service name.
+func (p *pass) rollouts() map[string]spec.Rollout {
+	m := make(map[string]spec.Rollout, len(p.stack.Services))
+	for i := range p.stack.Services {
+		if own := p.stack.Services[i].Rollout; own != (spec.Rollout{}) {
+			m[p.stack.Services[i].Name] = own
+		}
+	}
+	return m
 }
 
 // Released says whether the newest release of a stack is of what its file says now.
@@ -431,15 +425,15 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	if err != nil {
 		return nil, err
 	}
-	releases, err := r.memory.releases(ctx, stack.Name)
+	releases, state, err := r.memory.read(ctx, stack.Name)
 	if err != nil {
 		return nil, err
 	}
-	p := &pass{stack: stack, live: live, releases: releases}
+	p := &pass{stack: stack, live: live, releases: releases, state: state}
 	if err := r.bind(ctx, p, false); err != nil {
 		return nil, err
 	}
-	if n := len(releases); p.failed == nil && !p.plan.Empty() && (n == 0 || releases[n-1].Digest != p.digest) {
+	if n := len(releases); p.failed == nil && p.pinned == nil && !p.plan.Empty() && (n == 0 || releases[n-1].Digest != p.digest) {
 		r.pin(ctx, p)
 		p.plan.Findings = append(p.plan.Findings, p.images...)
 	}

@@ -15,8 +15,9 @@ import (
 // tell of their nodes goes into p.missing.
 func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHealth, error) {
 	var ids []string
-	for i := range p.desired.Services {
-		if s := p.live.Services[p.desired.Services[i].Name]; s != nil && needsTasks(s, p, r.o.Now()) {
+	services := p.judged()
+	for i := range services {
+		if s := p.live.Services[services[i].Name]; s != nil && needsTasks(s, p, r.o.Now()) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -29,8 +30,8 @@ func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHeal
 		return nil, err
 	}
 	health := map[string]ServiceHealth{}
-	for i := range p.desired.Services {
-		d := &p.desired.Services[i]
+	for i := range services {
+		d := &services[i]
 		s := p.live.Services[d.Name]
 		if s == nil {
 			continue
@@ -92,7 +93,7 @@ func needsTasks(s *swarm.Service, p *pass, now time.Time) bool {
 		if _, ok := rel.index.corrected[s.Spec.Name]; ok {
 			return true
 		}
-		if _, ok := rel.index.changed[s.Spec.Name]; ok && (rel.Phase == PhaseProgressing || guarded(rel, p, now)) {
+		if _, ok := rel.index.changed[s.Spec.Name]; ok && (rel.Phase == PhaseProgressing || guarded(rel, p, s.Spec.Name, now)) {
 			return true
 		}
 	}
@@ -100,9 +101,9 @@ func needsTasks(s *swarm.Service, p *pass, now time.Time) bool {
 }
 
 // guarded says that a release became healthy so short a while ago that it still
-// answers for what its services do.
-func guarded(rel *Release, p *pass, now time.Time) bool {
-	return rel.Phase == PhaseHealthy && now.Sub(rel.Ended) < p.stack.Policy.Rollout.Guard
+// answers for what a service does.
+func guarded(rel *Release, p *pass, name string, now time.Time) bool {
+	return rel.Phase == PhaseHealthy && now.Sub(rel.Ended) < rolloutOf(p.stack.Policy.Rollout, p.rollouts(), name).Guard
 }
 
 // beganAt is when the newest release that wrote a service, or put it right, began to:

@@ -64,11 +64,11 @@ func waveOpen(s Situation, marks map[string]string, reverse bool) bool {
 }
 
 // underWay returns the waves of the services in marks that were written and have
-// not converged.
+// not converged. One that is at fault is on no way: who waits for it waits in vain.
 func underWay(s Situation, marks map[string]string) []int {
 	var waves []int
 	for name := range marks {
-		if h, ok := s.Health[name]; ok && !h.Converged && !inPlan(s.Plan, name) {
+		if h, ok := s.Health[name]; ok && !h.Converged && !atFault(h) && !inPlan(s.Plan, name) {
 			waves = append(waves, h.Wave)
 		}
 	}

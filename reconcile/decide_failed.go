@@ -1,0 +1,114 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skep-io/skep/spec"
+)
+
+func decideFailed(s Situation, f *Release) Decision {
+	back := newest(s.Releases, PhaseHealthy)
+	if f != last(s.Releases) {
+		return Decision{Act: ActRefuse, Reason: f.Reason, Again: again, Release: f,
+			Message: fmt.Sprintf("it failed before, as release %d: %s", f.Number, f.Message)}
+	}
+	told := fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message)
+	switch {
+	case holds(s.Policy.Rollout, s.Rollouts, f):
+		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again when the file asks for something else)").about(f)
+	case back == nil:
+		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; it is tried again when the file asks for something else)").about(f)
+	}
+	if name := anyVerdict(s.Health, "rollback_started"); name != "" {
+		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
+	}
+	if name := rollbackFault(s, f); name != "" {
+		return hold("RollbackFailed", told+"; the rollback to release "+fmt.Sprint(back.Number)+" failed too: "+s.Health[name].Reason).about(f)
+	}
+	if !s.Plan.Empty() {
+		return goBack(s, f, back, told)
+	}
+	return wentBack(s, f, back, told)
+}
+
+// goBack writes what differs from the release that is gone back to, a wave at a time.
+func goBack(s Situation, f, back *Release, told string) Decision {
+	switch {
+	case f.index.back && s.Policy.Drift == spec.DriftReport && !tidies(s.Plan):
+		return hold("Drifted", told+"; what went back has drifted in "+planNames(s.Plan)+" (x-skep.drift is report)").about(f)
+	case !waveOpen(s, f.index.corrected, true) && !overdue(s, f):
+		return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
+	}
+	return Decision{Act: ActRollBack, Reason: "RollingBack", Again: again, Release: f,
+		Message: fmt.Sprintf("%s; %s to release %d (%s)", told, goingBackIs(f), back.Number, back.Revision)}
+}
+
+func goingBackIs(f *Release) string {
+	if len(f.index.reverts) > 0 {
+		return "going back with " + few(sortedKeys(f.index.reverts))
+	}
+	return "going back"
+}
+
+// wentBack waits for what was rolled back, and tells once when that has come to its end.
+func wentBack(s Situation, f, back *Release, told string) Decision {
+	done := fmt.Sprintf("%s; release %d (%s) runs until the file asks for something else", told, back.Number, back.Revision)
+	if len(f.index.reverts) > 0 {
+		done = fmt.Sprintf("%s; %s went back to release %d (%s) until the file asks for something else", told, few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
+	}
+	switch settled := f.index.back && len(f.index.corrected) == 0; {
+	case settled:
+		return hold("RolledBack", done).about(f)
+	case allConverged(s.Health):
+		return Decision{Act: ActSettle, Reason: "RolledBack", Message: done, Again: again, Release: f}
+	case overdue(s, f):
+		return Decision{Act: ActSettle, Reason: "RollbackIncomplete", Message: done + ", but not whole: " + laggard(s.Health), Again: again, Release: f}
+	}
+	return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
+}
+
+// rollbackFault names a service that went back and is at fault again: Swarm gave up on
+// it or, when all has been written, it is Degraded by a cause of its own. Before that
+// it may miss those that go back after it.
+func rollbackFault(s Situation, f *Release) string {
+	if name := verdictSince(s.Health, f.index.corrected); name != "" {
+		return name
+	}
+	if !s.Plan.Empty() {
+		return ""
+	}
+	for _, name := range sortedKeys(f.index.corrected) {
+		if atFault(s.Health[name]) {
+			return name
+		}
+	}
+	return ""
+}
+
+// holds says that a failed release is left as it is: the policy of a service for which
+// it failed says so or, where it failed for none, the stack's.
+func holds(stack spec.Rollout, services map[string]spec.Rollout, f *Release) bool {
+	if len(f.Failed) == 0 {
+		return stack.OnFailure == spec.OnFailureHold
+	}
+	return slices.ContainsFunc(f.Failed, func(name string) bool {
+		return rolloutOf(stack, services, name).OnFailure == spec.OnFailureHold
+	})
+}
+
+// overdue says that a correction or a rollback has had as long as a rollout may
+// take. Then it waits for nobody any more: a service that does not get well must
+// not keep the others from going where they belong.
+func overdue(s Situation, r *Release) bool {
+	limit := s.Policy.Rollout.Deadline
+	if limit <= 0 {
+		limit = 10 * time.Minute
+	}
+	began := r.index.correctedAt
+	if began.IsZero() {
+		began = r.since()
+	}
+	return s.Now.Sub(began) > limit
+}
