@@ -236,7 +236,7 @@ func (r *renderer) stack(p *Plan) {
 
 func (r *renderer) change(c *Change) {
 	s := opSigns[c.Op]
-	line := "  " + r.paint(s.color, fmt.Sprintf("%s %-7s %s", s.sign, c.Kind, printable(c.Name)))
+	line := "  " + r.paint(s.color, fmt.Sprintf("%s %-7s %s", s.sign, c.Kind, Printable(c.Name)))
 	var notes []string
 	if how := restartOfChange(c); how != nil {
 		notes = append(notes, how.String())
@@ -258,13 +258,13 @@ func (r *renderer) fields(fields []Field) {
 	width, oldWidth := 0, 0
 	shown := make([][2]string, len(fields))
 	for i, f := range fields {
-		before, after := clipBoth(printable(f.Old), printable(f.New))
+		before, after := clipBoth(Printable(f.Old), Printable(f.New))
 		shown[i] = [2]string{cmp.Or(before, "(none)"), cmp.Or(after, "(none)")}
-		width = max(width, utf8.RuneCountInString(printable(f.Path)))
+		width = max(width, utf8.RuneCountInString(Printable(f.Path)))
 		oldWidth = max(oldWidth, utf8.RuneCountInString(shown[i][0]))
 	}
 	for i, f := range fields {
-		r.line("      %s  %s → %s", pad(printable(f.Path), width), pad(shown[i][0], min(oldWidth, maxAligned)), shown[i][1])
+		r.line("      %s  %s → %s", pad(Printable(f.Path), width), pad(shown[i][0], min(oldWidth, maxAligned)), shown[i][1])
 	}
 }
 
@@ -284,19 +284,19 @@ func (r *renderer) finding(f spec.Finding) {
 	}
 	where := ""
 	if f.Service != "" {
-		where = printable(f.Service) + ": "
+		where = Printable(f.Service) + ": "
 	}
 	switch {
 	case f.File != "" && f.Line > 0:
-		where = fmt.Sprintf("%s:%d: ", printable(f.File), f.Line) + where
+		where = fmt.Sprintf("%s:%d: ", Printable(f.File), f.Line) + where
 	case f.File != "":
-		where = printable(f.File) + ": " + where
+		where = Printable(f.File) + ": " + where
 	}
-	r.line("  %s: %s%s [%s]", name, where, printable(f.Message), f.Code)
+	r.line("  %s: %s%s [%s]", name, where, Printable(f.Message), f.Code)
 }
 
-// printable takes a file's power over the terminal away.
-func printable(s string) string {
+// Printable takes a file's power over the terminal away.
+func Printable(s string) string {
 	if !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
 		return s
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -61,7 +60,8 @@ invalid, failed, went back, is held, or was not ready in time.`,
 				defer cancel()
 			}
 			a.tellProblems(snapshot, args)
-			progress := newProgress(a.err, quiet)
+			progress := newProgress(a.board(quiet))
+			defer progress.board.end()
 			reconciler, names := acting.reconciler(swarm), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
@@ -76,6 +76,7 @@ invalid, failed, went back, is held, or was not ready in time.`,
 				}
 			}
 			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass)
+			progress.board.end()
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
 			}
@@ -174,17 +175,19 @@ func (a *app) tellProblems(snapshot *spec.Snapshot, names []string) (found bool)
 	return found
 }
 
-// progress prints what passes do, when it is something new.
+// progress tells what passes do, when it is something new, and shows on a board what
+// is under way.
 type progress struct {
-	out   io.Writer
-	quiet bool
-	last  map[string]string            // by stack: what was told of its state
-	wrote map[string]reconcile.Outcome // by stack: applied or rolled_back, where a pass was that
-	told  map[string]bool              // changes: a later wave's pass plans the rest of the same
+	board  *board
+	now    func() time.Time
+	last   map[string]string            // by stack: what was told of its state
+	wrote  map[string]reconcile.Outcome // by stack: applied or rolled_back, where a pass was that
+	told   map[string]bool              // changes: a later wave's pass plans the rest of the same
+	stacks map[string]stackStatus       // those that are under way
 }
 
-func newProgress(out io.Writer, quiet bool) *progress {
-	return &progress{out: out, quiet: quiet, last: map[string]string{}, wrote: map[string]reconcile.Outcome{}, told: map[string]bool{}}
+func newProgress(b *board) *progress {
+	return &progress{board: b, now: time.Now, last: map[string]string{}, wrote: map[string]reconcile.Outcome{}, told: map[string]bool{}, stacks: map[string]stackStatus{}}
 }
 
 // pass tells of one pass.
@@ -192,29 +195,66 @@ func (p *progress) pass(r reconcile.Result) {
 	if r.Outcome == reconcile.RolledBack || r.Outcome == reconcile.Applied && p.wrote[r.Stack] == "" {
 		p.wrote[r.Stack] = r.Outcome
 	}
-	if p.quiet {
+	if p.board.quiet {
 		return
 	}
+	p.tell(r)
+	if p.board.size == nil {
+		return
+	}
+	delete(p.stacks, r.Stack)
+	if r.Requeue > 0 && r.Err == nil {
+		p.stacks[r.Stack] = summarize(r)
+	}
+	shown := make([]stackStatus, 0, len(p.stacks))
+	for _, name := range slices.Sorted(maps.Keys(p.stacks)) {
+		shown = append(shown, p.stacks[name])
+	}
+	p.board.show(shown, p.now())
+}
+
+// tell prints what stays.
+func (p *progress) tell(r reconcile.Result) {
 	if r.Outcome == reconcile.Applied && r.Plan != nil {
 		for _, c := range r.Plan.Changes {
 			line := fmt.Sprintf("%s: %s", r.Stack, describeChange(c))
 			if !p.told[line] {
 				p.told[line] = true
-				fmt.Fprintln(p.out, line)
+				p.board.tell(line)
 			}
 		}
 	}
 	for _, t := range r.Transitions {
-		fmt.Fprintf(p.out, "%s: %s%s\n", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message))
+		p.board.tell(fmt.Sprintf("%s: %s%s", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message)))
 	}
 	if len(r.Transitions) > 0 { // they said it
 		return
 	}
 	line := fmt.Sprintf("%s: %s%s", r.Stack, outcomeWord[r.Outcome], colon(r.Message))
-	if p.last[r.Stack] != line {
-		p.last[r.Stack] = line
-		fmt.Fprintln(p.out, line)
+	news := line
+	if r.Outcome == reconcile.Waiting {
+		if p.board.size != nil { // the board says it
+			return
+		}
+		news = newsOf(r)
 	}
+	if p.last[r.Stack] != news {
+		p.last[r.Stack] = news
+		p.board.tell(line)
+	}
+}
+
+// newsOf is what has to be different for a pass that waits to be told again: its
+// message has times in it, which always are.
+func newsOf(r reconcile.Result) string {
+	words := []string{r.Reason}
+	for _, s := range r.Services {
+		words = append(words, s.Name, doneOf(s), string(s.Health), s.Code)
+	}
+	if len(r.Services) == 0 {
+		words = append(words, r.Message)
+	}
+	return strings.Join(words, "\x00")
 }
 
 var outcomeWord = map[reconcile.Outcome]string{

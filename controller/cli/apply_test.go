@@ -21,7 +21,7 @@ func TestProgressTellsNewsOnly(t *testing.T) {
 	done := reconcile.Result{Stack: "shop", Outcome: reconcile.Unchanged}
 
 	var b bytes.Buffer
-	p := newProgress(&b, false)
+	p := newProgress(&board{out: &b})
 	again := first
 	again.Transitions = nil
 	for _, r := range []reconcile.Result{first, again, waiting, waiting, done} {
@@ -42,7 +42,7 @@ shop: as the file says
 	}
 
 	b.Reset()
-	newProgress(&b, true).pass(first)
+	newProgress(&board{out: &b, quiet: true}).pass(first)
 	if b.Len() != 0 {
 		t.Errorf("quiet: %q", b.String())
 	}
@@ -112,7 +112,7 @@ shop      unchanged   Ready     4         abc1234    all is well
 
 // What passes did is told even where the last one had nothing left to do.
 func TestApplyTellsWhatWasDone(t *testing.T) {
-	p := newProgress(io.Discard, true)
+	p := newProgress(&board{out: io.Discard, quiet: true})
 	for _, o := range []reconcile.Outcome{reconcile.Applied, reconcile.Waiting, reconcile.Unchanged} {
 		p.pass(reconcile.Result{Stack: "shop", Outcome: o})
 	}

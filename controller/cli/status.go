@@ -40,6 +40,10 @@ type stackStatus struct {
 	Reason   string                    `json:"reason,omitempty"`  // one CamelCase word
 	Message  string                    `json:"message,omitempty"` // one sentence
 	Services []reconcile.ServiceStatus `json:"services"`
+	// Progress is what is under way, State what people ask of the stack; left out where
+	// that is nothing.
+	Progress *reconcile.Progress `json:"progress,omitempty"`
+	State    *reconcile.State    `json:"state,omitempty"`
 
 	Conditions []reconcile.Condition `json:"conditions"`
 	// Findings are those that the newest release began with, and those of the Swarm now.
@@ -58,6 +62,10 @@ func summarize(r reconcile.Result) stackStatus {
 		Services:   append([]reconcile.ServiceStatus{}, r.Services...),
 		Conditions: append([]reconcile.Condition{}, r.Conditions...),
 		Findings:   append([]spec.Finding{}, r.Findings...),
+		Progress:   r.Progress,
+	}
+	if r.State.IsSuspended() || r.State.IsPinned() {
+		s.State = &r.State
 	}
 	for _, service := range r.Services {
 		s.Running += service.Running
@@ -152,6 +160,7 @@ It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`
 				observer: reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner}),
 				stack:    strings.Join(args, ""),
 				explain:  engine.explain,
+				board:    a.board(quiet),
 			}
 			if wait {
 				err = w.until(cmd.Context(), timeout)
@@ -192,6 +201,7 @@ type watch struct {
 	observer
 	stack   string // empty: all
 	explain func(error) error
+	board   *board // what is drawn while it waits; nil: nothing
 
 	stacks   []stackStatus
 	timedOut bool
@@ -226,12 +236,18 @@ func (w *watch) until(ctx context.Context, timeout time.Duration) error {
 	defer limit.Stop()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	if w.board != nil {
+		defer w.board.end()
+	}
 	for {
 		if err := w.look(ctx); err != nil {
 			return err
 		}
 		if w.settled() {
 			return nil
+		}
+		if w.board != nil {
+			w.board.show(w.stacks, time.Now())
 		}
 		select {
 		case <-tick.C:
@@ -275,11 +291,23 @@ func statusRows(stacks []stackStatus, now time.Time) [][]string {
 	rows := make([][]string, 0, len(stacks))
 	for _, s := range stacks {
 		rows = append(rows, []string{
-			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), s.Status,
+			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), marked(s),
 			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Message),
 		})
 	}
 	return rows
+}
+
+// marked is a stack's status with what people ask of it: "Ready, pinned".
+func marked(s stackStatus) string {
+	word := s.Status
+	if s.State != nil && s.State.IsSuspended() {
+		word += ", suspended"
+	}
+	if s.State != nil && s.State.IsPinned() {
+		word += ", pinned"
+	}
+	return word
 }
 
 func releaseNumber(s stackStatus) string {
@@ -305,16 +333,24 @@ func (a *app) printStack(stacks []stackStatus, now time.Time) error {
 		if s.Message != "" {
 			fmt.Fprintf(a.out, "Reason:    %s\n", s.Message)
 		}
+		if s.State != nil {
+			for _, line := range asked(*s.State, now) {
+				fmt.Fprintf(a.out, "Asked for: %s\n", line)
+			}
+		}
 		if s.Phase != "" {
 			fmt.Fprintf(a.out, "Release:   %d, %s, %s\n", s.Release, strings.ToLower(string(s.Phase)), age(now, s.Started))
 			fmt.Fprintf(a.out, "Revision:  %s\n", strings.TrimSpace(s.Revision+" "+s.Subject))
+		}
+		if s.Progress != nil {
+			fmt.Fprintf(a.out, "Under way: %s%s\n", s.Progress.Step, times(now, s.Progress.Since, s.Progress.Until))
 		}
 		fmt.Fprintln(a.out)
 		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now)); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.out)
-		if err := printTable(a.out, []string{"SERVICE", "MODE", "RUNNING", "HEALTH", "IMAGE", "REASON"}, serviceRows(s.Services)); err != nil {
+		if err := printTable(a.out, serviceHeaders, serviceRows(s.Services, now)); err != nil {
 			return err
 		}
 		if len(s.Findings) == 0 {
@@ -349,14 +385,32 @@ func conditionRows(conditions []reconcile.Condition, now time.Time) [][]string {
 	return rows
 }
 
-func serviceRows(services []reconcile.ServiceStatus) [][]string {
+var serviceHeaders = []string{"SERVICE", "MODE", "RUNNING", "HEALTH", "SINCE", "LEFT", "IMAGE", "REASON"}
+
+func serviceRows(services []reconcile.ServiceStatus, now time.Time) [][]string {
 	rows := make([][]string, 0, len(services))
 	for _, s := range services {
 		name := s.Key
 		if name == "" {
 			name = s.Name
 		}
-		rows = append(rows, []string{name, dash(s.Mode), fmt.Sprintf("%d/%d", s.Running, s.Desired), string(s.Health), dash(s.Image), dash(s.Reason)})
+		left := ""
+		if d := s.Until.Sub(now); d > 0 {
+			left = span(d)
+		}
+		rows = append(rows, []string{
+			name, dash(s.Mode), fmt.Sprintf("%d/%d", s.Running, s.Desired), healthWord(s),
+			age(now, s.Since), dash(left), dash(s.Image), dash(s.Reason),
+		})
 	}
 	return rows
+}
+
+// healthWord is a service's health, with the step it is in or what is the matter:
+// "Progressing, Starting".
+func healthWord(s reconcile.ServiceStatus) string {
+	if s.Code == "" || s.Health == reconcile.Healthy || s.Code == string(s.Health) {
+		return string(s.Health)
+	}
+	return string(s.Health) + ", " + s.Code
 }

@@ -102,9 +102,9 @@ Progressing   false     2 minutes ago   ReasonProgressing   all is well
 Degraded      false     2 minutes ago   ReasonDegraded      all is well
 Stalled       false     2 minutes ago   ReasonStalled       all is well
 
-SERVICE   MODE         RUNNING   HEALTH    IMAGE     REASON
-web       replicated   2/3       Healthy   web:1     -
-db        -            1/1       Healthy   -         -
+SERVICE   MODE         RUNNING   HEALTH    SINCE     LEFT      IMAGE     REASON
+web       replicated   2/3       Healthy   -         -         web:1     -
+db        -            1/1       Healthy   -         -         -         -
 `, "\n")
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/reconcile"
+)
+
+func (a *app) history() *cobra.Command {
+	var (
+		engine engineFlags
+		format formatFlag
+		quiet  bool
+		owner  string
+	)
+	cmd := &cobra.Command{
+		Use:     "history STACK [RELEASE]",
+		Short:   "Tell a stack's releases, or what one of them changed",
+		GroupID: groupEngine,
+		Long: `Tell a stack's releases, newest first: what was rolled out, when, by whom, what
+became of it and why. With a release's number tell what that changed: its
+differences to the one before, as skep plan tells them.
+
+It asks the engine: releases are remembered in the Swarm itself, as many as the
+controller's --history says.`,
+		Example: `  skep history shop
+  skep history shop 7
+  skep history shop --format json
+  skep history shop --format '{{.Number}} {{.Phase}} {{.Revision}}'`,
+		Args: usageArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := format.parse()
+			if err != nil {
+				return err
+			}
+			number := -1
+			if len(args) == 2 {
+				if number, err = releaseNumberOf(args[1]); err != nil {
+					return err
+				}
+			}
+			swarm, err := engine.connect()
+			if err != nil {
+				return err
+			}
+			defer swarm.Close()
+			r := reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner})
+			if number >= 0 {
+				c, err := r.Compare(cmd.Context(), args[0], number)
+				if err != nil {
+					return answer(err, engine.explain)
+				}
+				if format.value != "table" {
+					return printEach(a.out, t, []comparison{compared(c)})
+				}
+				return a.printComparison(c, time.Now())
+			}
+			h, err := r.History(cmd.Context(), args[0])
+			if err != nil {
+				return answer(err, engine.explain)
+			}
+			switch {
+			case quiet:
+				for _, e := range h.Releases {
+					fmt.Fprintln(a.out, e.Number)
+				}
+				return nil
+			case format.value != "table":
+				return printEach(a.out, t, h.Releases)
+			}
+			for _, line := range asked(h.State, time.Now()) {
+				fmt.Fprintf(a.err, "stack %s is %s\n", h.Stack, line)
+			}
+			return printTable(a.out, historyHeaders, historyRows(h.Releases, time.Now()))
+		},
+	}
+	engine.install(cmd)
+	format.install(cmd, "table", "json")
+	installOwner(cmd, &owner)
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print numbers only")
+	return cmd
+}
+
+// releaseNumberOf reads a release's number, which can be 0: what skep found.
+func releaseNumberOf(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, usagef("%q is not the number of a release (`skep history STACK` shows them)", text)
+	}
+	return n, nil
+}
+
+// answer makes a verdict of an answer that is no, and else says what to do about err.
+func answer(err error, explain func(error) error) error {
+	if isRefused(err) {
+		return verdict{err.Error()}
+	}
+	return explain(err)
+}
+
+var historyHeaders = []string{"RELEASE", "NOW", "PHASE", "BY", "REVISION", "DIGEST", "STARTED", "TOOK", "REASON"}
+
+func historyRows(entries []reconcile.HistoryEntry, now time.Time) [][]string {
+	rows := make([][]string, 0, len(entries))
+	for _, e := range entries {
+		rows = append(rows, []string{
+			strconv.Itoa(e.Number), dash(marks(e)), string(e.Phase), by(e), dash(revision(e)), dash(shortDigest(e.Digest)),
+			age(now, e.Started), took(e), dash(reconcile.Printable(e.Message)),
+		})
+	}
+	return rows
+}
+
+// marks says what a release has to do with what the stack is now.
+func marks(e reconcile.HistoryEntry) string {
+	var words []string
+	for _, m := range []struct {
+		holds bool
+		word  string
+	}{{e.Running, "runs"}, {e.Pinned, "pinned"}, {e.Damaged, "damaged"}} {
+		if m.holds {
+			words = append(words, m.word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// by says who asked for a release: a file, or somebody who wanted an earlier one.
+func by(e reconcile.HistoryEntry) string {
+	if e.Of == nil {
+		return e.By
+	}
+	return fmt.Sprintf("%s, of %d", e.By, *e.Of)
+}
+
+const maxSubject = 40 // characters of a commit's subject in a table
+
+func revision(e reconcile.HistoryEntry) string {
+	subject := []rune(reconcile.Printable(e.Subject))
+	if len(subject) > maxSubject {
+		subject = append(subject[:maxSubject-1], '…')
+	}
+	return strings.TrimSpace(reconcile.Printable(e.Revision) + " " + string(subject))
+}
+
+const shownDigest = 12
+
+// shortDigest is enough of a digest to tell it from others.
+func shortDigest(digest string) string {
+	if _, hex, ok := strings.Cut(digest, ":"); ok {
+		digest = hex
+	}
+	if len(digest) > shownDigest {
+		return digest[:shownDigest]
+	}
+	return digest
+}
+
+// took is how long a release took, or takes by now.
+func took(e reconcile.HistoryEntry) string {
+	d := time.Duration(e.Seconds * float64(time.Second)).Round(time.Second)
+	if e.Phase == reconcile.PhaseProgressing {
+		return d.String() + " so far"
+	}
+	return d.String()
+}
+
+// asked tells what people ask of a stack, a line each.
+func asked(s reconcile.State, now time.Time) []string {
+	var lines []string
+	if s.IsSuspended() {
+		line := "suspended, " + since(now, s.Suspended)
+		if s.Why != "" {
+			line += ": " + reconcile.Printable(s.Why)
+		}
+		lines = append(lines, line)
+	}
+	if s.IsPinned() {
+		lines = append(lines, fmt.Sprintf("pinned to release %d, %s", s.Pin, since(now, s.Pinned)))
+	}
+	return lines
+}
+
+func since(now, t time.Time) string {
+	return fmt.Sprintf("since %s (%s ago)", t.UTC().Format("2006-01-02 15:04:05 UTC"), strings.ToLower(units.HumanDuration(now.Sub(t))))
+}
+
+// A comparison is what --format gets of a release's differences.
+type comparison struct {
+	Stack   string                 `json:"stack"`
+	Release reconcile.HistoryEntry `json:"release"`
+	Against *int                   `json:"against"` // null: none before it is remembered
+	Changes []reconcile.ChangeView `json:"changes"`
+	Summary reconcile.Summary      `json:"summary"`
+}
+
+func compared(c *reconcile.Comparison) comparison {
+	v := c.Plan.View()
+	return comparison{Stack: v.Stack, Release: c.Release, Against: c.Against, Changes: v.Changes, Summary: v.Summary}
+}
+
+func (a *app) printComparison(c *reconcile.Comparison, now time.Time) error {
+	printEntry(a.out, c.Release, now)
+	return reconcile.RenderComparison(a.out, a.colour(a.out), c)
+}
+
+// printEntry prints a release's outcome above what it changed.
+func printEntry(w io.Writer, e reconcile.HistoryEntry, now time.Time) {
+	line := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%-10s %s\n", key+":", value)
+		}
+	}
+	line("Release", fmt.Sprintf("%d, %s", e.Number, strings.ToLower(string(e.Phase))))
+	line("Now", marks(e))
+	line("Reason", reconcile.Printable(e.Message))
+	line("Revision", strings.TrimSpace(reconcile.Printable(e.Revision+" "+e.Subject)))
+	line("Digest", reconcile.Printable(e.Digest))
+	line("By", by(e))
+	line("Started", since(now, e.Started))
+	line("Took", took(e))
+	fmt.Fprintln(w)
+}
