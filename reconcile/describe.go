@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/swarm"
 
@@ -30,6 +31,9 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	for i := range p.desired.Services {
 		ds := &p.desired.Services[i]
 		h, ok := p.health[ds.Name]
+		if !ok && p.back && isJob(&ds.Spec) {
+			continue // a rollback runs no job
+		}
 		if !ok {
 			h = Judge(ds.Key, nil, Tasks{}, nil, r.o.Now())
 		}
@@ -119,11 +123,11 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	releases, err := r.memory.releases(ctx, stack)
+	releases, state, err := r.memory.read(ctx, stack)
 	if err != nil {
 		return Result{}, err
 	}
-	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, plan: &Plan{Stack: stack}, closely: true}
+	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, state: state, plan: &Plan{Stack: stack}, closely: true}
 	p.desired = fromLive(stack, live)
 	if n := len(releases); n > 0 && releases[n-1].Number > 0 { // what the stack merely also holds says nothing of it
 		p.desired.Services = slices.DeleteFunc(p.desired.Services, func(d DesiredService) bool {
@@ -136,24 +140,12 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	}
 	res := Result{Stack: stack, Outcome: Unchanged, Reason: "InSync"}
 	p.plan.Findings = standing(p)
-	if len(releases) > 0 {
-		rel := releases[len(releases)-1]
+	if rel := last(releases); rel != nil {
 		res.Release, p.digest = rel, rel.Digest
-		told := fmt.Sprintf("release %d (%s)", rel.Number, rel.Revision)
-		switch rel.Phase {
-		case PhaseProgressing:
-			res.Outcome, res.Reason, res.Message = Waiting, "RollingOut", told+": "+laggard(p.health)
-		case PhaseFailed:
-			res.Outcome, res.Reason = Held, rel.Reason
-			res.Message = told + " failed: " + rel.Message
-			if back := newest(releases, PhaseHealthy); back != nil {
-				res.Message += fmt.Sprintf("; release %d (%s) runs", back.Number, back.Revision)
-			}
-		case PhaseHealthy:
-			if len(rel.index.corrected) > 0 {
-				res.Outcome, res.Reason, res.Message = Waiting, "CorrectingDrift", laggard(p.health)
-			}
-		}
+		tellRelease(&res, p, rel, r.o.Now())
+	}
+	if state.IsSuspended() {
+		res.Outcome, res.Reason, res.Message = Held, "Suspended", suspendedBy(state)
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
 	res.Requeue = 0
@@ -171,6 +163,42 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 		}
 	}
 	return res, nil
+}
+
+// tellRelease tells how far the newest release is.
+func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
+	told := fmt.Sprintf("release %d (%s)", rel.Number, rel.Revision)
+	switch {
+	case rel.Phase == PhaseProgressing && !rel.Converged.IsZero() && converged(p.health, rel.index.changed):
+		end := rel.Converged.Add(rel.index.bake)
+		res.Outcome, res.Reason = Waiting, "Baking"
+		if res.Message = told + " bakes until " + clock(end); end.After(now) {
+			res.Message += ", " + inWords(end.Sub(now)) + " more"
+		}
+	case rel.Phase == PhaseProgressing:
+		res.Outcome, res.Reason, res.Message = Waiting, "RollingOut", told+": "+laggard(p.health)
+		if left := rel.Started.Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
+			res.Message += " (must be healthy within " + inWords(left) + ")"
+		}
+	case rel.Phase == PhaseFailed:
+		res.Outcome, res.Reason, res.Message = Held, rel.Reason, told+" failed: "+rel.Message+wayBackOf(p.releases, rel)
+	case len(rel.index.corrected) > 0:
+		res.Outcome, res.Reason, res.Message = Waiting, "CorrectingDrift", laggard(p.health)
+	case p.state.IsPinned() && rel.repeats(p.state.Pin):
+		res.Reason, res.Message = "Pinned", fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", p.state.Pin, rel.Revision)
+	}
+}
+
+// wayBackOf tells what runs in the place of a failed release.
+func wayBackOf(releases []*Release, f *Release) string {
+	back := newest(releases, PhaseHealthy)
+	switch {
+	case back == nil || !f.index.back && len(f.index.corrected) == 0:
+		return ""
+	case len(f.index.reverts) > 0:
+		return fmt.Sprintf("; %s went back to release %d (%s)", few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
+	}
+	return fmt.Sprintf("; release %d (%s) runs", back.Number, back.Revision)
 }
 
 // lostServices are those that the release in force names and that do not live.

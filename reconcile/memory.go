@@ -335,14 +335,15 @@ func (m *memory) put(stack string, r *Release, forgets int) {
 	}
 }
 
-// trim removes the oldest releases beyond the number that is kept, but never the
-// newest healthy one.
+// trim removes the oldest releases beyond the number that is kept, but never one that
+// there may be a way back to: the newest healthy one, that before it as long as the
+// newest is not sure, and the one that the stack is pinned to.
 func (m *memory) trim(ctx context.Context, stack string, releases []*Release) error {
-	healthy := newest(releases, PhaseHealthy)
+	ways := m.waysBack(stack, releases)
 	for len(releases) > m.keep {
 		old := releases[0]
 		releases = releases[1:]
-		if old == healthy {
+		if slices.Contains(ways, old) {
 			continue
 		}
 		m.forget(stack)
@@ -351,6 +352,21 @@ func (m *memory) trim(ctx context.Context, stack string, releases []*Release) er
 		}
 	}
 	return nil
+}
+
+// waysBack are the releases that a stack may have to go back to.
+func (m *memory) waysBack(stack string, releases []*Release) []*Release {
+	m.mu.Lock()
+	state := m.states[stack]
+	m.mu.Unlock()
+	var ways []*Release
+	if healthy := newest(releases, PhaseHealthy); healthy != nil {
+		ways = append(ways, healthy, newest(before(releases, healthy), PhaseHealthy))
+	}
+	if state.IsPinned() {
+		ways = append(ways, pinnedTo(state.Pin, releases))
+	}
+	return ways
 }
 
 // removeAll forgets a stack for good; what another owner remembers of it stays.
