@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // An Intent is what somebody asked of a stack, as it was written into the stack's
@@ -231,6 +233,29 @@ func (r *Reconciler) knows(ctx context.Context, stack string) error {
 		return nil
 	}
 	return err
+}
+
+// asked tells what keeps a plan from being written, or makes it lead elsewhere than
+// the file says, since somebody asked for that.
+func (p *pass) asked() []spec.Finding {
+	var found []spec.Finding
+	tell := func(code, format string, args ...any) {
+		found = append(found, spec.Finding{File: p.stack.Source.File, Severity: spec.Warning, Code: code, Message: fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case p.stack.Policy.Suspend:
+		tell("suspended", "x-skep.suspend is set: nothing of the stack is written until the file says otherwise")
+	case p.state.IsSuspended():
+		tell("suspended", "the stack is suspended since %s%s: nothing of it is written (skep resume %s ends that)", moment(p.state.Suspended), inBrackets(p.state.Why), p.stack.Name)
+	}
+	switch {
+	case !p.state.IsPinned() || p.pinEnds:
+	case p.pinned == nil:
+		tell("pinned", "the stack is pinned to release %d since %s, which is not remembered any more or failed: nothing of it is written (pin it to another, or skep resume %s)", p.state.Pin, moment(p.state.Pinned), p.stack.Name)
+	default:
+		tell("pinned", "the stack is pinned to %s since %s: this leads there, and not to what the file says, until the file changes (or skep resume %s)", told(p.pinned), moment(p.state.Pinned), p.stack.Name)
+	}
+	return found
 }
 
 // told names a release for people: "release 4 (abc1234 Show prices)".

@@ -178,6 +178,8 @@ var codeTable = []Code{
 	{"job-labels-wait", Swarm, asInfo, "labels of a job wait for its next change"},
 	{"image-not-pinned", Swarm, asWarning, "no registry could tell the image's digest"},
 	{"release-failed", Swarm, asWarning, "this version was rolled out and failed"},
+	{"suspended", Swarm, asWarning, "the stack is suspended, and nothing of it is written"},
+	{"pinned", Swarm, asWarning, "somebody went back to an earlier release, and the stack stays there"},
 	{"other-owner", Swarm, asError, "another controller looks after the stack"},
 	{"secret-believed", Swarm, asWarning, "an adopted secret cannot be compared with its file"},
 }

@@ -225,9 +225,9 @@ func (p *planning) verdict(wrong, prune bool) error {
 }
 
 // differs says that a plan writes something, or cannot although it should, or that
-// the file asks for what failed and is not tried again.
+// the file asks for what failed and is not tried again, or what a pin stands against.
 func differs(plan *reconcile.Plan) bool {
 	return !plan.Empty() || slices.ContainsFunc(plan.Findings, func(f spec.Finding) bool {
-		return f.Severity == spec.Error || f.Code == "release-failed"
+		return f.Severity == spec.Error || f.Code == "release-failed" || f.Code == "pinned"
 	})
 }
