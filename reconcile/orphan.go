@@ -15,17 +15,23 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 	if err != nil {
 		return failure(stack, err)
 	}
-	releases, err := r.memory.releases(ctx, stack)
+	releases, state, err := r.memory.read(ctx, stack)
 	if err != nil {
 		return failure(stack, err)
 	}
 	mine, foreign := r.split(live, stack, releases)
 	switch {
+	case state.IsSuspended() && len(mine) > 0:
+		res.Reason, res.Message = "Suspended", suspendedBy(state)
+		return res
 	case len(mine) == 0 && !slices.ContainsFunc(releases, func(rel *Release) bool { return rel.owner == r.o.Owner }):
 		res.Outcome, res.Reason = Unchanged, "Gone"
 		return res
 	case !r.o.PruneStacks:
 		res.Message = fmt.Sprintf("its file is gone; %d objects stay (put the file back, run with --prune-stacks, or: docker stack rm %s)", len(mine), stack)
+		return res
+	case state.IsSuspended(): // whatever becomes of its file
+		res.Reason, res.Message = "Suspended", "its file is gone; "+suspendedBy(state)
 		return res
 	case len(mine) == 0:
 		return r.forgetStack(ctx, stack, releases, foreign)

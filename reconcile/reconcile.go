@@ -50,6 +50,7 @@ type stackState struct {
 	lastStack  *spec.Stack
 	conditions []Condition
 	told       string             // the hold that was told last
+	sick       string             // the services that were told to be Degraded, though nothing is to be done
 	lastWrites map[string]string  // service → the fields last written, until they were seen to stick
 	refused    map[string]refusal // removals (by ID) that the engine refused: in use
 	findings   []spec.Finding     // of the images of a release
@@ -441,9 +442,10 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 		return nil, err
 	}
 	p.plan.Findings = append(p.plan.Findings, p.gradeTold(p.missing)...)
+	p.plan.Findings = append(p.plan.Findings, p.asked()...)
 	if p.failed != nil {
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",
-			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file)", p.failed.Number, p.failed.Message)})
+			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file, or: skep resume %s)", p.failed.Number, p.failed.Message, stack.Name)})
 	}
 	return p.plan, nil
 }
@@ -483,7 +485,32 @@ func (r *Reconciler) finish(st *stackState, res Result) Result {
 	st.conditions = res.Conditions
 	st.busy = res.Requeue > 0
 	res.Transitions = append(res.Transitions, tellHold(st, &res)...)
+	res.Transitions = append(res.Transitions, tellSick(st, &res)...)
 	return res
+}
+
+// tellSick tells once of services that are Degraded and are left alone, and once that
+// they are well again.
+func tellSick(st *stackState, res *Result) []Transition {
+	if res.Outcome != Unchanged {
+		return nil
+	}
+	var names []string
+	for i := range res.Services {
+		if res.Services[i].Health == HealthDegraded {
+			names = append(names, res.Services[i].Name)
+		}
+	}
+	sick := few(names)
+	if sick == st.sick {
+		return nil
+	}
+	was := st.sick
+	if st.sick = sick; sick == "" {
+		return []Transition{{Action: "recovered", Reason: "Recovered", Message: was + ": no longer degraded"}}
+	}
+	worst := worstOf(res.Services)
+	return []Transition{{Action: "degraded", Service: worst.Name, Reason: res.Reason, Message: orElse(res.Message, worst.Reason), Bad: true}}
 }
 
 // tellHold tells once that, and why, nothing is written.

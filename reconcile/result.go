@@ -67,9 +67,10 @@ type Condition struct {
 
 // A Transition is something that happened in a pass and is worth telling once.
 type Transition struct {
-	// Action is "rollout-started", "rollout-healthy", "rollout-failed",
-	// "rolled-back", "rollback-finished", "drift-corrected", "drift-settled",
-	// "adopted", "superseded", "held" or "stack-removed".
+	// Action is "rollout-started", "rollout-converged", "rollout-healthy",
+	// "rollout-failed", "rollout-refused", "rolled-back", "rollback-finished",
+	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned",
+	// "degraded", "recovered", "held" or "stack-removed".
 	Action  string
 	Service string // where it is about one
 	Reason  string
