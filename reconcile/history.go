@@ -103,13 +103,14 @@ func (r *Release) repeats(n int) bool {
 }
 
 // inForce is the release that the stack is as, or on its way to: the newest, or the
-// newest healthy one where that failed and was left. It is nil where that is none.
+// newest healthy one where that failed and was left as a whole. It is nil where that
+// is none.
 func inForce(releases []*Release) *Release {
 	if len(releases) == 0 {
 		return nil
 	}
 	last := releases[len(releases)-1]
-	if last.Phase == PhaseFailed && (last.index.back || len(last.index.corrected) > 0) {
+	if last.Phase == PhaseFailed && len(last.index.reverts) == 0 && (last.index.back || len(last.index.corrected) > 0) {
 		return newest(releases, PhaseHealthy)
 	}
 	return last

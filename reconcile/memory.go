@@ -335,21 +335,25 @@ func (m *memory) put(stack string, r *Release, forgets int) {
 	}
 }
 
-// trim removes the oldest releases beyond the number that is kept, but never one that
-// there may be a way back to: the newest healthy one, that before it as long as the
-// newest is not sure, and the one that the stack is pinned to.
+// trim removes the oldest releases beyond the number that is kept, but never the newest
+// nor one that there may be a way back to: the newest healthy one, that before it as
+// long as the newest is not sure, and the one that the stack is pinned to. They count,
+// so that more than that number stay only where these alone are more.
 func (m *memory) trim(ctx context.Context, stack string, releases []*Release) error {
 	ways := m.waysBack(stack, releases)
-	for len(releases) > m.keep {
-		old := releases[0]
-		releases = releases[1:]
-		if slices.Contains(ways, old) {
+	left := len(releases)
+	for _, old := range releases {
+		if left <= m.keep {
+			break
+		}
+		if slices.Contains(ways, old) || old == last(releases) {
 			continue
 		}
 		m.forget(stack)
 		if err := m.swarm.ConfigRemove(ctx, old.id); err != nil && !isNotFound(err) {
 			return fmt.Errorf("remove the record of release %d of stack %s: %w", old.Number, stack, err)
 		}
+		left--
 	}
 	return nil
 }
