@@ -30,9 +30,6 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 	case !r.o.PruneStacks:
 		res.Message = fmt.Sprintf("its file is gone; %d objects stay (put the file back, run with --prune-stacks, or: docker stack rm %s)", len(mine), stack)
 		return res
-	case state.IsSuspended(): // whatever becomes of its file
-		res.Reason, res.Message = "Suspended", "its file is gone; "+suspendedBy(state)
-		return res
 	case len(mine) == 0:
 		return r.forgetStack(ctx, stack, releases, foreign)
 	}
