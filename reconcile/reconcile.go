@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -383,6 +384,10 @@ func (r *Reconciler) situation(p *pass, blocked string) Situation {
 		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked,
 		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, Digest: p.digest, Source: p.source,
 		Releases: p.releases, Plan: p.plan, Back: p.back, Health: p.health, Lost: map[string]time.Time{},
+	}
+	if p.back { // which runs no job, and waits for none
+		s.Health = maps.Clone(p.health)
+		maps.DeleteFunc(s.Health, func(name string, _ ServiceHealth) bool { return isJob(&p.live.Services[name].Spec) })
 	}
 	for _, ref := range p.live.Stack(p.stack.Name) {
 		s.Exists = s.Exists || ref.Kind == KindService

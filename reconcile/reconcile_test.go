@@ -44,7 +44,7 @@ func (w *world) pass() Result {
 func (w *world) settle() Result {
 	w.t.Helper()
 	var last Result
-	for range 60 {
+	for range 400 {
 		res := w.pass()
 		if res.Err != nil {
 			w.t.Fatalf("pass: %v", res.Err)
@@ -502,7 +502,7 @@ func TestWriteFaults(t *testing.T) {
 
 func (w *world) passThroughFaults() {
 	w.t.Helper()
-	for range 60 {
+	for range 400 {
 		res := w.pass()
 		if res.Outcome == Unchanged || res.Outcome == Held {
 			return
