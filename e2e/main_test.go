@@ -20,6 +20,7 @@ import (
 var lab *swarmlab.Lab
 
 func TestMain(m *testing.M) {
+	beSkep()
 	flag.Parse()
 	os.Exit(run(m))
 }
