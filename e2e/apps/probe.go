@@ -65,14 +65,27 @@ func probe(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
+// client asks name servers itself, tries one address after the other, in any order,
+// and gives each a second: as a virtual IP would, it does not stay with one that is
+// about to go.
 func client(timeout time.Duration, dns string) *http.Client {
-	d := &net.Dialer{}
+	r := net.DefaultResolver
 	if dns != "" {
-		d.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		r = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, dns)
 		}}
 	}
-	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		up := &upstream{host: host, port: port, lookup: func(ctx context.Context, host string) ([]string, error) {
+			return r.LookupHost(ctx, host)
+		}}
+		return up.dial(ctx, network, addr)
+	}
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
 
 // run sends a request an interval until ctx ends, and waits for all answers.
