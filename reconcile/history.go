@@ -70,21 +70,22 @@ func (r *Reconciler) History(ctx context.Context, stack string) (*History, error
 		return nil, r.noReleases(ctx, stack)
 	}
 	h := &History{Stack: stack, State: state}
-	now := inForce(releases)
 	for _, rel := range slices.Backward(releases) {
-		e := entryOf(rel, r.o.Now())
-		e.Running = now != nil && rel.Number == now.Number
-		e.Pinned = state.IsPinned() && (e.Running && now.repeats(state.Pin) || rel.Number == state.Pin && !now.repeats(state.Pin))
-		h.Releases = append(h.Releases, e)
+		h.Releases = append(h.Releases, entryOf(rel, releases, state, r.o.Now()))
 	}
 	return h, nil
 }
 
-func entryOf(rel *Release, now time.Time) HistoryEntry {
+func entryOf(rel *Release, releases []*Release, state State, now time.Time) HistoryEntry {
 	e := HistoryEntry{
 		Number: rel.Number, Digest: rel.Digest, Revision: rel.Revision, Subject: rel.Subject,
 		Phase: rel.Phase, Reason: rel.Reason, Message: rel.Message,
 		Started: rel.Started, Ended: rel.Ended, By: cmp.Or(rel.By, ByFile), Damaged: rel.damaged,
+	}
+	runs := inForce(releases)
+	e.Running = rel == runs
+	if state.IsPinned() { // to what runs, once it does
+		e.Pinned = e.Running && runs.repeats(state.Pin) || rel.Number == state.Pin && !runs.repeats(state.Pin)
 	}
 	if rel.By == ByHand {
 		e.Of = new(rel.Of)
@@ -139,7 +140,7 @@ type Comparison struct {
 // before it, as a plan tells them, what looks secret masked. Where none before it is
 // remembered all of it is new. It is ErrRefused where there is no such release.
 func (r *Reconciler) Compare(ctx context.Context, stack string, n int) (*Comparison, error) {
-	releases, err := r.memory.releases(ctx, stack)
+	releases, state, err := r.memory.read(ctx, stack)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +158,7 @@ func (r *Reconciler) Compare(ctx context.Context, stack string, n int) (*Compari
 	if err != nil {
 		return nil, err
 	}
-	c := &Comparison{Release: entryOf(rel, r.o.Now())}
+	c := &Comparison{Release: entryOf(rel, releases, state, r.o.Now())}
 	before := &Desired{Stack: stack}
 	if prev := previous(releases, n); prev != nil {
 		if before, err = r.memory.load(ctx, prev); err != nil {

@@ -299,6 +299,7 @@ type applyResult struct {
 	Revision string            `json:"revision,omitempty"`
 	Reason   string            `json:"reason,omitempty"`
 	Message  string            `json:"message,omitempty"`
+	State    *reconcile.State  `json:"state,omitempty"` // what people ask of the stack
 
 	known bool // there is a release
 }
@@ -313,7 +314,7 @@ func applied(results map[string]reconcile.Result, wrote map[string]reconcile.Out
 			r.Outcome = w // the last pass had nothing left to write, an earlier one had
 		}
 		rows = append(rows, applyResult{
-			Name: name, Outcome: r.Outcome, Status: s.Status, Ready: s.Ready,
+			Name: name, Outcome: r.Outcome, Status: s.Status, Ready: s.Ready, State: s.State,
 			Release: s.Release, Revision: s.Revision, Reason: s.Reason, Message: s.Message, known: s.Phase != "",
 		})
 	}
@@ -329,7 +330,7 @@ func applyRows(results []applyResult) [][]string {
 		if r.known {
 			release = fmt.Sprint(r.Release)
 		}
-		rows = append(rows, []string{r.Name, string(r.Outcome), r.Status, release, dash(r.Revision), dash(r.Message)})
+		rows = append(rows, []string{r.Name, string(r.Outcome), marked(r.Status, r.State), release, dash(r.Revision), dash(r.Message)})
 	}
 	return rows
 }
@@ -361,6 +362,9 @@ func applyVerdict(results map[string]reconcile.Result, wait bool, explain func(e
 // good says that a stack is as one may expect after an apply: Ready where that was
 // waited for, on the way there where not.
 func good(r reconcile.Result, wait bool) bool {
+	if r.State.IsPinned() { // to what somebody went back to: what the file says is not there
+		return false
+	}
 	if ready(r.Conditions) {
 		return true
 	}

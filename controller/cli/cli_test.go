@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// The scripts use the verbs as people do, each in a process of its own.
+// The scripts use the verbs as people do, each in a process of its own. $ENGINE is the
+// address of a Swarm that plays along.
 func TestScripts(t *testing.T) {
 	deploy, err := filepath.Abs("../../deploy")
 	if err != nil {
@@ -30,6 +31,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEPLOY", deploy)
+			e.Setenv("ENGINE", newSmallEngine(e.Defer))
 			return nil
 		},
 		Dir:                 "testdata/script",

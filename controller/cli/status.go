@@ -291,7 +291,7 @@ func statusRows(stacks []stackStatus, now time.Time) [][]string {
 	rows := make([][]string, 0, len(stacks))
 	for _, s := range stacks {
 		rows = append(rows, []string{
-			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), marked(s),
+			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), marked(s.Status, s.State),
 			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Message),
 		})
 	}
@@ -299,12 +299,11 @@ func statusRows(stacks []stackStatus, now time.Time) [][]string {
 }
 
 // marked is a stack's status with what people ask of it: "Ready, pinned".
-func marked(s stackStatus) string {
-	word := s.Status
-	if s.State != nil && s.State.IsSuspended() {
+func marked(word string, state *reconcile.State) string {
+	if state != nil && state.IsSuspended() {
 		word += ", suspended"
 	}
-	if s.State != nil && s.State.IsPinned() {
+	if state != nil && state.IsPinned() {
 		word += ", pinned"
 	}
 	return word
