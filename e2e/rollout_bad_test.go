@@ -2,17 +2,19 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
-// A app is a service of the test application, as a compose file has it.
+// An app is a service of the test application, as a compose file has it.
 type app struct {
 	image    string
 	env      []string
 	check    bool     // it has a healthcheck
 	replicas int      // 0 is 2
 	update   string   // of its update_config, beside monitor
+	back     string   // of its rollback_config, likewise
 	deploy   []string // further lines of deploy
 	more     []string // further lines of the service
 }
@@ -38,11 +40,15 @@ func (a app) yaml(name string) string {
 	if a.update != "" {
 		update += ", " + a.update
 	}
+	back := "monitor: 2s"
+	if a.back != "" {
+		back += ", " + a.back
+	}
 	line(2, "deploy:")
 	line(3, "replicas: %d", max(a.replicas, 1))
 	line(3, "endpoint_mode: dnsrr")
 	line(3, "update_config: {%s}", update)
-	line(3, "rollback_config: {monitor: 2s}")
+	line(3, "rollback_config: {%s}", back)
 	line(3, "restart_policy: {delay: 1s}")
 	for _, l := range a.deploy {
 		line(3, "%s", l)
@@ -59,8 +65,8 @@ func stackFile(policy string, services ...string) string {
 // A kind of bad version.
 type kind struct {
 	name   string
-	policy string
-	good   app // with the image app:1.0
+	policy string // of the bad version, where it is not quick
+	good   app    // with the image app:1.0
 	bad    func(good app) app
 	next   func(good app) app // what comes after it, the good one with app:2.0 where nil
 	codes  []string           // what the release's reason may be
@@ -77,27 +83,27 @@ func sick(env ...string) func(app) app {
 
 // kinds are the bad versions of the issue.
 func kinds() []kind {
-	const soon, watched = "bake: 3s, guard: 90s", "bake: 60s, guard: 120s"
+	const watched = "bake: 60s, guard: 120s"
 	checked := app{replicas: 2, check: true}
 	plain := app{replicas: 2}
 	limited := app{replicas: 2, deploy: []string{"resources: {limits: {memory: 24M}}"}}
 	port := app{replicas: 3, update: "order: start-first", more: []string{"ports: [{target: 8000, published: 18511, mode: host}]"}}
 	return []kind{
-		{name: "sick", policy: soon, good: checked, bad: sick("APP_SICK=1"), lives: true},
+		{name: "sick", good: checked, bad: sick("APP_SICK=1"), lives: true},
 		{name: "sick-20s", policy: watched, good: checked, bad: sick("APP_SICK_AFTER=20s")},
-		{name: "crash", policy: soon, good: plain, bad: sick("APP_CRASH=1"), lives: true},
+		{name: "crash", good: plain, bad: sick("APP_CRASH=1"), lives: true},
 		{name: "crash-5s", policy: watched, good: plain, bad: sick("APP_CRASH_AFTER=5s")},
-		{name: "image", policy: soon, good: plain, lives: true,
+		{name: "image", good: plain, lives: true,
 			bad: func(a app) app { a.image = "app:gone"; return a }},
-		{name: "constraint", policy: soon, good: plain, lives: true,
+		{name: "constraint", good: plain, lives: true,
 			bad: func(a app) app {
 				a.image, a.deploy = "app:bad", append(a.deploy, "placement: {constraints: [node.labels.zone == nowhere]}")
 				return a
 			}},
-		{name: "port", policy: soon, good: port, lives: true,
+		{name: "port", good: port, lives: true,
 			bad:  sick(),
 			next: func(a app) app { a.update = "order: stop-first"; return a }},
-		{name: "memory", policy: soon, good: limited, bad: sick("APP_HOG_MIB=64"), lives: true},
+		{name: "memory", good: limited, bad: sick("APP_HOG_MIB=64"), lives: true},
 	}
 }
 
@@ -106,11 +112,14 @@ func withActions() []kind {
 	var all []kind
 	for _, k := range kinds() {
 		switch k.name {
-		case "sick", "crash", "image":
+		case "sick", "crash", "image", "memory":
 		default:
 			continue
 		}
 		for _, action := range []string{"rollback", "pause", "continue"} {
+			if k.name == "memory" && action != "rollback" {
+				continue // like a crash
+			}
 			its := k
 			its.name += "-" + action
 			its.good.update = "failure_action: " + action
@@ -124,13 +133,17 @@ func withActions() []kind {
 func (k kind) file(image string) string {
 	a := k.good
 	a.image = image
-	return stackFile(k.policy, a.yaml("web"))
+	return stackFile(quick, a.yaml("web"))
 }
 
 func (k kind) badFile() string {
+	policy := k.policy
+	if policy == "" {
+		policy = quick
+	}
 	a := k.good
 	a.image = "app:1.0"
-	return stackFile(k.policy, k.bad(a).yaml("web"))
+	return stackFile(policy, k.bad(a).yaml("web"))
 }
 
 func (k kind) nextFile() string {
@@ -139,7 +152,7 @@ func (k kind) nextFile() string {
 	if k.next != nil {
 		a = k.next(a)
 	}
-	return stackFile(k.policy, a.yaml("web"))
+	return stackFile(quick, a.yaml("web"))
 }
 
 // fails is the first part: a good version, a bad one, and the way back.
@@ -151,7 +164,7 @@ func (k kind) fails(s *scene) {
 	s.probe("web")
 	s.say(k.badFile())
 	m := s.bad(4*time.Minute, 2, old, k.good.replicas)
-	if len(k.codes) > 0 && !containsAny(m.reason, k.codes) {
+	if len(k.codes) > 0 && !slices.Contains(k.codes, m.reason) {
 		s.fail("the reason is %s, not one of %v: %s", m.reason, k.codes, m.message)
 	}
 	for _, w := range k.says {
@@ -159,15 +172,6 @@ func (k kind) fails(s *scene) {
 			s.fail("the message has no %q: %s", w, m.message)
 		}
 	}
-}
-
-func containsAny(s string, words []string) bool {
-	for _, w := range words {
-		if s == w {
-			return true
-		}
-	}
-	return false
 }
 
 // mends is the second part: the next version is good, and rolls out.

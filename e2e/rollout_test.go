@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"text/tabwriter"
@@ -17,42 +19,61 @@ type part struct {
 	before, after func(*scene)
 }
 
-// TestRollouts plays what can go wrong with a new version, all at once: each scene
-// is a stack of its own, and the wait that shows that nothing is tried again, with
-// the daemon killed in the middle of it, is one for all of them.
-func TestRollouts(t *testing.T) {
-	th := open(t)
-	var parts []part
+func script() []part {
+	parts := []part{
+		{"seed", seedFails, nil},
+		{"scope-stack", scopeFails("stack", "app:1.0"), scopeMends("stack")},
+		{"scope-service", scopeFails("service", "app:2.0"), scopeMends("service")},
+		{"first-bad", firstFails, firstMends},
+		{"back-fails", backFails, backMends},
+		{"newer", newerFails, newerMends},
+		{"hand-update", handMeddles, nil},
+		{"hand-rollback", handRollsBack, nil},
+		{"guard", guardFails, guardMends},
+		{"waves", wavesWait, nil},
+		{"migration", migrates, nil},
+		{"migration-bad", migrationFails, migrationMends},
+		{"pin", pins, unpins},
+		{"suspend", suspends, resumes},
+		{"pardon", pardonFails, pardonMends},
+	}
 	for _, k := range append(kinds(), withActions()...) {
 		parts = append(parts, part{"bad-" + k.name, k.fails, k.mends})
 	}
-	scenes := map[string]*scene{}
-	var all []*scene
-	for _, p := range parts {
+	return parts
+}
+
+// TestRollouts plays what can go wrong with a new version, all at once: each scene
+// is a stack of its own, and the wait that shows that nothing is tried again, with
+// the daemon killed in the middle of it, is one for all of them. At the end the
+// leader's engine is killed, once for those that are in the middle of something.
+func TestRollouts(t *testing.T) {
+	th := open(t)
+	var scenes []*scene
+	before, after := map[string]func(*scene){}, map[string]func(*scene){}
+	for _, p := range script() {
 		s := &scene{theatre: th, stack: p.stack}
 		s.told.stack = p.stack
-		scenes[p.stack], all = s, append(all, s)
+		scenes = append(scenes, s)
+		before[p.stack], after[p.stack] = p.before, p.after
 	}
-	by := func(get func(part) func(*scene)) func(*scene) {
-		return func(s *scene) {
-			for _, p := range parts {
-				if f := get(p); p.stack == s.stack && f != nil {
-					f(s)
-				}
-			}
-		}
-	}
-
 	began := time.Now()
+	step := func(what string) { t.Logf("%s after %s", what, time.Since(began).Round(time.Second)) }
 	th.start()
-	play(all, by(func(p part) func(*scene) { return p.before }))
-	t.Logf("all that was bad is back after %s", time.Since(began).Round(time.Second))
-	th.quarantine(all)
-	t.Logf("nothing moved until %s", time.Since(began).Round(time.Second))
-	play(all, by(func(p part) func(*scene) { return p.after }))
-	t.Logf("what is good has come after %s", time.Since(began).Round(time.Second))
+	play(scenes, func(s *scene) { before[s.stack](s) })
+	step("all that was bad is back")
+	th.quarantine(scenes)
+	step("nothing was tried again")
+	play(scenes, func(s *scene) {
+		if f := after[s.stack]; f != nil {
+			f(s)
+		}
+	})
+	step("what is good has come")
+	scenes = append(scenes, th.killLeader()...)
+	step("all is well without the leader")
 	th.close()
-	th.table(all)
+	th.table(scenes)
 	if t.Failed() {
 		t.Logf("skep's log:\n%s", th.log)
 	}
@@ -69,6 +90,8 @@ func (th *theatre) quarantine(scenes []*scene) {
 	for _, s := range scenes {
 		before[s.stack] = v.versions(s.stack)
 	}
+	quarter := time.NewTimer(quarantine / 4)
+	defer quarter.Stop()
 	half := time.NewTimer(quarantine / 2)
 	defer half.Stop()
 	end := time.NewTimer(quarantine)
@@ -83,6 +106,10 @@ func (th *theatre) quarantine(scenes []*scene) {
 		}
 		select {
 		case <-changed:
+		case <-quarter.C:
+			for _, s := range scenes {
+				s.touch()
+			}
 		case <-half.C:
 			th.skep.signal(syscall.SIGKILL)
 			th.start()
@@ -95,6 +122,18 @@ func (th *theatre) quarantine(scenes []*scene) {
 			}
 			return
 		}
+	}
+}
+
+// touch changes the file's text, and not what it says.
+func (s *scene) touch() {
+	file := filepath.Join(s.specs, s.stack+".yml")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = s.write(s.stack+".yml", string(text)+"# touched\n")
+	}
+	if err != nil {
+		s.t.Errorf("touch %s: %v", file, err)
 	}
 }
 

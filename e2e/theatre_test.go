@@ -191,6 +191,7 @@ type memo struct {
 	phase, reason, message string
 	started, ended         time.Time
 	back                   bool // all that was to go back has
+	correcting             bool // something was written to put drift right, and is under way
 }
 
 func (v *view) release(stack string, n int) memo {
@@ -287,7 +288,7 @@ func (th *theatre) look(ctx context.Context) (*view, error) {
 	}
 	for _, c := range configs {
 		l := c.Spec.Labels
-		m := memo{phase: l["skep.phase"], reason: l["skep.reason"], message: l["skep.message"], back: l["skep.rolled-back"] != ""}
+		m := memo{phase: l["skep.phase"], reason: l["skep.reason"], message: l["skep.message"], back: l["skep.rolled-back"] != "", correcting: l["skep.corrected"] != ""}
 		m.number, _ = strconv.Atoi(l["skep.release"])
 		m.started, _ = time.Parse(time.RFC3339Nano, l["skep.started"])
 		m.ended, _ = time.Parse(time.RFC3339Nano, l["skep.ended"])
@@ -412,7 +413,12 @@ func (s *scene) running(limit time.Duration, want map[string]string, n int) *vie
 func (s *scene) probe(service string) {
 	s.t.Helper()
 	eye := s.door.node()
-	p, err := s.lab.ProbeAt(s.t.Context(), probeRate, eye, s.eyes[eye], fmt.Sprintf("http://tasks.%s_%s:8000/", s.stack, service))
+	s.probeFrom(eye, s.eyes[eye], fmt.Sprintf("http://tasks.%s_%s:8000/", s.stack, service))
+}
+
+func (s *scene) probeFrom(node int, container, url string) {
+	s.t.Helper()
+	p, err := s.lab.ProbeAt(s.t.Context(), probeRate, node, container, url)
 	s.try(err)
 	s.asks = p
 }
