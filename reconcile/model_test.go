@@ -1,0 +1,426 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/swarm"
+	"pgregory.net/rapid"
+
+	"github.com/skep-io/skep/spec"
+)
+
+// What becomes of a service that is written, by its image's tag: "app:3-late".
+const (
+	fateGood  = "good"  // it runs
+	fateBad   = "bad"   // it fails within Swarm's monitor: paused, or rolled back
+	fateStuck = "stuck" // its update, or creation, never comes to an end
+	fateLate  = "late"  // it runs, and crashes again and again some time later
+	fateSick  = "sick"  // its tasks die at once; with failure_action: continue nobody minds
+)
+
+var fates = []string{fateGood, fateGood, fateGood, fateBad, fateStuck, fateLate, fateSick}
+
+func fateOf(image string) string {
+	for _, fate := range fates[1:] {
+		if strings.HasSuffix(image, "-"+fate) {
+			return fate
+		}
+	}
+	return fateGood
+}
+
+// A model is a reconciler, in whatever process, on a Swarm in which anything happens.
+type model struct {
+	*checkedEngine
+	r       *Reconciler
+	stack   *spec.Stack
+	policy  spec.Rollout
+	action  string               // the file's failure_action
+	ripe    map[string]time.Time // by service ID: when a late one turns sick
+	storms  int                  // writes that are to fail yet
+	version int
+}
+
+// A checkedEngine holds every write of a service to what may be written.
+type checkedEngine struct {
+	*fakeEngine
+	t     *rapid.T
+	allow func(name string, before, after *swarm.ServiceSpec, status *swarm.UpdateStatus) error
+}
+
+func (e *checkedEngine) ServiceUpdate(ctx context.Context, id string, v swarm.Version, s swarm.ServiceSpec, o swarm.ServiceUpdateOptions) (swarm.ServiceUpdateResponse, error) {
+	e.mu.Lock()
+	live := e.services[id]
+	e.mu.Unlock()
+	if live != nil && live.Version == v {
+		if err := e.allow(s.Name, &live.Spec, &s, live.UpdateStatus); err != nil {
+			e.t.Fatalf("update of %s: %v", s.Name, err)
+		}
+	}
+	return e.fakeEngine.ServiceUpdate(ctx, id, v, s, o)
+}
+
+func (e *checkedEngine) ServiceCreate(ctx context.Context, s swarm.ServiceSpec, o swarm.ServiceCreateOptions) (swarm.ServiceCreateResponse, error) {
+	if err := e.allow(s.Name, nil, &s, nil); err != nil {
+		e.t.Fatalf("creation of %s: %v", s.Name, err)
+	}
+	return e.fakeEngine.ServiceCreate(ctx, s, o)
+}
+
+func newModel(t *rapid.T) *model {
+	m := &model{checkedEngine: &checkedEngine{fakeEngine: newFakeEngine(), t: t}, ripe: map[string]time.Time{}}
+	m.allow = m.mayBeWritten
+	m.policy = spec.Rollout{
+		Deadline:  10 * time.Minute,
+		Bake:      rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "bake"),
+		Guard:     rapid.SampledFrom([]time.Duration{0, 10 * time.Minute}).Draw(t, "guard"),
+		Scope:     rapid.SampledFrom([]spec.ScopePolicy{spec.ScopeStack, spec.ScopeStack, spec.ScopeService}).Draw(t, "scope"),
+		OnFailure: rapid.SampledFrom([]spec.FailurePolicy{spec.OnFailureRollback, spec.OnFailureRollback, spec.OnFailureRollback, spec.OnFailureHold}).Draw(t, "on_failure"),
+	}
+	m.action = rapid.SampledFrom([]string{"pause", "rollback", "continue"}).Draw(t, "failure_action")
+	m.fault = m.fails
+	m.write("good", "good")
+	m.restart()
+	return m
+}
+
+func (m *model) restart() { m.r = New(Options{Swarm: m.checkedEngine, Now: m.now, History: 50}) }
+
+// fails lets a write fail while there is a storm: refused, or done without a word of it.
+func (m *model) fails(op string, after bool) error {
+	if m.storms == 0 {
+		return nil
+	}
+	m.storms--
+	if after == (m.storms%2 == 0) {
+		return nil
+	}
+	if after {
+		return errors.New("rpc error: code = Unknown desc = node lost leader status")
+	}
+	return fmt.Errorf("update out of sequence: %w", cerrdefs.ErrConflict)
+}
+
+// write puts a new file in the place of the old one. What has no new fate stays.
+func (m *model) write(web, db string) {
+	m.version++
+	image := func(service, fate string, before int) string {
+		if fate == "" && m.stack != nil {
+			return writtenImage(&m.stack.Services[before])
+		}
+		return fmt.Sprintf("%s:%d-%s", service, m.version, orElse(fate, fateGood))
+	}
+	s := makeStack("shop", service("shop", "web", image("app", web, 0), "db"), service("shop", "db", image("db", db, 1)))
+	for i := range s.Services {
+		s.Services[i].Spec.UpdateConfig.FailureAction = m.action
+	}
+	s.Policy.Rollout = m.policy
+	m.stack = s
+}
+
+func (m *model) releases() ([]*Release, State) {
+	list, state, err := newMemory(m.fakeEngine, "skep", 50, m.now).read(context.Background(), "shop")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return list, state
+}
+
+// mayBeWritten says why a write of a service must not be: it brings what failed, or,
+// where what failed is taken back, it brings something else than what was healthy, or
+// what is there already.
+func (m *model) mayBeWritten(name string, before, after *swarm.ServiceSpec, status *swarm.UpdateStatus) error {
+	releases, state := m.releases()
+	r := last(releases)
+	switch {
+	case r == nil:
+		return errors.New("nothing of it was recorded before")
+	case state.IsSuspended():
+		return errors.New("the stack is suspended")
+	case r.Phase == PhaseSuperseded:
+		return errors.New("its release is superseded")
+	}
+	same := before != nil && reflect.DeepEqual(before.TaskTemplate, after.TaskTemplate) && replicasOf(before) == replicasOf(after) && maps.Equal(before.Labels, after.Labels)
+	stopped := status != nil && (status.State == swarm.UpdateStatePaused || status.State == swarm.UpdateStateRollbackPaused)
+	if same && !stopped && reflect.DeepEqual(before.UpdateConfig, after.UpdateConfig) {
+		return fmt.Errorf("it is so already, and release %d is %s", r.Number, r.Phase)
+	}
+	if r.Phase != PhaseFailed {
+		return nil
+	}
+	if same && !stopped {
+		return errors.New("a rollback to what is there already")
+	}
+	back := newest(releases, PhaseHealthy)
+	if back == nil || m.policy.OnFailure == spec.OnFailureHold {
+		return errors.New("there is nothing to go back to")
+	}
+	if len(r.index.reverts) > 0 && !r.index.reverts[name] {
+		back = r // what does not go back stays
+	}
+	d, err := newMemory(m.fakeEngine, "skep", 50, m.now).load(context.Background(), back)
+	if err != nil {
+		return err
+	}
+	for i := range d.Services {
+		if d.Services[i].Name == name && d.Services[i].Spec.TaskTemplate.ContainerSpec.Image == after.TaskTemplate.ContainerSpec.Image {
+			return nil
+		}
+	}
+	return fmt.Errorf("release %d failed, and it brings %s, which release %d does not have", r.Number, after.TaskTemplate.ContainerSpec.Image, back.Number)
+}
+
+// pass makes one pass and holds what it did to the rules.
+func (m *model) pass() Result {
+	before, state := m.releases()
+	m.takeWrites()
+	res := m.r.Reconcile(context.Background(), Input{Name: "shop", Stack: m.stack})
+	writes := m.takeWrites()
+	quietly := res.Outcome == Unchanged || res.Outcome == Held || res.Outcome == Waiting && res.Reason != "Conflict"
+	if quietly && len(res.Transitions) == 0 && len(writes) > 0 {
+		m.t.Fatalf("%s %s wrote %v", res.Outcome, res.Reason, writes)
+	}
+	m.heldToQuarantine(before, state)
+	return res
+}
+
+// heldToQuarantine says that no new release is of a digest that failed, unless that was
+// pardoned.
+func (m *model) heldToQuarantine(before []*Release, state State) {
+	after, _ := m.releases()
+	known := len(before)
+	for _, r := range after {
+		if known > 0 && r.Number <= before[known-1].Number {
+			continue
+		}
+		if f := Quarantined(before, r.Digest, "", state.Pardoned); f != nil && r.Phase != PhaseFailed {
+			m.t.Fatalf("release %d is of the digest of release %d, which failed: %s", r.Number, f.Number, f.Message)
+		}
+	}
+	n := 0
+	for _, r := range after {
+		if r.Phase == PhaseProgressing {
+			n++
+		}
+	}
+	if n > 1 {
+		m.t.Fatalf("%d releases are under way at once", n)
+	}
+}
+
+// turn lets Swarm do what it does meanwhile.
+func (m *model) turn() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(m.services)) {
+		s := m.services[id]
+		if m.dirty[id] {
+			m.roll(s)
+		}
+		if at, late := m.ripe[id]; late && !m.clock.Before(at) {
+			delete(m.ripe, id)
+			m.crash(s)
+		}
+	}
+}
+
+// roll brings a rollout to the end that its image is fated to.
+func (m *model) roll(s *swarm.Service) {
+	fresh, started := s.PreviousSpec == nil, m.clock
+	delete(m.ripe, s.ID)
+	fate := fateOf(s.Spec.TaskTemplate.ContainerSpec.Image)
+	continues := s.Spec.UpdateConfig != nil && s.Spec.UpdateConfig.FailureAction == swarm.UpdateFailureActionContinue
+	switch {
+	case fate == fateStuck:
+		if !fresh {
+			s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &started}
+		}
+	case fate == fateSick, fate == fateBad && (continues || fresh):
+		m.crash(s)
+		if !fresh {
+			s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &started}
+		}
+	case fate == fateBad:
+		m.fail(s, fresh, started)
+	default:
+		m.run(s)
+		if fate == fateLate {
+			m.ripe[s.ID] = m.clock.Add(20 * time.Second)
+		}
+		if !fresh {
+			s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateCompleted, StartedAt: &started, CompletedAt: &started}
+		}
+	}
+	delete(m.dirty, s.ID)
+	s.Meta = m.meta(s.Meta)
+}
+
+// crash leaves a service with one task that runs and one that died often enough.
+func (m *model) crash(s *swarm.Service) {
+	m.run(s)
+	tasks := m.tasks[s.ID][1:]
+	for i := range failsForGood + 1 {
+		t := m.task(s, 1, swarm.TaskStateFailed)
+		t.CreatedAt = m.clock.Add(time.Duration(i-failsForGood) * time.Second)
+		t.Status.Timestamp, t.Status.Err, t.Status.Message = t.CreatedAt.Add(time.Second), "task: non-zero exit (1)", "started"
+		t.DesiredState = swarm.TaskStateShutdown
+		tasks = append(tasks, t)
+	}
+	m.tasks[s.ID] = append(tasks, m.task(s, 1, swarm.TaskStateStarting))
+}
+
+// keepsCrashing renews the deaths of services that are sick: they go on dying.
+func (m *model) keepsCrashing() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, s := range m.services {
+		dies := slices.ContainsFunc(m.tasks[id], func(t swarm.Task) bool { return t.Status.State == swarm.TaskStateFailed })
+		if dies && !m.dirty[id] {
+			m.crash(s)
+		}
+	}
+}
+
+func (m *model) someService(t *rapid.T) *swarm.Service {
+	ids := slices.Sorted(maps.Keys(m.services))
+	if len(ids) == 0 {
+		t.Skip("there is no service")
+	}
+	return m.services[rapid.SampledFrom(ids).Draw(t, "service")]
+}
+
+// byHand is a write that is not skep's.
+func (m *model) byHand(t *rapid.T, f func(s *swarm.Service)) {
+	defer m.look()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.someService(t)
+	previous := s.Spec
+	s.Spec = *cloneSpec(&s.Spec)
+	f(s)
+	if s.PreviousSpec == nil || !reflect.DeepEqual(s.Spec, *s.PreviousSpec) {
+		s.PreviousSpec = &previous
+	}
+	s.UpdateStatus, m.dirty[s.ID] = nil, true
+	s.Meta = m.meta(s.Meta)
+}
+
+func (m *model) look() {
+	if _, err := m.r.Refresh(context.Background()); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *model) asked(_ Intent, err error) {
+	if err != nil && !errors.Is(err, ErrRefused) {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *model) actions() map[string]func(*rapid.T) {
+	ctx := context.Background()
+	fate := rapid.SampledFrom(append([]string{""}, fates...))
+	passes := func(t *rapid.T) {
+		for range rapid.IntRange(1, 30).Draw(t, "passes") {
+			m.pass()
+			m.turn()
+			m.advance(time.Duration(rapid.IntRange(1, 20).Draw(t, "seconds")) * time.Second)
+		}
+	}
+	return map[string]func(*rapid.T){
+		"pass":      passes,
+		"pass more": passes,
+		"restart":   func(*rapid.T) { m.restart() },
+		"file":      func(t *rapid.T) { m.write(fate.Draw(t, "web"), fate.Draw(t, "db")) },
+		"time":      func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 30).Draw(t, "minutes")) * time.Minute) },
+		"storm":     func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
+		"crashes": func(t *rapid.T) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.crash(m.someService(t))
+		},
+		"scaled": func(t *rapid.T) {
+			m.byHand(t, func(s *swarm.Service) { s.Spec.Mode.Replicated.Replicas = new(uint64(5)) })
+		},
+		"updated": func(t *rapid.T) {
+			m.byHand(t, func(s *swarm.Service) { s.Spec.TaskTemplate.ContainerSpec.Image = "hand:1-" + fateGood })
+		},
+		"rolled back by hand": func(t *rapid.T) {
+			m.byHand(t, func(s *swarm.Service) {
+				if s.PreviousSpec != nil {
+					s.Spec, s.PreviousSpec = *cloneSpec(s.PreviousSpec), nil
+				}
+			})
+		},
+		"node": func(t *rapid.T) {
+			n := swarm.Node{ID: "n2", Status: swarm.NodeStatus{State: rapid.SampledFrom([]swarm.NodeState{swarm.NodeStateDown, swarm.NodeStateReady}).Draw(t, "state")}}
+			n.UpdatedAt = m.now()
+			m.mu.Lock()
+			m.nodes = append(m.nodes[:1:1], n)
+			m.mu.Unlock()
+			m.look()
+		},
+		"rollback": func(t *rapid.T) {
+			m.asked(m.r.RequestRollback(ctx, "shop", rapid.SampledFrom([]int{Any, Any, 1, 2, 3}).Draw(t, "to")))
+		},
+		"suspend": func(*rapid.T) { m.asked(m.r.Suspend(ctx, "shop", "since a person said so")) },
+		"resume":  func(*rapid.T) { m.asked(m.r.Resume(ctx, "shop")) },
+	}
+}
+
+// ends lets the world stop changing, and holds the run to come to its end: as the file
+// says, held or stalled, without a write from then on.
+func (m *model) ends() {
+	m.storms = 0
+	var res Result
+	for range 3000 {
+		res = m.pass()
+		if (res.Outcome == Unchanged || res.Outcome == Held) && len(res.Transitions) == 0 && len(m.dirty) == 0 && len(m.ripe) == 0 && (res.Requeue == 0 || res.Requeue >= guardEvery/2) {
+			break
+		}
+		m.turn()
+		m.advance(2 * time.Second)
+		if m.clock.Second()%30 < 2 {
+			m.keepsCrashing()
+		}
+	}
+	if res.Outcome != Unchanged && res.Outcome != Held {
+		m.t.Fatalf("it does not end: %s %s: %s", res.Outcome, res.Reason, res.Message)
+	}
+	m.takeWrites()
+	for range 5 {
+		m.restart()
+		m.advance(time.Minute)
+		m.keepsCrashing()
+		res = m.pass()
+	}
+	for range 3 {
+		m.advance(time.Hour)
+		m.keepsCrashing()
+		m.restart()
+		m.pass()
+	}
+	if n := len(m.dirty); n > 0 {
+		m.t.Fatalf("at rest it wrote %d services: %s %s: %s", n, res.Outcome, res.Reason, res.Message)
+	}
+}
+
+// Whatever happens in a Swarm, and whoever writes into it: what failed is never applied
+// again unless it was pardoned, what is taken back was healthy and is not there already,
+// nothing is written where nothing is to be done, and all comes to an end.
+func TestModelOfASwarmThatFails(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t)
+		t.Repeat(m.actions())
+		m.ends()
+	})
+}
