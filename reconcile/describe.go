@@ -180,6 +180,9 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 		if left := rel.Started.Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
 			res.Message += " (must be healthy within " + inWords(left) + ")"
 		}
+	case rel.Phase == PhaseFailed && goesBackNow(p, rel, now):
+		back := newest(p.releases, PhaseHealthy)
+		res.Outcome, res.Reason, res.Message = Waiting, "RollingBack", fmt.Sprintf("%s failed: %s; going back to release %d (%s)", told, rel.Message, back.Number, back.Revision)
 	case rel.Phase == PhaseFailed:
 		res.Outcome, res.Reason, res.Message = Held, rel.Reason, told+" failed: "+rel.Message+wayBackOf(p.releases, rel)
 	case len(rel.index.corrected) > 0:
@@ -187,6 +190,22 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 	case p.state.IsPinned() && rel.repeats(p.state.Pin):
 		res.Reason, res.Message = "Pinned", fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", p.state.Pin, rel.Revision)
 	}
+}
+
+// beginsBack is how soon after a release failed its rollback has begun, where there is
+// one: by what is remembered alone it cannot be told from a failure that is held.
+const beginsBack = 5 * time.Second
+
+// goesBackNow says that the rollback from a failed release is under way.
+func goesBackNow(p *pass, f *Release, now time.Time) bool {
+	switch {
+	case f.index.back || newest(p.releases, PhaseHealthy) == nil:
+		return false
+	case len(f.index.corrected) == 0:
+		return now.Sub(f.Ended) < beginsBack
+	}
+	under := progressOf(p.releases)
+	return under != nil && now.Before(under.Until) && verdictSince(p.health, f.index.corrected) == ""
 }
 
 // wayBackOf tells what runs in the place of a failed release.

@@ -98,6 +98,10 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 	})
 }
 
+// Forget makes the next look at a stack read again what is remembered of it, and asked;
+// with "" at any. It is for those who hear of no events.
+func (r *Reconciler) Forget(stack string) { r.memory.forget(stack) }
+
 // ask writes what change makes of a stack's state, and tells what became of that.
 func (r *Reconciler) ask(ctx context.Context, stack string, change func(State) (State, string, error)) (Intent, error) {
 	in := Intent{Stack: stack}

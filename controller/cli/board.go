@@ -165,6 +165,8 @@ func doneOf(v reconcile.ServiceStatus) string { return fmt.Sprintf("%d/%d", v.Up
 // waitsFor is what a service waits for, in words, or in one.
 func waitsFor(v reconcile.ServiceStatus) string {
 	switch {
+	case v.Health == reconcile.Healthy:
+		return ""
 	case v.Reason != "":
 		return strings.TrimPrefix(reconcile.Printable(v.Reason), serviceName(v)+": ")
 	case v.Code != "":

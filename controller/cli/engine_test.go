@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
@@ -26,13 +27,17 @@ type smallEngine struct {
 	services map[string]*swarm.Service
 	configs  map[string]*swarm.Config
 	networks map[string]network.Summary
+	watchers map[chan events.Message]bool
 }
 
 // newSmallEngine gives the address of one.
 func newSmallEngine(done func(func())) string {
-	e := &smallEngine{services: map[string]*swarm.Service{}, configs: map[string]*swarm.Config{}, networks: map[string]network.Summary{}}
+	e := &smallEngine{services: map[string]*swarm.Service{}, configs: map[string]*swarm.Config{}, networks: map[string]network.Summary{}, watchers: map[chan events.Message]bool{}}
 	server := httptest.NewServer(e.handler())
-	done(server.Close)
+	done(func() {
+		server.CloseClientConnections() // those that follow events too
+		server.Close()
+	})
 	return "tcp://" + server.Listener.Addr().String()
 }
 
@@ -48,6 +53,7 @@ func (e *smallEngine) handler() http.Handler {
 		w.Header().Set("Api-Version", "1.45")
 		w.Header().Set("Swarm", "active/manager")
 	})
+	mux.HandleFunc("GET /{api}/events", e.stream)
 	on := func(pattern string, f func(*http.Request) any) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			e.mu.Lock()
@@ -87,6 +93,39 @@ func (e *smallEngine) handler() http.Handler {
 		return nil
 	})
 	return mux
+}
+
+// stream sends an event for every write of a config, as long as somebody listens.
+func (e *smallEngine) stream(w http.ResponseWriter, r *http.Request) {
+	watcher := make(chan events.Message, 100)
+	e.mu.Lock()
+	e.watchers[watcher] = true
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		delete(e.watchers, watcher)
+		e.mu.Unlock()
+	}()
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w)
+	for flush.Flush() == nil {
+		select {
+		case m := <-watcher:
+			_ = json.NewEncoder(w).Encode(m)
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (e *smallEngine) wrote(c *swarm.Config, action events.Action) {
+	for watcher := range e.watchers {
+		select {
+		case watcher <- events.Message{Type: events.ConfigEventType, Action: action, Scope: "swarm",
+			Actor: events.Actor{ID: c.ID, Attributes: map[string]string{"name": c.Spec.Name}}}:
+		default: // events get lost
+		}
+	}
 }
 
 func (e *smallEngine) id() string { e.next++; return fmt.Sprintf("id%d", e.next) }
@@ -248,6 +287,7 @@ func (e *smallEngine) createConfig(r *http.Request) any {
 		}
 	}
 	e.configs[c.ID] = c
+	e.wrote(c, events.ActionCreate)
 	return swarm.ConfigCreateResponse{ID: c.ID}
 }
 
@@ -260,5 +300,6 @@ func (e *smallEngine) updateConfig(r *http.Request) any {
 		return outOfSequence
 	}
 	c.Spec.Labels, c.Meta = read[swarm.ConfigSpec](r).Labels, e.meta(c.Meta)
+	e.wrote(c, events.ActionUpdate)
 	return nil
 }

@@ -181,6 +181,7 @@ func (w *pinWatch) until(ctx context.Context, timeout time.Duration) error {
 	defer tick.Stop()
 	defer w.board.end()
 	for {
+		w.Forget(w.stack)
 		if _, err := w.Refresh(ctx); err != nil {
 			return w.explain(err)
 		}

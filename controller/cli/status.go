@@ -21,6 +21,7 @@ const pollEvery = time.Second
 // An observer tells what the Swarm knows of stacks. *reconcile.Reconciler is one.
 type observer interface {
 	Refresh(ctx context.Context) (changed []string, err error)
+	Forget(stack string)
 	Stacks() []string
 	Status(ctx context.Context, stack string) (reconcile.Result, error)
 }
@@ -207,8 +208,9 @@ type watch struct {
 	timedOut bool
 }
 
-// look takes one look.
+// look takes one look, at what a daemon may have written since the last one.
 func (w *watch) look(ctx context.Context) error {
+	w.Forget(w.stack)
 	if _, err := w.Refresh(ctx); err != nil {
 		return w.explain(err)
 	}

@@ -170,6 +170,8 @@ func (o *observed) Refresh(context.Context) ([]string, error) {
 	return nil, o.err
 }
 
+func (o *observed) Forget(string) {}
+
 func (o *observed) now() map[string]reconcile.Result { return o.looks[o.n] }
 
 func (o *observed) Stacks() []string {
