@@ -148,6 +148,7 @@ func TestRegistryRefuses(t *testing.T) {
 func registryStack(ref, note string) string {
 	return fmt.Sprintf(`services:
   web:
+    x-skep: {rollout: {bake: 1s}}
     image: %s
     deploy:
       mode: global

@@ -22,10 +22,12 @@ import (
 	"github.com/skep-io/skep/reconcile"
 )
 
-// web is a small stack's file: one service of the test application.
+// web is a small stack's file: one service of the test application. Its releases bake
+// for no longer than it takes to see that they do.
 func web(image string, replicas int) string {
 	return fmt.Sprintf(`services:
   web:
+    x-skep: {rollout: {bake: 1s}}
     image: %s
     deploy:
       replicas: %d

@@ -21,6 +21,7 @@ const (
 x-skep:
   rollout:
     bake: 5s
+    guard: 0s
 services:
 `
 	composeService = `  s%02d:
