@@ -125,6 +125,21 @@ func TestDocsCanBeCopied(t *testing.T) {
 	}
 }
 
+// Every call of skep in docs/rollouts.md is understood.
+func TestRolloutsCanBeCopied(t *testing.T) {
+	text, err := os.ReadFile("../../docs/rollouts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := regexp.MustCompile("(?:`|\\$ )(skep [a-z]+ [^`\n]*)").FindAllStringSubmatch(string(text), -1)
+	for _, call := range calls {
+		checkSkep(t, strings.NewReplacer("--to N", "--to 4", " RELEASE", " 7", "\"…\"", "x").Replace(call[1]))
+	}
+	if len(calls) < 15 {
+		t.Errorf("only %d calls were found", len(calls))
+	}
+}
+
 // checkSkep sees that a call of skep is understood.
 func checkSkep(t *testing.T, call string) {
 	t.Helper()
