@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +34,11 @@ func (c *converter) mounts(raw map[string]any, at []string) []mount.Mount {
 	var out []mount.Mount
 	targets := map[string]bool{}
 	add := func(m mount.Mount, where []string) {
-		if targets[m.Target] {
+		place := path.Clean(m.Target) // a node refuses /d beside /d/
+		if targets[place] {
 			c.report.fail("duplicate-target", where, "two volumes of the service have the same target %s, which an engine refuses (remove one)", m.Target)
 		}
-		targets[m.Target] = true
+		targets[place] = true
 		out = append(out, m)
 	}
 	for i, element := range list {
