@@ -34,6 +34,9 @@ type converter struct {
 	rollouts map[string]Rollout
 	// files reads a file of the stack's folder, at most a byte more than limit.
 	files func(name string, limit int64) (data []byte, problem string)
+	// lines holds what was read of each env_file and label_file, which many services
+	// may name.
+	lines map[string]map[string]string
 }
 
 // What an engine takes: names of services are DNS labels, those of configs and

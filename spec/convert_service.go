@@ -252,10 +252,17 @@ func (c *converter) envFile(file string, required bool, kind string, at []string
 		c.report.fail("env-file", at, "%s: %s is larger than 1 MiB (keep variables in it, nothing else)", kind, file)
 		return nil
 	}
+	if vars, ok := c.lines[file]; ok {
+		return vars
+	}
 	vars, err := parseEnvLines(data, c.lookup)
 	if err != nil {
 		c.report.fail("env-file", at, "%s: %s is not a list of variables (write a KEY=VALUE a line, without spaces in KEY)", kind, file)
 	}
+	if c.lines == nil {
+		c.lines = map[string]map[string]string{}
+	}
+	c.lines[file] = vars
 	return vars
 }
 

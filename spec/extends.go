@@ -33,8 +33,9 @@ func (l *loading) importBases(in *interpolator, tree map[string]any) []string {
 	for _, key := range sortedKeys(services) {
 		im.takeBack(key)
 	}
-	im.trace()
-	im.checkSize()
+	if im.checkSize(); !l.report.failed() {
+		im.trace()
+	}
 	return im.keys
 }
 
@@ -331,7 +332,11 @@ func rebase(service map[string]any, dir string) {
 	}
 }
 
-// checkCycle refuses services that extend themselves.
+// maxExtends bounds how many services extend each other in a row.
+const maxExtends = 100
+
+// checkCycle refuses services that extend themselves, and those that do it by too
+// long a way for anybody to follow.
 func (im *importer) checkCycle(key string) {
 	var chain []string
 	for at, ok := key, true; ok; at, ok = im.base(at) {
@@ -341,6 +346,9 @@ func (im *importer) checkCycle(key string) {
 			}
 			return
 		}
-		chain = append(chain, at)
+		if chain = append(chain, at); len(chain) > maxExtends {
+			im.report.fail("extends", []string{"services", key, "extends"}, "the service %s extends others more than %d deep (extend fewer)", hideBases(key), maxExtends)
+			return
+		}
 	}
 }

@@ -304,12 +304,19 @@ func readRegular(root *os.Root, file string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, err
-	} else if !info.Mode().IsRegular() {
+	}
+	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	return io.ReadAll(io.LimitReader(f, limit+1))
+	var data bytes.Buffer
+	data.Grow(int(min(info.Size(), limit+1)) + bytes.MinRead)
+	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, err
+	}
+	return data.Bytes(), nil
 }
 
 // What a stack's files may have together, each counted as often as it is named: a
