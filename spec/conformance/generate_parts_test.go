@@ -291,7 +291,8 @@ func (g *generator) volumes(declared []string) *yaml.Node {
 }
 
 func (g *generator) serviceVolume(declared []string) *yaml.Node {
-	target := fmt.Sprintf("/mnt/%d%s", g.next(), one(g, "", "", "/", "//x", "/../y", "/with space"))
+	n := g.next()
+	target := fmt.Sprintf("/mnt/%d%s", n, one(g, "", "", "/", "//x", fmt.Sprintf("/../y%d", n), "/with space"))
 	source := one(g, "/var/run/docker.sock", "/", "/srv/data/", "./rel", "./a/../b/", ".", "./", "~/data", "../up", "/a//b")
 	if len(declared) > 0 && g.chance(2) {
 		named := one(g, declared...)
@@ -399,6 +400,7 @@ func (g *generator) attachments(declared []string) *yaml.Node {
 		m.add(key, g.fields(
 			field{"aliases", 2, func() *yaml.Node { return g.texts(g.subset([]string{"www", "API", "db.internal"})...) }},
 			field{"driver_opts", 3, func() *yaml.Node { return g.pairsOf(2, false, false) }},
+			g.textField("ipv4_address", 10, "10.0.0.5"),
 		))
 	}
 	return m.node(g, true)
