@@ -73,7 +73,7 @@ func (i *inclusion) follow(section any) {
 		if parsed, ok := i.read(entry, at); ok {
 			i.include(parsed, at)
 		}
-		if i.texts > maxTexts {
+		if i.full != nil {
 			return
 		}
 	}

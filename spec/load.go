@@ -132,7 +132,8 @@ type loading struct {
 	texts   int
 	allText int64
 	size    extent
-	grown   int // by variables
+	full    *Finding // why no more of them are read
+	grown   int      // by variables
 	// allLines and allData are of the files that services, configs and secrets name.
 	allLines, allData int64
 	// literal is the tree of all included files before variables were put in, and
@@ -218,34 +219,39 @@ func (l *loading) document() *document {
 }
 
 // parse reads a compose file of the stack's folder. All that are read for a stack
-// are bounded together too.
+// are bounded together too; once they are too much nothing more is read.
 func (l *loading) parse(file string) (*document, *Finding) {
 	limit := l.o.MaxFileSize
 	if limit <= 0 {
 		limit = maxTextSize
 	}
+	l.texts++
+	if l.full == nil && l.texts > maxTexts {
+		l.full = refuse(0, "include-too-large", "the stack is made of more than %d compose files (include and extend fewer)", maxTexts)
+	}
+	if l.full != nil {
+		l.full.File = l.report.file
+		return nil, l.full
+	}
 	shown := display(l.shown, path.Join(l.dir, file))
-	placed := func(found *Finding) (*document, *Finding) {
-		found.File = shown
-		return nil, found
-	}
-	if l.texts++; l.texts > maxTexts {
-		return nil, &Finding{File: l.report.file, Severity: Error, Code: "include-too-large", Message: fmt.Sprintf("the stack is made of more than %d compose files (include and extend fewer)", maxTexts)}
-	}
 	text, problem := l.content(file, limit)
 	if problem != "" {
-		return placed(&Finding{Severity: Error, Code: "unreadable", Message: problem})
+		return nil, &Finding{File: shown, Severity: Error, Code: "unreadable", Message: problem}
 	}
 	if l.allText += int64(len(text)); l.allText > maxAllTexts*limit {
-		return placed(refuse(0, "include-too-large", "the stack's compose files have more than %d bytes together (split it into several stacks)", maxAllTexts*limit))
+		l.full = refuse(0, "include-too-large", "the stack's compose files have more than %d bytes together (split it into several stacks)", maxAllTexts*limit)
 	}
 	doc, found := parseBounded(shown, text, limit)
 	if found != nil {
 		return nil, found
 	}
 	l.size.add(doc.size)
-	if found := l.size.excess("the stack's compose files have together"); found != nil {
-		return placed(found)
+	if l.full == nil {
+		l.full = l.size.excess("the stack's compose files have together")
+	}
+	if l.full != nil {
+		l.full.File = l.report.file
+		return nil, l.full
 	}
 	comments, problems := readIgnores(shown, text)
 	l.ignores[shown] = comments
