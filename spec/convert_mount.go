@@ -262,8 +262,8 @@ func (c *converter) tmpfs(written string, at []string) (mount.Mount, bool) {
 // namedVolume fills in a mount of a volume; one without a source is anonymous, and
 // has options only where the service writes some.
 func (c *converter) namedVolume(m *mount.Mount, v types.ServiceVolumeConfig, at []string) bool {
-	if v.Volume != nil {
-		m.VolumeOptions = &mount.VolumeOptions{NoCopy: v.Volume.NoCopy, Subpath: v.Volume.Subpath, Labels: v.Volume.Labels}
+	if o := v.Volume; o != nil && (v.Source != "" || o.NoCopy || o.Subpath != "" || len(o.Labels) > 0) {
+		m.VolumeOptions = &mount.VolumeOptions{NoCopy: o.NoCopy, Subpath: o.Subpath, Labels: o.Labels}
 	}
 	if v.Source == "" {
 		if v.Volume != nil && v.Volume.Subpath != "" {

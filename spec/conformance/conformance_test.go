@@ -39,6 +39,7 @@ func TestConformance(t *testing.T) {
 	kinds := map[string]bool{"mapping": true}
 	complete := t.Run("mapping", func(t *testing.T) { testMapping(t, known) })
 	complete = t.Run("generated", func(t *testing.T) { testGenerated(t, known) }) && complete
+	complete = t.Run("mutated", func(t *testing.T) { testMutated(t, known) }) && complete
 	if folder := os.Getenv(corpusVariable); folder != "" {
 		kinds["corpus"] = true
 		complete = t.Run("corpus", func(t *testing.T) { testCorpus(t, known, folder) }) && complete
@@ -94,7 +95,10 @@ func unpack(t *testing.T, archive *txtar.Archive, folder string) map[string]stri
 	return env
 }
 
-func write(t testing.TB, file string, data []byte) {
+func write(t interface {
+	Helper()
+	Fatal(...any)
+}, file string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)

@@ -33,34 +33,97 @@ func testGenerated(t *testing.T, known *differences) {
 	count := 0
 	rapid.Check(t, func(r *rapid.T) {
 		g := &generator{T: r, env: map[string]string{"HOME": "/home/app"}, files: map[string]string{}}
-		text := g.project()
-		if err := os.RemoveAll(folder); err != nil {
-			r.Fatal(err)
+		text := g.dressed(g.encode(g.project()))
+		docker, dockerError, skep, skepError := g.both(folder, text)
+		if dockerError != nil || skepError != nil {
+			r.Fatalf("docker says: %v\nskep says: %v\nof\n%s", dockerError, skepError, g.show(text))
 		}
-		path := filepath.Join(folder, composeFile)
-		write(t, path, text)
-		for name, data := range g.files {
-			write(t, filepath.Join(folder, name), []byte(data))
-		}
-		docker, _, err := dockerObjects(path, "shop", g.env)
-		if err != nil {
-			r.Fatalf("docker refuses it: %v\n%s", err, g.show(text))
-		}
-		skep, _, err := skepObjects(path, g.env)
-		if err != nil {
-			r.Fatalf("skep refuses it: %v\n%s", err, g.show(text))
-		}
-		for _, d := range compare(docker, skep) {
-			if !known.explains("generated", d) {
-				r.Errorf("%s", d)
-			}
-		}
-		if r.Failed() {
-			r.Fatalf("of\n%s", g.show(text))
-		}
+		g.expectSame(known, docker, skep, text)
 		count++
 	})
 	compared["generated"] += count
+}
+
+// testMutated compares generated projects in which something is not as it should be.
+// Either side may refuse them for its own reasons; what both take is the same.
+func testMutated(t *testing.T, known *differences) {
+	folder := filepath.Join(t.TempDir(), "shop")
+	count, refused := 0, 0
+	rapid.Check(t, func(r *rapid.T) {
+		g := &generator{T: r, env: map[string]string{"HOME": "/home/app"}, files: map[string]string{}}
+		root := g.project()
+		for range 1 + g.upTo(2) {
+			g.mutate(root)
+		}
+		text := g.encode(root)
+		docker, dockerError, skep, skepError := g.both(folder, text)
+		if dockerError != nil || skepError != nil {
+			refused++
+			return
+		}
+		g.expectSame(known, docker, skep, text)
+		count++
+	})
+	t.Logf("%d compared, %d refused by either side", count, refused)
+	compared["generated"] += count
+}
+
+// both has both sides load a project.
+func (g *generator) both(folder string, text []byte) (docker *objects, dockerError error, skep *objects, skepError error) {
+	if err := os.RemoveAll(folder); err != nil {
+		g.Fatal(err)
+	}
+	path := filepath.Join(folder, composeFile)
+	write(g, path, text)
+	for name, data := range g.files {
+		write(g, filepath.Join(folder, name), []byte(data))
+	}
+	docker, _, dockerError = dockerObjects(path, filepath.Base(folder), g.env)
+	skep, _, skepError = skepObjects(path, g.env)
+	return docker, dockerError, skep, skepError
+}
+
+func (g *generator) expectSame(known *differences, docker, skep *objects, text []byte) {
+	for _, d := range compare(docker, skep) {
+		if !known.explains("generated", d) {
+			g.Errorf("%s", d)
+		}
+	}
+	if g.Failed() {
+		g.Fatalf("of\n%s", g.show(text))
+	}
+}
+
+// mutate changes one thing in a tree: a scalar becomes another, a key goes, an element
+// comes twice, or a value takes another's place.
+func (g *generator) mutate(root *yaml.Node) {
+	var all []*yaml.Node
+	var collect func(*yaml.Node)
+	collect = func(n *yaml.Node) {
+		all = append(all, n)
+		for i, inner := range n.Content {
+			if n.Kind != yaml.MappingNode || i%2 == 1 {
+				collect(inner)
+			}
+		}
+	}
+	collect(root)
+	n := all[1+g.upTo(len(all)-2)]
+	switch {
+	case n.Kind == yaml.ScalarNode && g.chance(2):
+		*n = *g.scalar(true)
+	case n.Kind == yaml.ScalarNode:
+		n.Tag, n.Style, n.Value = "", 0, one(g, "0", "-1", "1", "true", "null", "99999999999", "0.5", "x", "1d", "1w", "10", "1h", "all", "/", "..", "default", "host")
+	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
+		at := 2 * g.upTo(len(n.Content)/2-1)
+		n.Content = append(n.Content[:at:at], n.Content[at+2:]...)
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && g.chance(2):
+		n.Content = append(n.Content, n.Content[g.upTo(len(n.Content)-1)])
+	case n.Kind != yaml.AliasNode:
+		anchor := n.Anchor
+		*n = *g.scalar(true)
+		n.Anchor = anchor
+	}
 }
 
 // A generator makes one project, and the files and variables it needs.
@@ -90,8 +153,8 @@ func one[V any](g *generator, of ...V) V { return rapid.SampledFrom(of).Draw(g.T
 // upTo draws a number from 0 to n.
 func (g *generator) upTo(n int) int { return rapid.IntRange(0, n).Draw(g.T, "upTo") }
 
-// project is the file's text.
-func (g *generator) project() []byte {
+// project is the file's tree.
+func (g *generator) project() *yaml.Node {
 	p := g.names()
 	root := &mappingOf{}
 	if g.chance(3) {
@@ -116,17 +179,21 @@ func (g *generator) project() []byte {
 	}
 	root.pairs = append(root.pairs, body.pairs...)
 
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(one(g, 2, 4))
 	top := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for _, pair := range root.pairs {
 		top.Content = append(top.Content, pair[0], pair[1])
 	}
-	if err := encoder.Encode(top); err != nil {
+	return top
+}
+
+func (g *generator) encode(root *yaml.Node) []byte {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(one(g, 2, 4))
+	if err := encoder.Encode(root); err != nil {
 		g.Fatalf("encode: %v", err)
 	}
-	return g.dressed(out.Bytes())
+	return out.Bytes()
 }
 
 // dressed is a text with what may stand around a YAML document, and with the other ends
