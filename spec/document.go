@@ -57,7 +57,11 @@ func parseBounded(file string, text []byte, max int64) (*document, *Finding) {
 	}
 	var raw any
 	if err := node.Decode(&raw); err != nil {
-		return nil, yamlFinding(file, err)
+		found := yamlFinding(file, err)
+		if odd := oddNode(d.root, map[*yaml.Node]bool{}); odd != nil && found.Line == 0 {
+			found.Line, found.Column = odd.Line, odd.Column
+		}
+		return nil, found
 	}
 	tree, where, err := stringKeys(raw, nil)
 	if err != nil {
@@ -70,6 +74,41 @@ func parseBounded(file string, text []byte, max int64) (*document, *Finding) {
 	}
 	d.tree, _ = tree.(map[string]any)
 	return d, nil
+}
+
+// oddNode is the first node that a parser's error without a line may be about: a key
+// that is no scalar, a merge of what is no mapping, or a value with a tag.
+func oddNode(node *yaml.Node, seen map[*yaml.Node]bool) *yaml.Node {
+	if seen[node] {
+		return nil
+	}
+	seen[node] = true
+	if node.Style&yaml.TaggedStyle != 0 && node.Kind == yaml.ScalarNode {
+		return node
+	}
+	for i, c := range node.Content {
+		if node.Kind == yaml.MappingNode && i%2 == 0 {
+			value := node.Content[i+1]
+			if c.Kind != yaml.ScalarNode || c.Tag == "!!merge" && !mergeable(value) {
+				return c
+			}
+		}
+		if odd := oddNode(c, seen); odd != nil {
+			return odd
+		}
+	}
+	return nil
+}
+
+// mergeable says that a value can stand behind <<.
+func mergeable(value *yaml.Node) bool {
+	for value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	if value.Kind == yaml.SequenceNode {
+		return !slices.ContainsFunc(value.Content, func(n *yaml.Node) bool { return !mergeable(n) })
+	}
+	return value.Kind == yaml.MappingNode
 }
 
 // yamlFinding turns a parser's error, which begins with its line, into a finding.
