@@ -25,7 +25,9 @@ func (l *loading) importBases(in *interpolator, tree map[string]any) []string {
 		return nil
 	}
 	for _, key := range sortedKeys(services) {
-		im.checkCycle(key)
+		if !im.checkCycle(key) {
+			break
+		}
 	}
 	if l.report.failed() {
 		return nil
@@ -336,19 +338,20 @@ func rebase(service map[string]any, dir string) {
 const maxExtends = 100
 
 // checkCycle refuses services that extend themselves, and those that do it by too
-// long a way for anybody to follow.
-func (im *importer) checkCycle(key string) {
+// long a way for anybody to follow: then, false.
+func (im *importer) checkCycle(key string) bool {
 	var chain []string
 	for at, ok := key, true; ok; at, ok = im.base(at) {
 		if i := slices.Index(chain, at); i >= 0 {
 			if chain[0] == slices.Min(chain[i:]) {
 				im.report.fail("extends-cycle", []string{"services", key, "extends"}, "services extend each other in a circle: %s (take one of these extends out)", hideBases(strings.Join(append(chain[i:], at), " → ")))
 			}
-			return
+			return true
 		}
 		if chain = append(chain, at); len(chain) > maxExtends {
 			im.report.fail("extends", []string{"services", key, "extends"}, "the service %s extends others more than %d deep (extend fewer)", hideBases(key), maxExtends)
-			return
+			return false
 		}
 	}
+	return true
 }
