@@ -124,8 +124,13 @@ func patch(service, raw map[string]any) {
 		delete(mapping(service, "deploy", "resources", key), "cpus")
 	}
 	for _, key := range []string{"dns", "dns_search"} {
-		if list, ok := raw[key].([]any); ok && service[key] != nil {
-			service[key] = clone(list)
+		switch value := raw[key].(type) {
+		case []any:
+			if service[key] != nil {
+				service[key] = clone(value)
+			}
+		case string:
+			service[key] = []any{value} // the library drops one that is empty
 		}
 	}
 	for _, key := range []string{"configs", "secrets"} {
