@@ -176,8 +176,8 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if l.report.failed() || ctx.Err() != nil {
 		return l.cancelled(ctx)
 	}
-	policy, rollouts := readPolicy(&l.report, tree)
-	l.policy = policy
+	policy, rollouts, wrong := l.readPolicy(tree)
+	defer func() { l.report.findings = append(l.report.findings, wrong...) }()
 	tidy(&l.report, tree)
 	checkTree(&l.report, tree)
 	bases := l.importBases(in, tree)
@@ -198,6 +198,17 @@ func (l *loading) load(ctx context.Context) *Stack {
 	l.place(stack)
 	stack.Source = l.source(in.used)
 	return stack
+}
+
+// readPolicy reads the x-skep blocks. What is wrong with them comes back apart: it
+// keeps nobody from looking at the rest of the file.
+func (l *loading) readPolicy(tree map[string]any) (Policy, map[string]Rollout, []Finding) {
+	before := l.report.findings
+	l.report.findings = nil
+	policy, rollouts := readPolicy(&l.report, tree)
+	wrong := l.report.findings
+	l.report.findings, l.policy = before, policy
+	return policy, rollouts, wrong
 }
 
 func (l *loading) cancelled(ctx context.Context) *Stack {
