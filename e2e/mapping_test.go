@@ -1,15 +1,10 @@
-//go:build linux
-
 package e2e
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -26,7 +21,6 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"gopkg.in/yaml.v3"
 
-	"github.com/skep-io/skep/controller/cli"
 	"github.com/skep-io/skep/e2e/lab/swarmlab"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
@@ -615,18 +609,11 @@ func (m *mapping) wipe() {
 	})
 }
 
-// An applied is what skep apply --format json prints of a stack.
-type applied struct {
-	Name    string            `json:"name"`
-	Outcome reconcile.Outcome `json:"outcome"`
-	Message string            `json:"message"`
-}
-
 // apply runs skep apply on a directory of stacks.
 func (m *mapping) apply(specs string) map[string]applied {
 	m.t.Helper()
 	rows := map[string]applied{}
-	for _, r := range skepSays[applied](m, "apply", specs) {
+	for _, r := range skepSays[applied](m.t, m.writes.host, "mapping", "apply", specs) {
 		rows[r.Name] = r
 	}
 	return rows
@@ -644,7 +631,7 @@ func restarts(c reconcile.ChangeView) bool {
 func (m *mapping) differences(specs string, counts func(stack string, c reconcile.ChangeView) bool) error {
 	m.t.Helper()
 	var errs []error
-	for _, p := range skepSays[reconcile.PlanView](m, "plan", specs) {
+	for _, p := range skepSays[reconcile.PlanView](m.t, m.writes.host, "mapping", "plan", specs) {
 		for _, c := range p.Changes {
 			if !counts(p.Stack, c) {
 				continue
@@ -659,31 +646,6 @@ func (m *mapping) differences(specs string, counts func(stack string, c reconcil
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// skepSays runs a verb of skep on a directory of stacks and gives the JSON that it
-// prints, a line a stack. Whatever the exit code, that is an answer.
-func skepSays[T any](m *mapping, verb, specs string) []T {
-	m.t.Helper()
-	var stdout, stderr bytes.Buffer
-	args := []string{verb, "--host", m.writes.host, "--specs", specs, "--owner", "mapping", "--format", "json"}
-	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
-	defer cancel()
-	if code := cli.Main(ctx, args, strings.NewReader(""), &stdout, &stderr); code > 1 && stdout.Len() == 0 {
-		m.t.Fatalf("skep %s ended with %d: %s", verb, code, &stderr)
-	}
-	var all []T
-	for dec := json.NewDecoder(&stdout); ; {
-		var v T
-		err := dec.Decode(&v)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			m.t.Fatalf("skep %s: %v", verb, err)
-		}
-		all = append(all, v)
-	}
 }
 
 // named is the fixture of a stack, nil where there is none.
