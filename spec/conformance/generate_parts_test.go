@@ -340,7 +340,9 @@ func (g *generator) longVolume(kind, source, target string) *yaml.Node {
 		case "bind":
 			m.add("bind", g.fields(g.textField("propagation", 1, "rprivate", "shared", "rslave")))
 		case "volume":
-			if source != "" { // docker drops the options of an anonymous one
+			// docker drops the options of an anonymous volume, and so of one that has lost
+			// its source; skep does not.
+			if source != "" && !g.mutating {
 				m.add("volume", g.fields(
 					field{"nocopy", 2, func() *yaml.Node { return g.boolean(true) }},
 					g.textField("subpath", 3, "sub", "sub/dir")))

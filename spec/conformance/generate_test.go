@@ -50,7 +50,7 @@ func testMutated(t *testing.T, known *differences) {
 	folder := filepath.Join(t.TempDir(), "shop")
 	count, refused := 0, 0
 	rapid.Check(t, func(r *rapid.T) {
-		g := &generator{T: r, env: map[string]string{"HOME": "/home/app"}, files: map[string]string{}}
+		g := &generator{T: r, env: map[string]string{"HOME": "/home/app"}, files: map[string]string{}, mutating: true}
 		root := g.project()
 		for range 1 + g.upTo(2) {
 			g.mutate(root)
@@ -129,10 +129,11 @@ func (g *generator) mutate(root *yaml.Node) {
 // A generator makes one project, and the files and variables it needs.
 type generator struct {
 	*rapid.T
-	env    map[string]string
-	files  map[string]string
-	serial int // makes names, targets and ports that must differ
-	shared []*yaml.Node
+	env      map[string]string
+	files    map[string]string
+	mutating bool // something will be changed in the project
+	serial   int  // makes names, targets and ports that must differ
+	shared   []*yaml.Node
 }
 
 func (g *generator) show(text []byte) string {
