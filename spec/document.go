@@ -258,6 +258,7 @@ type report struct {
 	// length tells how long the list at a path of the tree is in the end; nil as long
 	// as that is not known.
 	length   func(at []string) int
+	ports    int // that the services of all documents publish
 	findings []Finding
 }
 

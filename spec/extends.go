@@ -219,26 +219,37 @@ func (im *importer) trace() {
 // checkSize bounds the stack with extends expanded: a short file can make services
 // of each other that fill the machine.
 func (im *importer) checkSize() {
-	sizes := map[string]extent{}
-	var size func(key string) extent
-	size = func(key string) extent {
-		if e, ok := sizes[key]; ok {
-			return e
-		}
-		e := extentOf(im.services[key])
-		if base, ok := im.base(key); ok {
-			e.add(size(base))
-		}
-		sizes[key] = e
-		return e
+	type sizes struct {
+		extent
+		ports int
 	}
-	var all extent
+	known := map[string]sizes{}
+	var size func(key string) sizes
+	size = func(key string) sizes {
+		if s, ok := known[key]; ok {
+			return s
+		}
+		s := sizes{extentOf(im.services[key]), portCounts(mapping(im.services, key))}
+		if base, ok := im.base(key); ok {
+			inherited := size(base)
+			s.add(inherited.extent)
+			s.ports += inherited.ports
+		}
+		known[key] = s
+		return s
+	}
+	var all sizes
 	for key := range im.services {
-		all.add(size(key))
+		one := size(key)
+		all.add(one.extent)
+		all.ports += one.ports
 	}
 	all.depth = 0 // bounded in every file
 	if found := all.excess("with extends, the stack has"); found != nil {
 		im.report.fail(found.Code, []string{"services"}, "%s", found.Message)
+	}
+	if all.ports > maxAllPorts {
+		im.report.fail("invalid-port", []string{"services"}, "with extends, the stack publishes more than %d ports (publish fewer)", maxAllPorts)
 	}
 }
 

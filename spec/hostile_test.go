@@ -102,8 +102,14 @@ func hostileStacks() map[string]hostileStack {
 		"extends that multiplies":      one("services:\n  base: {image: 'x:1', labels: {"+labels(1000)+"}}\n"+heirs(3000), "yaml-too-large"),
 		"extends that multiplies text": one("services:\n  base: {image: 'x:1', labels: {a: "+strings.Repeat("x", 500_000)+"}}\n"+heirs(300), "yaml-too-large"),
 		"extends in a long chain":      one("services:\n  s0: {image: 'x:1', labels: {"+labels(100)+"}}\n"+chained(3000), "extends"),
-		"env_file in every service":    {files: with("e", strings.Repeat("A=1\n", 250_000), compose("services:\n"+many(100, "{image: 'x:1', env_file: e}"))), code: "env-file"},
-		"a config of every size":       {files: with("c", strings.Repeat("x", 1_000_000), compose(web+"configs:\n"+many(1000, "{file: c}"))), code: "config-file"},
+		"ports without end":            one("services: {web: {image: 'x:1', ports: ["+strings.Repeat("'1-65535:1-65535',", 20_000)+"]}}", "invalid-port"),
+		"ports in every service":       one("services:\n"+many(3000, "{image: 'x:1', ports: ['1-9999:1-9999']}"), "invalid-port"),
+		"ports in every heir":          one("services:\n  base: {image: 'x:1', ports: ['1-9999:1-9999']}\n"+heirs(3000), "invalid-port"),
+		"ports in every extended file": {files: with("compose.yaml", "services:\n"+extending(90), chain(90, func(int) string {
+			return "services: {web: {image: 'x:1', ports: ['1-4999:1-4999', '10001-14999/udp']}}"
+		})), code: "invalid-port"},
+		"env_file in every service": {files: with("e", strings.Repeat("A=1\n", 250_000), compose("services:\n"+many(100, "{image: 'x:1', env_file: e}"))), code: "env-file"},
+		"a config of every size":    {files: with("c", strings.Repeat("x", 1_000_000), compose(web+"configs:\n"+many(1000, "{file: c}"))), code: "config-file"},
 	}
 }
 

@@ -360,7 +360,7 @@ func (i *inclusion) adopt(in *interpolator, merged map[string]any, docs []*docum
 
 // meet refuses an object that the tree holds already with another content.
 func (i *inclusion) meet(at []string, there, here any, docs []*document) {
-	if reflect.DeepEqual(there, here) {
+	if reflect.DeepEqual(there, here) || isEmpty(there) && isEmpty(here) {
 		return
 	}
 	file, line, _ := i.report.where(at)
@@ -371,6 +371,13 @@ func (i *inclusion) meet(at []string, there, here any, docs []*document) {
 	if i.report.origins[key] = before; !known {
 		delete(i.report.origins, key)
 	}
+}
+
+// isEmpty says that an object is declared and nothing said about it: `data:` is as
+// good as `data: {}`.
+func isEmpty(object any) bool {
+	m, ok := object.(map[string]any)
+	return object == nil || ok && len(m) == 0
 }
 
 // originsIn is an object of a key in each of the documents that have it.

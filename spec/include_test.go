@@ -56,6 +56,101 @@ func TestIncludeFingerprint(t *testing.T) {
 	}
 }
 
+// The file with the stack's variables counts by what is used of it; where the stack
+// names it as a file too, as a whole.
+func TestFingerprintOfDotenv(t *testing.T) {
+	t.Parallel()
+	for text, moves := range map[string]bool{
+		"services: {web: {image: 'x:1'}}":                                                             false,
+		"services: {web: {image: 'x:$A'}}":                                                            true,
+		"services: {web: {image: 'x:1', env_file: .env}}":                                             true,
+		"services: {web: {image: 'x:1', env_file: ./sub/../.env}}":                                    true,
+		"services: {web: {image: 'x:1', label_file: .env}}":                                           true,
+		"services: {web: {image: 'x:1', configs: [c]}}\nconfigs: {c: {file: .env}}":                   true,
+		"services: {web: {image: 'x:1', secrets: [c]}}\nsecrets: {c: {file: .env}}":                   true,
+		"include: [{path: part.yml, env_file: .env}]\nservices: {web: {image: 'x:1'}}":                true,
+		"include: [sub/part.yml]\nservices: {web: {image: 'x:1'}}":                                    true,
+		"services: {web: {extends: {file: part.yml, service: part}}}":                                 true,
+		"services: {web: {image: 'x:1', environment: [A]}}":                                           true,
+		"services: {web: {image: 'x:1', environment: [B]}}":                                           false,
+		"services: {web: {image: 'x:1', configs: [c]}}\nconfigs: {c: {environment: A}}":               true,
+		"services: {web: {image: 'x:1', env_file: [{path: absent, required: false}]}}\nx-skep: {}":    false,
+		"services: {web: {image: 'x:1', env_file: [{path: .env, required: false}]}}\nx-skep: {}":      true,
+		"services: {web: {image: 'x:1', deploy: {labels: {a: '${B:-1}'}}, environment: {C: '${B}'}}}": false,
+	} {
+		print := func(dotenv string) string {
+			root := t.TempDir()
+			for name, text := range map[string]string{
+				"compose.yaml": text, ".env": dotenv,
+				"part.yml": "services: {part: {image: 'p:$A'}}", "sub/part.yml": "services: {part: {image: 'p:$A'}}",
+			} {
+				writeFile(t, filepath.Join(root, "shop", name), text)
+			}
+			stack, findings := load(t.Context(), shop(t, root), Options{})
+			if stack == nil {
+				t.Fatalf("%s\n%s", text, findingsText(findings))
+			}
+			return stack.Source.Fingerprint
+		}
+		if moved := print("A=1\n") != print("A=2\n"); moved != moves {
+			t.Errorf("moved: %v, want %v, for\n%s", moved, moves, text)
+		}
+	}
+}
+
+// Each included file has its own variables, those of one folder too.
+func TestIncludeVariablesApart(t *testing.T) {
+	t.Parallel()
+	const one, two = "services: {one: {image: 'x:1', environment: [V]}}\nconfigs: {a: {environment: V}}\n",
+		"services: {two: {image: 'x:1', environment: [V]}}\nconfigs: {b: {environment: V}}\n"
+	stack, findings := trapFindings(t, map[string]string{
+		"compose.yaml": "include: [{path: parts/a.yml, env_file: a.env}, {path: parts/b.yml, env_file: b.env}, {path: ./parts/a.yml, env_file: a.env}]\nservices: {web: {image: 'x:1'}}",
+		"a.env":        "V=first\n",
+		"b.env":        "V=second\n",
+		"parts/a.yml":  one,
+		"parts/b.yml":  two,
+	}, nil)
+	if stack == nil {
+		t.Fatalf("%s", findingsText(findings))
+	}
+	got := map[string]string{}
+	for _, c := range stack.Configs {
+		got[c.Key] = string(c.Spec.Data)
+	}
+	for _, s := range stack.Services {
+		got[s.Key] = strings.Join(s.Spec.TaskTemplate.ContainerSpec.Env, " ")
+	}
+	for key, want := range map[string]string{"a": "first", "b": "second", "one": "V=first", "two": "V=second"} {
+		if got[key] != want {
+			t.Errorf("%s has %q, want %q", key, got[key], want)
+		}
+	}
+}
+
+// One file under two sets of variables says two things, and one name can mean one.
+func TestIncludeVariablesConflict(t *testing.T) {
+	t.Parallel()
+	_, findings := trapFindings(t, map[string]string{
+		"compose.yaml": "include: [{path: a.yml, env_file: a.env}, {path: a.yml, env_file: b.env}]\nservices: {web: {image: 'x:1'}}",
+		"a.env":        "V=first\n",
+		"b.env":        "V=second\n",
+		"a.yml":        "configs: {a: {environment: V}}",
+	}, nil)
+	if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Code == "include-conflict" && f.Line > 0 }) {
+		t.Errorf("%s", findingsText(findings))
+	}
+}
+
+// What two files declare and say nothing about is the same, however they write it.
+func TestIncludeOfBareNames(t *testing.T) {
+	t.Parallel()
+	stack, findings := trapFindings(t, with("part.yml", "services: {part: {image: 'x:1', volumes: ['data:/d']}}\nvolumes: {data: {}}\nnetworks: {back: }\n",
+		compose("include: [part.yml]\nservices: {web: {image: 'x:1', volumes: ['data:/d'], networks: [back]}}\nvolumes: {data: }\nnetworks: {back: {}}\n")), nil)
+	if stack == nil {
+		t.Errorf("%s", findingsText(findings))
+	}
+}
+
 // A daemon that looks again sees what changed in an included file, and one that came.
 func TestIncludeIsScannedAgain(t *testing.T) {
 	t.Parallel()

@@ -92,11 +92,23 @@ func (in *interpolator) settle(tree map[string]any, dir string) {
 			object := mapping(tree, section, key)
 			name, _ := object["environment"].(string)
 			if own, ok := in.ownValue(name); ok {
-				alias := name + " of " + dir // which no file can name
-				in.env[alias] = own
-				object["environment"] = alias
+				object["environment"] = in.alias(name, own, dir)
 			}
 		}
+	}
+}
+
+// alias gives the stack a variable of an included file, under a name that no file can
+// use: the same for the same value alone, since each file of a folder may have been
+// included with variables of its own.
+func (in *interpolator) alias(name, value, dir string) string {
+	alias := name + " of " + dir
+	for n := 2; ; n++ {
+		if there, ok := in.env[alias]; !ok || there == value {
+			in.env[alias] = value
+			return alias
+		}
+		alias = fmt.Sprintf("%s of %s, %d", name, dir, n)
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 // checkTree looks at the tree before the library does: for what would come out of
 // it as an error without a place, and for what must not be written at all.
 func checkTree(r *report, tree map[string]any) {
+	if !checkPortCounts(r, mapping(tree, "services")) {
+		return
+	}
 	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
 		objects, ok := tree[section].(map[string]any)
 		if !ok && tree[section] != nil {
@@ -28,6 +31,23 @@ func checkTree(r *report, tree map[string]any) {
 		}
 	}
 	checkLong(r, tree)
+}
+
+// checkPortCounts refuses more ports than are worth to be read; then, false.
+func checkPortCounts(r *report, services map[string]any) bool {
+	for _, key := range sortedKeys(services) {
+		count := portCounts(mapping(services, key))
+		at := []string{"services", key, "ports"}
+		if count > maxPorts {
+			r.fail("invalid-port", at, "the service %s publishes more than %d ports (publish fewer)", key, maxPorts)
+			return false
+		}
+		if r.ports += count; r.ports > maxAllPorts {
+			r.fail("invalid-port", at, "the stack publishes more than %d ports (publish fewer)", maxAllPorts)
+			return false
+		}
+	}
+	return true
 }
 
 // maxKey bounds a key: they come back in findings and in names.

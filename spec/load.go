@@ -136,6 +136,10 @@ type loading struct {
 	grown   int      // by variables
 	// allLines and allData are of the files that services, configs and secrets name.
 	allLines, allData int64
+	// variables are the files that variables were read from; dotenvNamed says that
+	// the stack's own one is named in it too, as an env_file or the like.
+	variables   []string
+	dotenvNamed bool
 	// literal is the tree of all included files before variables were put in, and
 	// interpolators are those of the files that included services stand in.
 	literal       map[string]any
@@ -350,6 +354,7 @@ func (l *loading) contents(file string, limit int64) ([]byte, string) {
 	if limit == maxTextSize { // no config or secret may be that long
 		sum, most = &l.allLines, maxAllLines
 	}
+	l.dotenvNamed = l.dotenvNamed || l.isDotenv(path.Clean(file))
 	if *sum += int64(len(data)); *sum > most {
 		return nil, fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)
 	}
@@ -359,7 +364,7 @@ func (l *loading) contents(file string, limit int64) ([]byte, string) {
 // environment gathers the variables; false after an error.
 func (l *loading) environment() bool {
 	l.env = map[string]string{}
-	if file := strings.TrimPrefix(l.dotenv, l.dir+"/"); l.dotenv != "" {
+	if file := l.own(l.dotenv); l.dotenv != "" {
 		// A link that leads nowhere is a file that cannot be read, not one that is absent.
 		if _, err := l.folder.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 			if !l.readDotenv(file) {
@@ -390,6 +395,7 @@ func (l *loading) dotenvVars(file string, lookup func(string) (string, bool)) (v
 	if problem != "" {
 		return nil, problem
 	}
+	l.variables = append(l.variables, display(l.shown, path.Join(l.dir, file)))
 	if len(data) > maxTextSize {
 		return nil, "the file is larger than 1 MiB (keep variables in it, nothing else)"
 	}
@@ -504,7 +510,7 @@ func nameExternal(r *report, object map[string]any, at []string) {
 
 // source tells what the stack was made of.
 func (l *loading) source(used map[string]*string) Source {
-	s := Source{File: path.Clean(l.file)}
+	s := Source{File: path.Clean(l.file), variables: l.variables}
 	if l.shown != "" {
 		s.File = display(l.shown, l.file)
 	}
@@ -515,7 +521,7 @@ func (l *loading) source(used map[string]*string) Source {
 	}
 	for _, file := range sortedKeys(l.read) {
 		s.Files = append(s.Files, display(l.shown, path.Join(l.dir, file)))
-		if file == strings.TrimPrefix(l.dotenv, l.dir+"/") {
+		if l.isDotenv(file) && !l.dotenvNamed {
 			continue // what the stack used of it follows
 		}
 		field(sum, []byte(file))

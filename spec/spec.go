@@ -84,6 +84,8 @@ type Source struct {
 	Fingerprint string   // "sha256:" and 64 hex digits
 	Revision    string   // the snapshot's revision
 	Commit      *Commit  // the snapshot's commit, nil without git
+	// variables are those of Files that variables were read from.
+	variables []string
 }
 
 // A Service is one desired service.
