@@ -270,17 +270,6 @@ func (c *converter) templating(declared types.FileObjectConfig, at []string) *sw
 	return &swarm.Driver{Name: declared.TemplateDriver}
 }
 
-// renamed is what is wrong with a file, which begins with its name, with another
-// name for it.
-func renamed(problem, file, name string) string {
-	for _, told := range []string{file, path.Clean(file)} {
-		if rest, ok := strings.CutPrefix(problem, told); ok && file != "" {
-			return name + rest
-		}
-	}
-	return problem
-}
-
 // data is the content of a config or secret: of its file, its variable, or as
 // written. What it is goes into no finding.
 func (c *converter) data(declared types.FileObjectConfig, at []string, kind string, limit int64) []byte {
@@ -291,10 +280,6 @@ func (c *converter) data(declared types.FileObjectConfig, at []string, kind stri
 	case declared.File != "" || written["file"] != nil:
 		read, problem := c.files(declared.File, limit)
 		if problem != "" {
-			// A value that was meant for environment: may stand here: as the file has it.
-			if literal, ok := written["file"].(string); ok {
-				problem = renamed(problem, declared.File, literal)
-			}
 			c.report.fail(kind+"-file", under(at, "file"), "the %s %s: %s", kind, key, problem)
 			return nil
 		}

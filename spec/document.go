@@ -260,6 +260,7 @@ type report struct {
 	length   func(at []string) int
 	ports    int // that the services of all documents publish
 	findings []Finding
+	concealment
 }
 
 // origins tell which documents an object of a tree is made of, by its section and
@@ -356,7 +357,7 @@ func (r *report) element(docs []*document, paths [][]string, at []string, n int)
 // service's key first where it is about a service. The message is a sentence with
 // the remedy in brackets at its end.
 func (r *report) add(severity Severity, code string, at []string, format string, args ...any) {
-	f := Finding{Severity: severity, Code: code, Message: fmt.Sprintf(format, args...)}
+	f := Finding{Severity: severity, Code: code, Message: r.conceal(at, fmt.Sprintf(format, args...))}
 	f.File, f.Line, f.Column = r.where(at)
 	if len(at) > 1 && at[0] == "services" {
 		f.Service = hideBases(at[1])

@@ -156,6 +156,7 @@ func (i *inclusion) include(entry include, at []string) {
 		doc, problem := i.parse(file)
 		switch {
 		case problem == nil:
+			i.report.takenFrom(doc)
 			docs = append(docs, doc)
 		case problem.Line == 0 && problem.Code == "unreadable":
 			i.refuse(at, "include", "%s", problem.Message)
@@ -196,7 +197,8 @@ func (i *inclusion) directory(entry include, file string, at []string) (string, 
 	}
 	at = under(at, "project_directory")
 	dir := relativeTo(i.dir, entry.directory)
-	if problem := outside(dir); problem != "" {
+	told := i.report.told(dir)
+	if problem := outside(dir, told); problem != "" {
 		i.refuse(at, "include", "%s", problem)
 		return "", false
 	}
@@ -205,11 +207,11 @@ func (i *inclusion) directory(entry include, file string, at []string) (string, 
 	case err == nil && info.IsDir():
 		return dir, true
 	case err == nil:
-		i.refuse(at, "include", "%s is not a folder (name one of the stack's folder)", dir)
+		i.refuse(at, "include", "%s is not a folder (name one of the stack's folder)", told)
 	case strings.Contains(err.Error(), "escapes from parent"):
-		i.refuse(at, "include", "%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the folder there)", dir)
+		i.refuse(at, "include", "%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the folder there)", told)
 	default:
-		i.refuse(at, "include", "the folder %s cannot be read: %v (check that it exists in the stack's folder)", dir, underlying(err))
+		i.refuse(at, "include", "the folder %s cannot be read: %v (check that it exists in the stack's folder)", told, underlying(err))
 	}
 	return "", false
 }

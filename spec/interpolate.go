@@ -143,10 +143,15 @@ func (in *interpolator) tree(value any, at []string) any {
 
 func (in *interpolator) scalar(text string, at []string) any {
 	s := substitution{in: in, at: at}
+	in.report.filling = true
 	out, err := s.expand(text, 0)
+	in.report.filling = false
 	if err != nil {
 		in.report.fail("variable", at, "%s: %s", strings.Join(at, "."), err)
 		return text
+	}
+	if out != text && isPath(at) {
+		in.report.wrote(out, text)
 	}
 	return cast(text, out, at, in.report)
 }
@@ -199,6 +204,7 @@ func (s *substitution) variable(text string, i int, closing map[int]int, nesting
 		return "$", 2, nil
 	case name != "":
 		value, _ := s.lookup(name)
+		s.note(name, value)
 		return value, 1 + len(name), nil
 	case strings.HasPrefix(rest, "{"):
 		end, ok := closing[i+1]
@@ -223,6 +229,7 @@ func (s *substitution) braced(inner string, nesting int) (string, error) {
 	}
 	if operator == "" {
 		value, _ := s.lookup(name)
+		s.note(name, value)
 		return value, nil
 	}
 	value, set := s.in.peek(name)
@@ -242,7 +249,15 @@ func (s *substitution) braced(inner string, nesting int) (string, error) {
 			return s.word(word, nesting)
 		}
 	}
+	s.note(name, value)
 	return value, nil
+}
+
+// note remembers where a variable's value went that is not to be told.
+func (s *substitution) note(name, value string) {
+	if s.in.report.holdsSecret(name, value) {
+		s.in.report.uses(s.at, name, value)
+	}
 }
 
 // splitOperator parts what follows a variable's name into operator and word; there
@@ -369,7 +384,7 @@ func castMode(before, after string, at []string, r *report) any {
 	}
 	mode, err := strconv.ParseUint(strings.TrimPrefix(after, "0o"), base, 32)
 	if err != nil {
-		r.fail("invalid-value", at, "%s: %q is not a file mode (write one like 0440)", strings.Join(at, "."), after)
+		r.fail("invalid-value", at, "%s: %q is not a file mode (write one like 0440)", strings.Join(at, "."), before)
 		return 0
 	}
 	if base == 10 {

@@ -230,6 +230,7 @@ func (l *loading) document() *document {
 		return nil
 	}
 	l.report.doc = doc
+	l.report.takenFrom(doc)
 	return doc
 }
 
@@ -277,10 +278,11 @@ func (l *loading) parse(file string) (*document, *Finding) {
 // content reads a file of the stack's folder, at most one byte more than limit;
 // where it cannot, problem says why and what to do.
 func (l *loading) content(file string, limit int64) (data []byte, problem string) {
-	if problem := outside(file); problem != "" {
+	told := l.report.told(file)
+	if problem := outside(file, told); problem != "" {
 		return nil, problem
 	}
-	file = path.Clean(file)
+	file, told = path.Clean(file), path.Clean(told)
 	if data, ok := l.read[file]; ok && int64(len(data)) <= limit {
 		return data, ""
 	}
@@ -290,29 +292,31 @@ func (l *loading) content(file string, limit int64) (data []byte, problem string
 	}
 	if err != nil {
 		if strings.Contains(err.Error(), "escapes from parent") {
-			return nil, fmt.Sprintf("%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
+			return nil, fmt.Sprintf("%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the file there)", told)
 		}
-		return nil, fmt.Sprintf("%s cannot be read: %v (check that it exists in the stack's folder, and its permissions)", file, underlying(err))
+		return nil, fmt.Sprintf("%s cannot be read: %v (check that it exists in the stack's folder, and its permissions)", told, underlying(err))
 	}
 	l.read[file] = data
 	return data, ""
 }
 
 // outside says why a path cannot be one of the stack's folder, "" where it can, as
-// far as it tells by itself.
-func outside(file string) string {
+// far as it tells by itself. The path is told by another name.
+func outside(file, told string) string {
 	clean := path.Clean(file)
 	switch {
+	case len(file) > maxPath:
+		return fmt.Sprintf("the path has more than the %d characters that a path may have (shorten it)", maxPath)
 	case file == "":
 		return "no file is named (write its path, relative to the stack's folder)"
 	case strings.HasPrefix(file, "~"):
-		return fmt.Sprintf("%s begins with ~, which is another folder on every machine (put the file into the stack's folder and name it relative to that)", file)
+		return fmt.Sprintf("%s begins with ~, which is another folder on every machine (put the file into the stack's folder and name it relative to that)", told)
 	case strings.Contains(file, "://"):
-		return fmt.Sprintf("%s is somewhere else, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
+		return fmt.Sprintf("%s is somewhere else, and a stack reads files of its own folder only (put the file there and name it relative to it)", told)
 	case path.IsAbs(file), windowsPath(file):
-		return fmt.Sprintf("%s is an absolute path, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
+		return fmt.Sprintf("%s is an absolute path, and a stack reads files of its own folder only (put the file there and name it relative to it)", told)
 	case clean == "..", strings.HasPrefix(clean, "../"):
-		return fmt.Sprintf("%s leads out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
+		return fmt.Sprintf("%s leads out of the stack's folder, and a stack reads files of its own folder only (put the file there)", told)
 	}
 	return ""
 }
