@@ -93,20 +93,21 @@ func parseVolume(value any) (types.ServiceVolumeConfig, error) {
 			tmpfs["mode"] = mode
 		}
 		if err := loader.Transform(v, &volume); err != nil {
-			return volume, errors.New(undecoded(err))
+			return volume, errors.New(strings.Join(undecoded(err), "; "))
 		}
 		return volume, nil
 	}
 	return volume, fmt.Errorf("a volume is neither text nor a mapping")
 }
 
-// undecoded is what the library's decoder says, in one line and without its heading.
-func undecoded(err error) string {
+// undecoded is what the library's decoder says, each problem by itself and without its
+// heading.
+func undecoded(err error) []string {
 	heading, problems, ok := strings.Cut(err.Error(), "decoding failed due to the following error(s):")
 	if !ok || heading != "" {
-		return firstLine(err.Error())
+		return []string{firstLine(err.Error())}
 	}
-	return strings.Join(strings.FieldsFunc(problems, func(r rune) bool { return r == '\n' }), "; ")
+	return strings.FieldsFunc(problems, func(r rune) bool { return r == '\n' })
 }
 
 // parseMode reads the permissions of a file: a number is what YAML made of it, text

@@ -44,9 +44,13 @@ func Schema() ([]byte, error) {
 }
 
 // loosen allows what skep takes and the specification has not: a version that is a
-// number, and the mapping of a cluster volume's options, of which there are none.
+// number, keys of a service that are ignored whatever they hold, and the mapping of a
+// cluster volume's options, of which there are none.
 func loosen(root map[string]any) {
 	mapping(root, "properties", "version")["type"] = []string{"string", "number"}
+	for _, key := range ignoredKeys {
+		mapping(root, "$defs", "service", "properties")[key] = map[string]any{}
+	}
 	forms, _ := mapping(root, "$defs", "container_spec", "properties", "volumes", "items")["oneOf"].([]any)
 	for _, form := range forms {
 		if long, _ := form.(map[string]any); mapping(long, "properties") != nil {

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -46,6 +48,9 @@ func contradictions(tree map[string]any) []fault {
 // isolate validates a value as the only one of its tree, and where it is at fault,
 // those within it in the same way, to tell the innermost.
 func isolate(at []string, value any) []fault {
+	if number, ok := value.(float64); ok && (math.IsInf(number, 0) || math.IsNaN(number)) {
+		return []fault{{at, fmt.Sprintf("%s is %v, which is neither text nor a number", strings.Join(at, "."), number)}}
+	}
 	err := schema.Validate(nest(at, value))
 	if err == nil {
 		return nil
