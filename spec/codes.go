@@ -112,7 +112,7 @@ var codeTable = []Code{
 	{"secret-empty", File, asError, "a secret is empty"},
 	{"secret-too-large", File, asError, "a secret is larger than an engine takes"},
 	{"invalid-name", File, asError, "no engine takes the name of a stack, service, config or secret"},
-	{"duplicate-name", File, asError, "two networks, configs or secrets have one name"},
+	{"duplicate-name", File, asErrorOrWarning, "two networks, configs or secrets have one name"},
 	{"external-name", File, asError, "name and external.name differ"},
 	{"x-skep", File, asError, "x-skep has a key or value that is not known"},
 	{"ignore-comment", File, asWarning, "a skep:ignore comment names no code that can be ignored"},

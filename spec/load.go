@@ -199,7 +199,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	}
 	stack := c.convert()
 	lint(c, stack)
-	l.place(stack)
+	l.places(stack)
 	stack.Source = l.source(in.used)
 	return stack
 }
@@ -269,7 +269,7 @@ func (l *loading) parse(file string) (*document, *Finding) {
 		l.full.File = l.report.file
 		return nil, l.full
 	}
-	comments, problems := readIgnores(shown, text)
+	comments, problems := l.report.readIgnores(shown, text)
 	l.ignores[shown] = comments
 	l.report.findings = append(l.report.findings, problems...)
 	return doc, nil

@@ -63,10 +63,13 @@ type ignores map[int][]string
 // ignoreComment is a comment `# skep:ignore CODE, CODE why`.
 var ignoreComment = regexp.MustCompile(`(?:^|\s)#\s*skep:ignore(?:[ \t]+([^\s,]+(?:[ \t]*,[ \t]*[^\s,]+)*))?`)
 
+// maxIgnored is how many codes a comment may name; there are fewer.
+const maxIgnored = 100
+
 // readIgnores finds the comments that ignore findings. One behind a value is about
 // its own line, one on a line of its own about the next line that is none. A
 // comment that names no code, or one whose findings are errors, is a finding.
-func readIgnores(file string, text []byte) (ignores, []Finding) {
+func (r *report) readIgnores(file string, text []byte) (ignores, []Finding) {
 	if !strings.Contains(string(text), "skep:ignore") {
 		return nil, nil
 	}
@@ -79,12 +82,18 @@ func readIgnores(file string, text []byte) (ignores, []Finding) {
 			if m[2] >= 0 {
 				words = line[m[2]:m[3]]
 			}
-			for word := range strings.SplitSeq(words, ",") {
+			for n, word := range strings.SplitN(words, ",", maxIgnored+1) {
 				word = strings.TrimSpace(word)
-				if problem := notIgnorable(word); problem != "" {
+				problem := ""
+				if n == maxIgnored {
+					problem = fmt.Sprintf("the comment names more than %d codes, and those behind them ignore nothing (take findings you do not want to see out under x-skep.findings)", maxIgnored)
+				} else {
+					problem = r.notIgnorable(word)
+				}
+				if problem != "" {
 					problems = append(problems, Finding{File: file, Line: i + 1, Column: 1 + strings.Index(line[m[0]:], "#") + m[0],
 						Severity: Warning, Code: "ignore-comment", Message: problem})
-				} else {
+				} else if !slices.Contains(here, word) && !slices.Contains(above, word) {
 					here = append(here, word)
 				}
 			}
@@ -103,13 +112,13 @@ func readIgnores(file string, text []byte) (ignores, []Finding) {
 
 // notIgnorable says why the findings of a code cannot be ignored by a comment, ""
 // where they can.
-func notIgnorable(word string) string {
+func (r *report) notIgnorable(word string) string {
 	code, ok := CodeOf(word)
 	switch {
 	case word == "":
 		return "the comment ignores nothing (write the code of a finding behind skep:ignore)"
 	case !ok:
-		return fmt.Sprintf("the comment ignores %s, which is no code of a finding%s", word, orNearest(word, codeNames(Code.Settable)))
+		return fmt.Sprintf("the comment ignores %s, which is no code of a finding%s", word, r.orNearest(word, codeNames(Code.Settable)))
 	case !code.Settable():
 		return fmt.Sprintf("the comment ignores %s, which is an error, and an error stays one (correct what it is about)", word)
 	case code.From == Swarm:
@@ -123,14 +132,26 @@ func (i ignores) silent(f Finding) bool {
 	return f.Severity != Error && f.Line > 0 && slices.Contains(i[f.Line], f.Code)
 }
 
-// place remembers where each service publishes its ports.
-func (l *loading) place(stack *Stack) {
+// places remembers where the stack publishes its ports and names its objects, for
+// what is found when all stacks are read.
+func (l *loading) places(stack *Stack) {
 	for i := range stack.Services {
-		s := &stack.Services[i]
-		if len(s.Spec.EndpointSpec.Ports) == 0 {
-			continue
+		if s := &stack.Services[i]; len(s.Spec.EndpointSpec.Ports) > 0 {
+			s.ports = l.place("services", s.Key, "ports")
 		}
-		file, line, column := l.report.where([]string{"services", s.Key, "ports"})
-		s.ports = place{file, line, column, l.ignores[file][line]}
 	}
+	for i := range stack.Networks {
+		stack.Networks[i].at = l.place("networks", stack.Networks[i].Key, "name")
+	}
+	for i := range stack.Configs {
+		stack.Configs[i].at = l.place("configs", stack.Configs[i].Key, "name")
+	}
+	for i := range stack.Secrets {
+		stack.Secrets[i].at = l.place("secrets", stack.Secrets[i].Key, "name")
+	}
+}
+
+func (l *loading) place(at ...string) place {
+	file, line, column := l.report.where(at)
+	return place{file, line, column, l.ignores[file][line]}
 }

@@ -111,7 +111,7 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
 	}
 	settle(snap, readings)
-	snap.portsAcross()
+	snap.across()
 	s.remember(readings)
 	s.name(snap, before.path, readings)
 	if busy {

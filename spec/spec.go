@@ -121,6 +121,7 @@ type Network struct {
 	Name     string // <stack>_<key>, or the file's name
 	External bool   // must exist; never created, changed or removed
 	Create   network.CreateOptions
+	at       place // where the file names it
 }
 
 // A Config is a config that the stack declares.
@@ -129,6 +130,7 @@ type Config struct {
 	Name     string // <stack>_<key>, or the file's name, without a content hash
 	External bool
 	Spec     swarm.ConfigSpec // Name as above, labels and data; empty where External
+	at       place            // where the file names it
 }
 
 // A Secret is a secret that the stack declares.
@@ -140,6 +142,7 @@ type Secret struct {
 	// set where a plugin holds the value; then Value is empty.
 	Spec  swarm.SecretSpec
 	Value Sensitive
+	at    place // where the file names it
 }
 
 // Sensitive holds a secret's bytes from the file to the engine. It prints as
