@@ -21,6 +21,8 @@ type document struct {
 	tree map[string]any
 	size extent
 	tags []tagged // !reset and !override
+	// keys holds, for mappings that have many, where in their content each key is.
+	keys map[*yaml.Node]map[string]int
 }
 
 // parseDocument is parseBounded for a text of the usual size.
@@ -185,7 +187,7 @@ func (d *document) find(keys []string) (line, column, depth int) {
 	}
 	node := d.root
 	for i, key := range keys {
-		position, value := child(node, key, 0)
+		position, value := d.child(node, key, 0)
 		if value == nil {
 			return line, column, i
 		}
@@ -198,7 +200,7 @@ func (d *document) find(keys []string) (line, column, depth int) {
 func (d *document) list(keys []string) *yaml.Node {
 	node := d.root
 	for _, key := range keys {
-		if _, node = child(node, key, 0); node == nil {
+		if _, node = d.child(node, key, 0); node == nil {
 			return nil
 		}
 	}
@@ -213,7 +215,7 @@ func (d *document) list(keys []string) *yaml.Node {
 
 // child finds a key's value in a mapping, through aliases and merge keys, or an
 // element in a list by its index; deep guards against merges that go in circles.
-func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
+func (d *document) child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 	for node.Kind == yaml.AliasNode && node.Alias != nil {
 		node = node.Alias
 	}
@@ -226,10 +228,8 @@ func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 			return node.Content[i], node.Content[i]
 		}
 	case yaml.MappingNode:
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			if node.Content[i].Value == key {
-				return node.Content[i], node.Content[i+1]
-			}
+		if i := d.index(node, key); i >= 0 {
+			return node.Content[i], node.Content[i+1]
 		}
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			if node.Content[i].Tag != "!!merge" {
@@ -240,13 +240,44 @@ func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 				merged = merged[0].Content
 			}
 			for _, m := range merged {
-				if position, value := child(m, key, deep+1); value != nil {
+				if position, value := d.child(m, key, deep+1); value != nil {
 					return position, value
 				}
 			}
 		}
 	}
 	return nil, nil
+}
+
+// manyKeys is from how many keys a mapping has an index of them: findings about each
+// would otherwise take time that grows with their square.
+const manyKeys = 32
+
+// index is where in a mapping's content a key is, -1 where it is not.
+func (d *document) index(node *yaml.Node, key string) int {
+	if len(node.Content) < 2*manyKeys {
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == key {
+				return i
+			}
+		}
+		return -1
+	}
+	keys, ok := d.keys[node]
+	if !ok {
+		keys = make(map[string]int, len(node.Content)/2)
+		for i := len(node.Content)/2*2 - 2; i >= 0; i -= 2 { // the first of equal ones counts
+			keys[node.Content[i].Value] = i
+		}
+		if d.keys == nil {
+			d.keys = map[*yaml.Node]map[string]int{}
+		}
+		d.keys[node] = keys
+	}
+	if i, ok := keys[key]; ok {
+		return i
+	}
+	return -1
 }
 
 // A report collects findings about a stack: about one document, or about a tree to
@@ -260,6 +291,7 @@ type report struct {
 	length   func(at []string) int
 	ports    int // that the services of all documents publish
 	findings []Finding
+	guesses  int // how many words were compared with misspelt ones
 	concealment
 }
 
@@ -377,6 +409,45 @@ func (r *report) info(code string, at []string, format string, args ...any) {
 	r.add(Info, code, at, format, args...)
 }
 
+// unset records that a variable is not set, what comes of it at a path, and what else
+// there is to do about it.
+func (r *report) unset(name string, at []string, comes, remedy string) {
+	r.warn("variable-unset", at, "the variable %s is not set and %s %s (set it in the stack's .env, allow it from the environment with --env %s%s)",
+		name, comes, strings.Join(at[:min(len(at), 4)], "."), name, remedy)
+	r.findings[len(r.findings)-1].variable = name
+}
+
+// oncePerVariable tells of each variable that is not set once a file, in the first
+// place, and of how many others there are.
+func oncePerVariable(findings []Finding) []Finding {
+	type id struct{ file, variable string }
+	first, more := map[id]int{}, map[id]int{}
+	out := findings[:0]
+	for _, f := range findings {
+		if f.variable == "" {
+			out = append(out, f)
+			continue
+		}
+		id := id{f.File, f.variable}
+		f.variable = ""
+		if _, told := first[id]; told {
+			more[id]++
+			continue
+		}
+		first[id] = len(out)
+		out = append(out, f)
+	}
+	for id, n := range more {
+		message, places := out[first[id]].Message, "places"
+		if n == 1 {
+			places = "place"
+		}
+		remedy := strings.LastIndex(message, " (")
+		out[first[id]].Message = fmt.Sprintf("%s and %d more %s%s", message[:remedy], n, places, message[remedy:])
+	}
+	return out
+}
+
 // errors counts the findings that are errors.
 func (r *report) errors() int {
 	n := 0
@@ -452,6 +523,9 @@ func clone(value any) any {
 func nearest(word string, candidates []string) string {
 	best, distance := "", 1+len(word)/3
 	for _, candidate := range candidates {
+		if max(len(word)-len(candidate), len(candidate)-len(word)) > distance {
+			continue
+		}
 		if d := editDistance(word, candidate); d <= distance && (best == "" || d < distance) {
 			best, distance = candidate, d
 		}
@@ -463,12 +537,11 @@ func editDistance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return max(len(a), len(b))
 	}
-	previous := make([]int, len(b)+1)
-	for j := range previous {
+	var previous, current [64 + 1]int
+	for j := range len(b) + 1 {
 		previous[j] = j
 	}
 	for i := range len(a) {
-		current := make([]int, len(b)+1)
 		current[0] = i + 1
 		for j := range len(b) {
 			cost := 1

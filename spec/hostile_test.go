@@ -63,6 +63,7 @@ func hostileStacks() map[string]hostileStack {
 		"comments":                            one(web+strings.Repeat("# x\n- a # b\n", 80_000), "yaml-too-large"),
 		"many values":                         one(web+"x-a: ["+strings.Repeat("a,", 190_000)+"]", "yaml-too-large"),
 		"many equal keys":                     one(web+strings.Repeat("a: x\n", 150_000), "yaml-too-large"),
+		"many keys in one mapping":            one("services: {web: {image: 'x:1', environment: {"+numbered(40_000, "A%d: b, ")+"}}}", "yaml-too-large"),
 		"many documents":                      one(strings.Repeat("---\n", 190_000), "yaml-too-large"),
 		"values in values, within the bounds": one("x-a: "+nested(99)+strings.Repeat("\nx-b", 1)+": "+strings.Repeat("["+nested(97)+",", 900)+"a"+strings.Repeat("]", 900), "yaml-too-deep"),
 
@@ -193,6 +194,40 @@ func TestLoadHostile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Files of which there is as much to say as may be: it takes no more time than others.
+func TestLoadOfManyFindings(t *testing.T) {
+	plain := harmlessLoad(t)
+	web := "services: {web: {image: 'x:1'}}\n"
+	for name, text := range map[string]string{
+		"ignored codes that are none":    web + "# skep:ignore " + strings.Repeat("no-healthchecky,", 60_000) + "x\n",
+		"ignored codes, again and again": "# skep:ignore " + strings.Repeat("image-untagged,", 40_000) + "unused\nservices: {" + numbered(2000, "s%d: {image: x}, ") + "}\n",
+		"x-skep.ignore":                  "services: {" + numbered(4000, "web%d: {image: 'x:1'}, ") + "}\nx-skep: {ignore: [" + numbered(10_000, "services.wob%d.image, ") + "]}\n",
+		"x-skep.findings":                web + "x-skep: {findings: {" + numbered(14_000, "no-healthcheck%d: off, ") + "}}\n",
+		"x-skep.depends_on":              web + "x-skep: {depends_on: [" + numbered(40_000, "a%d, ") + "]}\n",
+		"variables that are secrets":     "services: {web: {image: 'x:1', environment: [" + numbered(40_000, "A_TOKEN%d=b, ") + "]}}\n",
+		"keys that nobody knows":         web + numbered(14_000, "services%d: 1\n"),
+		"values that are none":           "services: {web: {image: 'x:1', ulimits: {" + numbered(14_000, "a%d: x, ") + "}}}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			writeFile(t, filepath.Join(root, "shop", "compose.yaml"), text)
+			_, findings, took, _ := loadMeasured(t, shop(t, root), Options{})
+			if took > 5*plain {
+				t.Errorf("%d findings took %v, a harmless stack %v", len(findings), took, plain)
+			}
+		})
+	}
+}
+
+// numbered repeats a text with a number in it.
+func numbered(n int, format string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
 }
 
 // harmlessLoad is how long it takes, here and now, to load a stack that is as large

@@ -111,7 +111,7 @@ func (i *inclusion) read(entry any, at []string) (include, bool) {
 			}
 		default:
 			if !strings.HasPrefix(key, "x-") {
-				fail(key, "include.%s is not known%s", key, orNearest(key, []string{"path", "env_file", "project_directory"}))
+				fail(key, "include.%s is not known%s", key, i.report.orNearest(key, []string{"path", "env_file", "project_directory"}))
 			}
 		}
 	}

@@ -20,26 +20,33 @@ var (
 func (l *linter) secretsInEnvironment() {
 	written := mapping(l.literal, "services", l.service.Key)["environment"]
 	vars := pairs(written)
+	at := l.variables(written)
 	for _, name := range sortedKeys(vars) {
 		value := vars[name]
 		switch {
 		case value == nil:
 		case passwordInURL.MatchString(*value):
-			l.report.warn("secret-in-env", l.variable(written, name), "the variable %s has a URL with a password in it, which stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets)", name)
+			l.report.warn("secret-in-env", at(name), "the variable %s has a URL with a password in it, which stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets)", name)
 		case secretName.MatchString(name) && !aboutSecret.MatchString(name) && !harmlessValue(*value):
-			l.report.warn("secret-in-env", l.variable(written, name), "the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets: many take its path in %s_FILE)", name, name)
+			l.report.warn("secret-in-env", at(name), "the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets: many take its path in %s_FILE)", name, name)
 		}
 	}
 }
 
-// variable is the path of an environment variable in the file.
-func (l *linter) variable(written any, name string) []string {
-	at := under(l.at, "environment")
-	if list, ok := written.([]any); ok {
-		i := slices.IndexFunc(list, func(e any) bool { return strings.HasPrefix(text(e), name+"=") })
-		return under(at, strconv.Itoa(i))
+// variables gives the paths of environment variables in the file.
+func (l *linter) variables(written any) func(name string) []string {
+	places := map[string]int{}
+	list, isList := written.([]any)
+	for i, element := range slices.Backward(list) { // the first of equal ones counts
+		name, _, _ := strings.Cut(text(element), "=")
+		places[name] = i
 	}
-	return under(at, name)
+	return func(name string) []string {
+		if isList {
+			name = strconv.Itoa(places[name])
+		}
+		return under(l.at, "environment", name)
+	}
 }
 
 // harmlessValue says that a value is no secret itself: it is empty, names another

@@ -204,7 +204,7 @@ func references(list []any) []any {
 func (l *loading) refused(tree map[string]any, err error) {
 	found := faults(tree)
 	for _, f := range found {
-		l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence()))
+		l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence(&l.report)))
 	}
 	if len(found) > 0 {
 		return

@@ -100,7 +100,7 @@ func nest(at []string, value any) map[string]any {
 var unknownProperty = regexp.MustCompile(`additional propert(?:y|ies) '([^']+)'`)
 
 // sentence puts the schema's words for people.
-func (f fault) sentence() string {
+func (f fault) sentence(r *report) string {
 	where, key := strings.Join(f.at, "."), f.at[len(f.at)-1]
 	switch m := unknownProperty.FindStringSubmatch(f.message); {
 	case strings.HasSuffix(f.message, " false schema"):
@@ -109,9 +109,9 @@ func (f fault) sentence() string {
 	case m == nil:
 		return f.message + " (see the compose file reference for what may stand there)"
 	}
-	var known []string
+	var known []string // of the keys of a service
 	if len(f.at) == 3 && f.at[0] == "services" {
 		known = append(sortedKeys(converted), sortedKeys(forbidden)...)
 	}
-	return where + " is not known" + orNearest(key, known)
+	return where + " is not known" + r.orNearest(key, known)
 }
