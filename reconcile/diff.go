@@ -169,12 +169,15 @@ func (p *planner) ours(kind Kind, name, key string, labels map[string]string) bo
 	if !ok || stack == p.desired.Stack {
 		return true
 	}
-	service := ""
-	if kind == KindService {
+	service, more := "", ""
+	switch kind {
+	case KindService:
 		service = key
+	case KindNetwork:
+		more = "; or say external: true in this one, to attach to that network"
 	}
 	p.find(spec.Error, "name-taken", service,
-		"%s %s belongs to stack %s (give it another name in one of the two files)", kind, name, stack)
+		"%s %s belongs to stack %s (give it another name in one of the two files%s)", kind, name, stack, more)
 	return false
 }
 

@@ -179,7 +179,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	r.describe(&res, p, st, d)
 	res = r.finish(st, res)
 	st.last, st.lastStack = res, in.Stack
-	if res.Err == nil && res.Requeue == 0 {
+	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
 		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
 	}
 	return res
