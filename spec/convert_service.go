@@ -227,6 +227,7 @@ func (c *converter) environment(s types.ServiceConfig, raw map[string]any, at []
 	}
 	merge(fromFiles)
 	merge(pairs(raw["environment"]))
+	c.tellUnset(raw["environment"], under(at, "environment"))
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
 		if value == nil {
@@ -237,6 +238,29 @@ func (c *converter) environment(s types.ServiceConfig, raw map[string]any, at []
 	}
 	sort.Strings(out)
 	return out
+}
+
+// tellUnset tells of variables that are passed on by their names alone, and are not set.
+func (c *converter) tellUnset(environment any, at []string) {
+	tell := func(name, key string) {
+		if _, set := c.lookup(name); !set {
+			c.report.unset(name, under(at, key), "is left out of "+strings.Join(at, "."), "")
+		}
+	}
+	switch v := environment.(type) {
+	case []any:
+		for i, element := range v {
+			if name := text(element); !strings.Contains(name, "=") {
+				tell(name, strconv.Itoa(i))
+			}
+		}
+	case map[string]any:
+		for _, name := range sortedKeys(v) {
+			if v[name] == nil {
+				tell(name, name)
+			}
+		}
+	}
 }
 
 // envFile reads lines of KEY=VALUE from a file of the stack's folder.

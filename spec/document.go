@@ -409,11 +409,11 @@ func (r *report) info(code string, at []string, format string, args ...any) {
 	r.add(Info, code, at, format, args...)
 }
 
-// unset records that a variable is not set, what comes of it at a path, and what else
-// there is to do about it.
+// unset records that a variable is not set, what comes of it, and what else there is
+// to do about it.
 func (r *report) unset(name string, at []string, comes, remedy string) {
-	r.warn("variable-unset", at, "the variable %s is not set and %s %s (set it in the stack's .env, allow it from the environment with --env %s%s)",
-		name, comes, strings.Join(at[:min(len(at), 4)], "."), name, remedy)
+	r.warn("variable-unset", at, "the variable %s is not set and %s (set it in the stack's .env, allow it from the environment with --env %s%s)",
+		name, comes, name, remedy)
 	r.findings[len(r.findings)-1].variable = name
 }
 

@@ -306,7 +306,7 @@ func (in *interpolator) peekShared(name string) (string, bool) {
 func (s *substitution) lookup(name string) (string, bool) {
 	value, set := s.in.peek(name)
 	if !set {
-		s.in.report.warn("variable-unset", s.at, "the variable %s is not set and stands for nothing in %s (set it in the stack's .env, allow it from the environment, or write ${%s:-default})", name, strings.Join(s.at, "."), name)
+		s.in.report.unset(name, s.at, "stands for nothing in "+strings.Join(s.at, "."), ", or write ${"+name+":-default}")
 	}
 	return value, set
 }

@@ -153,7 +153,7 @@ type loading struct {
 // that a comment ignores, and by x-skep.findings.
 func (l *loading) weighed() []Finding {
 	found := slices.DeleteFunc(l.report.sorted(), func(f Finding) bool { return l.ignores[f.File].silent(f) })
-	return l.policy.Weigh(found)
+	return l.policy.Weigh(oncePerVariable(found))
 }
 
 // load goes from the file to the Stack; nil after an error.

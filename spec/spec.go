@@ -187,6 +187,8 @@ type Finding struct {
 	Message string `json:"message"`
 	// Service is the compose key of the service it is about, if any.
 	Service string `json:"service,omitempty"`
+	// variable is the one that is not set, until each is told once a file.
+	variable string
 }
 
 // String is "file:line:column: severity: code: message", without the parts that
