@@ -156,7 +156,7 @@ func severities() map[string]any {
 	for _, c := range Codes() {
 		words := []any{string(Error), nil}
 		if c.Settable() {
-			words = append(words, string(Warning), string(Info), string(Off))
+			words = append(words, string(Warning), string(Info), string(Off), false) // false: off in YAML 1.1
 		}
 		if c.From != Reading {
 			out[c.Name] = map[string]any{"description": c.Meaning, "anyOf": []any{map[string]any{"enum": words}, refTo("x-skep-variable")}}

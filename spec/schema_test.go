@@ -161,8 +161,8 @@ func drawBlock(t *rapid.T) map[string]any {
 		"ignore":  several([]any{"services.web.deploy.replicas", "services.web.image"}, []any{"services.web", "web.image", "services.web.nope", 5, ""}),
 		"rollout": rollouts,
 		"findings": rapid.OneOf(anything, drawMapping(map[string]*rapid.Generator[any]{
-			"bind": words("error", "warning", "info", "off"), "image-latest": words("error", "off"),
-			"image-missing": words("error", "warning"), "yaml-syntax": words("error", "off"),
+			"bind": words("error", "warning", "info", "off", false, true), "image-latest": words("error", "off"),
+			"image-missing": words("error", "warning", false), "yaml-syntax": words("error", "off"),
 		})),
 	}).Draw(t, "block").(map[string]any)
 }

@@ -40,6 +40,9 @@ func readSeverities(f *fields, to *map[string]Severity) {
 		if !ok {
 			continue
 		}
+		if block[name] == false { // what off is to a program that reads YAML 1.1
+			block[name] = string(Off)
+		}
 		var s Severity
 		choose(&inner, name, &s, Error, Warning, Info, Off)
 		switch {

@@ -19,7 +19,7 @@ func severityIn(findings []Finding, code string) Severity {
 
 func TestSeverityCanBeSet(t *testing.T) {
 	t.Parallel()
-	for set, want := range map[string]Severity{"": Warning, "error": Error, "warning": Warning, "info": Info, "off": ""} {
+	for set, want := range map[string]Severity{"": Warning, "error": Error, "warning": Warning, "info": Info, "off": "", "'off'": "", "false": ""} {
 		stack, findings := loadText(t, "x-skep: {findings: {image-latest: "+set+"}}\n"+latest)
 		if got := severityIn(findings, "image-latest"); got != want {
 			t.Errorf("set to %q: %q", set, got)
@@ -34,6 +34,8 @@ func TestSeverityThatCannotBeSet(t *testing.T) {
 	t.Parallel()
 	for set, want := range map[string]string{
 		"imagelatest: off":          "did you mean image-latest?",
+		"image-latest: true":        "write error or warning or info or off",
+		"image-missing: false":      "an error stays one",
 		"image-latest: loud":        "write error or warning or info or off",
 		"image-missing: warning":    "an error stays one",
 		"yaml-syntax: off":          "found before x-skep is read",
