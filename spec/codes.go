@@ -115,7 +115,7 @@ var codeTable = []Code{
 	{"duplicate-name", File, asErrorOrWarning, "two networks, configs or secrets have one name"},
 	{"external-name", File, asError, "name and external.name differ"},
 	{"x-skep", File, asError, "x-skep has a key or value that is not known"},
-	{"ignore-comment", File, asWarning, "a skep:ignore comment names no code that can be ignored"},
+	{"ignore-comment", File, asWarningOrInfo, "a skep:ignore comment ignores nothing"},
 
 	{"invalid-compose", File, asError, "the compose format does not allow it"},
 	{"invalid-value", File, asErrorOrWarning, "a value that an engine refuses or that means nothing"},

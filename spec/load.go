@@ -152,6 +152,7 @@ type loading struct {
 // weighed are the findings as the stack's author wants them told: without those
 // that a comment ignores, and by x-skep.findings.
 func (l *loading) weighed() []Finding {
+	l.report.findings = append(l.report.findings, l.inVain(l.report.sorted())...)
 	found := slices.DeleteFunc(l.report.sorted(), func(f Finding) bool { return l.ignores[f.File].silent(f) })
 	return l.policy.Weigh(oncePerVariable(found))
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -60,11 +61,21 @@ func readSeverities(f *fields, to *map[string]Severity) {
 	}
 }
 
-// ignores tells, for the lines of one file, the codes that a comment there ignores.
-type ignores map[int][]string
+// ignores tells, for the lines of one file, what a comment ignores there.
+type ignores map[int][]ignored
 
-// ignoreComment is a comment `# skep:ignore CODE, CODE why`.
-var ignoreComment = regexp.MustCompile(`(?:^|\s)#\s*skep:ignore(?:[ \t]+([^\s,]+(?:[ \t]*,[ \t]*[^\s,]+)*))?`)
+// ignored is a code that a comment ignores, and the comment's place.
+type ignored struct {
+	code         string
+	line, column int
+}
+
+// ignoreComment is a comment `# skep:ignore CODE, CODE why`, partedComment one that
+// was meant to be.
+var (
+	ignoreComment = regexp.MustCompile(`(?:^|\s)#\s*skep:ignore(?:[ \t]+([^\s,]+(?:[ \t]*,[ \t]*[^\s,]+)*))?`)
+	partedComment = regexp.MustCompile(`(?:^|\s)#\s*skep(?:[ \t]+:[ \t]*|:[ \t]+)ignore\b`)
+)
 
 // maxIgnored is how many codes a comment may name; there are fewer.
 const maxIgnored = 100
@@ -73,13 +84,23 @@ const maxIgnored = 100
 // its own line, one on a line of its own about the next line that is none. A
 // comment that names no code, or one whose findings are errors, is a finding.
 func (r *report) readIgnores(file string, text []byte) (ignores, []Finding) {
-	if !strings.Contains(string(text), "skep:ignore") {
+	if !bytes.Contains(text, []byte("skep")) || !bytes.Contains(text, []byte("ignore")) {
 		return nil, nil
 	}
 	found, problems := ignores{}, []Finding(nil)
-	var above []string
+	var above []ignored
 	for i, line := range strings.Split(string(text), "\n") {
-		var here []string
+		var here []ignored
+		tell := func(m []int, problem string) (column int) {
+			column = 1 + strings.Index(line[m[0]:], "#") + m[0]
+			if problem != "" {
+				problems = append(problems, Finding{File: file, Line: i + 1, Column: column, Severity: Warning, Code: "ignore-comment", Message: problem})
+			}
+			return column
+		}
+		if m := partedComment.FindStringIndex(line); m != nil {
+			tell(m, "the comment ignores nothing (write skep:ignore in one word)")
+		}
 		if m := ignoreComment.FindStringSubmatchIndex(line); m != nil {
 			words := ""
 			if m[2] >= 0 {
@@ -93,11 +114,9 @@ func (r *report) readIgnores(file string, text []byte) (ignores, []Finding) {
 				} else {
 					problem = r.notIgnorable(word)
 				}
-				if problem != "" {
-					problems = append(problems, Finding{File: file, Line: i + 1, Column: 1 + strings.Index(line[m[0]:], "#") + m[0],
-						Severity: Warning, Code: "ignore-comment", Message: problem})
-				} else if !slices.Contains(here, word) && !slices.Contains(above, word) {
-					here = append(here, word)
+				column := tell(m, problem)
+				if problem == "" && !ignoring(here, word) && !ignoring(above, word) {
+					here = append(here, ignored{word, i + 1, column})
 				}
 			}
 		}
@@ -132,7 +151,51 @@ func (r *report) notIgnorable(word string) string {
 
 // silent says whether a comment ignores the finding.
 func (i ignores) silent(f Finding) bool {
-	return f.Severity != Error && f.Line > 0 && slices.Contains(i[f.Line], f.Code)
+	return f.Severity != Error && f.Line > 0 && ignoring(i[f.Line], f.Code)
+}
+
+// ignoring says whether a code is among those that are ignored.
+func ignoring(all []ignored, code string) bool {
+	return slices.ContainsFunc(all, func(i ignored) bool { return i.code == code })
+}
+
+// foundAcrossStacks are the codes of findings that other files have a part in: a
+// comment that ignores one may be in vain today.
+var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name")
+
+// inVain tells of the comments in the stack's own file that ignore nothing, where all
+// of that file was looked at: without an error, and without services that are left
+// out. What it has of other files may be a part of them.
+func (l *loading) inVain(findings []Finding) []Finding {
+	comments := l.ignores[l.report.file]
+	if len(comments) == 0 || hasError(findings) || slices.ContainsFunc(findings, func(f Finding) bool { return f.Code == "profile-inactive" }) {
+		return nil
+	}
+	type found struct {
+		line int
+		code string
+	}
+	here, first := map[found]bool{}, map[string]int{}
+	for _, f := range slices.Backward(findings) { // in the order of lines
+		if f.File == l.report.file {
+			here[found{f.Line, f.Code}], first[f.Code] = true, f.Line
+		}
+	}
+	var out []Finding
+	for line, all := range comments {
+		for _, i := range all {
+			if here[found{line, i.code}] || foundAcrossStacks[i.code] {
+				continue
+			}
+			where := "not found here (remove the comment)"
+			if n := first[i.code]; n > 0 {
+				where = fmt.Sprintf("not found here but found on line %d (put the comment there, or on a line of its own above)", n)
+			}
+			out = append(out, Finding{File: l.report.file, Line: i.line, Column: i.column, Severity: Info, Code: "ignore-comment",
+				Message: fmt.Sprintf("the comment ignores %s, which is %s", i.code, where)})
+		}
+	}
+	return out
 }
 
 // places remembers where the stack publishes its ports and names its objects, for
@@ -156,5 +219,9 @@ func (l *loading) places(stack *Stack) {
 
 func (l *loading) place(at ...string) place {
 	file, line, column := l.report.where(at)
-	return place{file, line, column, l.ignores[file][line]}
+	var codes []string
+	for _, i := range l.ignores[file][line] {
+		codes = append(codes, i.code)
+	}
+	return place{file, line, column, codes}
 }
