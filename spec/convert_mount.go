@@ -319,8 +319,8 @@ func (c *converter) volumeName(key string) string {
 // skep creates.
 func (c *converter) checkClusterSpecs() {
 	for _, key := range sortedKeys(c.project.Volumes) {
-		if mapping(c.literal, "volumes", key)["x-cluster-spec"] != nil {
-			c.report.warn("cluster-spec", []string{"volumes", key, "x-cluster-spec"}, "x-cluster-spec is ignored: the cluster volume %s is not created, and a service that mounts it waits for it (create it with docker volume create --type, and write external: true and its name here)", c.volumeName(key))
+		if at := []string{"volumes", key}; c.report.writes(at, "x-cluster-spec") {
+			c.report.warn("cluster-spec", under(at, "x-cluster-spec"), "x-cluster-spec is ignored: the cluster volume %s is not created, and a service that mounts it waits for it (create it with docker volume create --type, and write external: true and its name here)", c.volumeName(key))
 		}
 	}
 }

@@ -331,6 +331,17 @@ func (r *report) of(at []string) (docs []*document, paths [][]string) {
 	return docs, paths
 }
 
+// writes says whether one of the documents that an object is made of has a key in it.
+func (r *report) writes(at []string, key string) bool {
+	docs, paths := r.of(at)
+	for i, doc := range docs {
+		if mapping(doc.tree, paths[i]...)[key] != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // where tells the place of the value at a path: in the document that has the most
 // of the path.
 func (r *report) where(at []string) (file string, line, column int) {
