@@ -36,24 +36,23 @@ func (l *linter) secretsInEnvironment() {
 
 // secretInEnvironment looks at one variable, which stands in a document.
 func (l *linter) secretInEnvironment(doc *document, at []string, name, value string) {
+	why := ""
+	switch {
+	case passwordInURL.MatchString(value):
+		why = fmt.Sprintf("the variable %s has a URL with a password in it, which stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets)", name)
+	case secretName.MatchString(name) && !aboutSecret.MatchString(name) && !harmlessValue(value):
+		why = fmt.Sprintf("the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets: many take its path in %s_FILE)", name, name)
+	default:
+		return
+	}
 	line, column := doc.at(at...)
 	place := fmt.Sprintf("%s:%d:%d:%s", doc.file, line, column, name)
 	if l.told[place] {
 		return
 	}
-	before := len(l.report.findings)
-	l.report.about(doc, func() {
-		switch {
-		case passwordInURL.MatchString(value):
-			l.report.warn("secret-in-env", at, "the variable %s has a URL with a password in it, which stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets)", name)
-		case secretName.MatchString(name) && !aboutSecret.MatchString(name) && !harmlessValue(value):
-			l.report.warn("secret-in-env", at, "the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets: many take its path in %s_FILE)", name, name)
-		}
-	})
-	for n := before; n < len(l.report.findings); n++ {
-		l.told[place] = true
-		l.report.findings[n].Service = l.service.Key // which may have another key there
-	}
+	l.told[place] = true
+	l.report.about(doc, func() { l.report.warn("secret-in-env", at, "%s", why) })
+	l.report.findings[len(l.report.findings)-1].Service = l.service.Key // which may have another key there
 }
 
 // variables gives the paths of environment variables in the document that a service
