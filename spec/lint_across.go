@@ -3,15 +3,17 @@ package spec
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
-// across tells of what stacks of one directory cannot have side by side. Mostly it is
-// a warning, as one stack is to stay as it is whatever another file says; where
+// across tells of what stacks of one directory do to each other. Mostly it is a
+// warning, as one stack is to stay as it is whatever another file says; where
 // x-skep.findings makes an error of it, it is one of the stack that says so.
 func (snap *Snapshot) across() {
 	found := foundAcross{}
 	snap.portsAcross(found)
 	snap.namesAcross(found)
+	snap.dependsAcross(found)
 	for name, findings := range found {
 		snap.tell(name, findings)
 	}
@@ -98,4 +100,50 @@ func (n named) beside(other named) Finding {
 	return Finding{Severity: Warning, Code: "duplicate-name", Message: fmt.Sprintf(
 		"the %s %s is named %s, as is one of the stack %s (%s), and it belongs to the stack that made it (declare it external: true in all but one, or give one another name)",
 		n.kind, n.key, n.name, other.stack.Name, other.stack.Source.File)}
+}
+
+// dependsAcross tells of x-skep.depends_on that is never fulfilled: of stacks that
+// there are not, where all names are known, and of circles, none of whose stacks could
+// ever get a release.
+func (snap *Snapshot) dependsAcross(found foundAcross) {
+	for _, name := range sortedKeys(snap.Stacks) {
+		stack := snap.Stacks[name]
+		if circle := snap.circle(name); circle != nil {
+			found.add(stack, stack.dependsOn[slices.Index(stack.Policy.DependsOn, circle[1])], Finding{Severity: Error, Code: "depends-on-cycle",
+				Message: fmt.Sprintf("stacks wait for each other in a circle: %s (take one of these out of x-skep.depends_on)", strings.Join(circle, " → "))})
+		}
+		for i, other := range stack.Policy.DependsOn {
+			if snap.Stacks[other] == nil && snap.Problems[other] == nil && len(snap.Nameless) == 0 {
+				found.add(stack, stack.dependsOn[i], Finding{Severity: Warning, Code: "depends-on-unknown",
+					Message: fmt.Sprintf("x-skep.depends_on names %s, and the directory has no such stack: this one gets no release before it has (correct the name, or add its file)", other)})
+			}
+		}
+	}
+}
+
+// circle is a way along x-skep.depends_on from a stack back to itself, nil where there
+// is none.
+func (snap *Snapshot) circle(start string) []string {
+	seen := map[string]bool{}
+	var walk func(path []string) []string
+	walk = func(path []string) []string {
+		at := snap.Stacks[path[len(path)-1]]
+		if at == nil {
+			return nil
+		}
+		for _, next := range at.Policy.DependsOn {
+			if next == start {
+				return append(path, next)
+			}
+			if seen[next] {
+				continue
+			}
+			seen[next] = true
+			if circle := walk(append(slices.Clone(path), next)); circle != nil {
+				return circle
+			}
+		}
+		return nil
+	}
+	return walk([]string{start})
 }

@@ -65,3 +65,51 @@ func TestNamesOfTwoStacksAsTheyWantIt(t *testing.T) {
 		}
 	}
 }
+
+func TestStacksThatDependOnEachOther(t *testing.T) {
+	t.Parallel()
+	const web = "services: {web: {image: 'a:1'}}\n"
+	depends := func(on string) string { return web + "x-skep:\n  depends_on:\n    - " + on + "\n" }
+	d := newSpecs(t, map[string]string{
+		"a.yml": depends("b"), "b.yml": depends("c"), "c.yml": depends("a"),
+		"on-circle.yml": depends("a"), "on-nothing.yml": depends("nostack"),
+		"ignored.yml": depends("nostack # skep:ignore depends-on-unknown"),
+		"fine.yml":    depends("on-nothing"), "on-broken.yml": depends("broken"),
+		"broken.yml": "name: broken\nservices: {web: {}}\n",
+	})
+	snap := Scan(t.Context(), d.dir, Options{})
+	for stack, want := range map[string]struct{ cycle, unknown Severity }{
+		"a": {Error, ""}, "b": {Error, ""}, "c": {Error, ""},
+		"on-circle": {}, "fine": {}, "on-broken": {}, "ignored": {}, "on-nothing": {"", Warning},
+	} {
+		found := snap.found(stack)
+		if got := severityIn(found, "depends-on-cycle"); got != want.cycle {
+			t.Errorf("%s: cycle %q, want %q", stack, got, want.cycle)
+		}
+		if got := severityIn(found, "depends-on-unknown"); got != want.unknown {
+			t.Errorf("%s: unknown %q, want %q", stack, got, want.unknown)
+		}
+		for _, f := range found {
+			if strings.HasPrefix(f.Code, "depends-on") && (f.File != stack+".yml" || f.Line != 4) {
+				t.Errorf("%s: %v", stack, f)
+			}
+		}
+	}
+	if f := snap.found("a"); !strings.Contains(string(findingsText(f)), "a → b → c → a") {
+		t.Errorf("a: %s", findingsText(f))
+	}
+	// While a file may be any stack's, none is unknown.
+	d.write("torn.yml", "services: [")
+	if snap := Scan(t.Context(), d.dir, Options{}); severityIn(snap.found("on-nothing"), "depends-on-unknown") != "" {
+		t.Error("nostack is unknown, and torn.yml may be it")
+	}
+}
+
+// A stack that waits for itself needs no other file to be told.
+func TestStackThatDependsOnItself(t *testing.T) {
+	t.Parallel()
+	stack, findings := loadText(t, "name: shop\nservices: {web: {image: 'a:1'}}\nx-skep:\n  depends_on: [infra, shop]\n")
+	if stack != nil || severityIn(findings, "x-skep") != Error || !strings.Contains(string(findingsText(findings)), "depends_on names the stack itself") {
+		t.Errorf("%s", findingsText(findings))
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -181,7 +182,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if l.report.failed() || ctx.Err() != nil {
 		return l.cancelled(ctx)
 	}
-	policy, rollouts, wrong := l.readPolicy(tree)
+	policy, rollouts, wrong := l.readPolicy(tree, name)
 	defer func() { l.report.findings = append(l.report.findings, wrong...) }()
 	tidy(&l.report, tree)
 	checkTree(&l.report, tree)
@@ -207,10 +208,13 @@ func (l *loading) load(ctx context.Context) *Stack {
 
 // readPolicy reads the x-skep blocks. What is wrong with them comes back apart: it
 // keeps nobody from looking at the rest of the file.
-func (l *loading) readPolicy(tree map[string]any) (Policy, map[string]Rollout, []Finding) {
+func (l *loading) readPolicy(tree map[string]any, name string) (Policy, map[string]Rollout, []Finding) {
 	before := l.report.findings
 	l.report.findings = nil
 	policy, rollouts := readPolicy(&l.report, tree)
+	if i := slices.Index(policy.DependsOn, name); i >= 0 {
+		l.report.fail("x-skep", []string{"x-skep", "depends_on", strconv.Itoa(i)}, "x-skep.depends_on names the stack itself, which would wait for ever (take it out)")
+	}
 	wrong := l.report.findings
 	l.report.findings, l.policy = before, policy
 	return policy, rollouts, wrong

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -161,7 +162,7 @@ func ignoring(all []ignored, code string) bool {
 
 // foundAcrossStacks are the codes of findings that other files have a part in: a
 // comment that ignores one may be in vain today.
-var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name")
+var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name", "depends-on-unknown")
 
 // inVain tells of the comments in the stack's own file that ignore nothing, where all
 // of that file was looked at: without an error, and without services that are left
@@ -198,13 +199,16 @@ func (l *loading) inVain(findings []Finding) []Finding {
 	return out
 }
 
-// places remembers where the stack publishes its ports and names its objects, for
+// places remembers where the stack names ports, objects and other stacks, for
 // what is found when all stacks are read.
 func (l *loading) places(stack *Stack) {
 	for i := range stack.Services {
 		if s := &stack.Services[i]; len(s.Spec.EndpointSpec.Ports) > 0 {
 			s.ports = l.place("services", s.Key, "ports")
 		}
+	}
+	for i := range stack.Policy.DependsOn {
+		stack.dependsOn = append(stack.dependsOn, l.place("x-skep", "depends_on", strconv.Itoa(i)))
 	}
 	for i := range stack.Networks {
 		stack.Networks[i].at = l.place("networks", stack.Networks[i].Key, "name")

@@ -75,6 +75,8 @@ type Stack struct {
 	Secrets  []Secret
 	Policy   Policy
 	Findings []Finding
+	// dependsOn is where the file names the stacks of Policy.DependsOn.
+	dependsOn []place
 }
 
 // Source says where a stack came from.
