@@ -290,7 +290,7 @@ func (r *Reconciler) pin(ctx context.Context, p *pass) map[string]Pin {
 	p.plan = r.diff(p)
 	p.images = p.grade(findings)
 	if blocks(p.images) {
-		p.plan.Changes = nil
+		p.plan.hold()
 	}
 	return pins
 }
@@ -352,7 +352,7 @@ func (r *Reconciler) diff(p *pass) *Plan {
 	})
 	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
 	if blocks(plan.Findings) {
-		plan.Changes = nil
+		plan.hold()
 	}
 	return plan
 }
