@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // loadFiles loads a stack of these files.
@@ -105,5 +106,34 @@ func TestConcealingIsQuick(t *testing.T) {
 	}
 	if told := string(findingsText(findings)); strings.Contains(told, "-value") {
 		t.Errorf("a value is told: %.200s", told)
+	}
+}
+
+// What a file holds cannot steer a terminal, nor a CI system that reads lines, nor fill
+// a log.
+func TestFindingsStayOnTheirLine(t *testing.T) {
+	for name, text := range map[string]string{
+		"a volume":          `services: {web: {image: 'x:1', volumes: ["./a\e[1m\n::error::x:/y"]}}`,
+		"a bind":            `services: {web: {image: 'x:1', volumes: ["./a\e[1m\n\u2028\u202e::error:/y"]}}`,
+		"a variable":        `services: {web: {image: 'x:1', environment: {"A\r\n::error::PASSWORD\u0007": hunter2}}}`,
+		"a service":         `services: {"web\n::error::\u009b1m": {image: 'x:1'}}`,
+		"an include":        `include: ["a\n::error::\e[1m"]`,
+		"something long":    `services: {web: {image: 'x:1', restart: "` + strings.Repeat("long", 10_000) + `"}}`,
+		"a key, not a text": "services: {web: {image: 'x:1', ? [\"a\\n::error::\\e[1m\"] : 1}}",
+	} {
+		_, findings := loadFiles(t, compose(text))
+		if len(findings) == 0 {
+			t.Errorf("%s: nothing is found", name)
+		}
+		for _, f := range findings {
+			for _, told := range []string{f.Message, f.Service, f.String()} {
+				if strings.ContainsFunc(told, func(r rune) bool { return !unicode.IsPrint(r) }) || len(told) > maxMessage+200 {
+					t.Errorf("%s: %.300q", name, told)
+				}
+			}
+		}
+	}
+	if told := (Finding{File: "a\n::error::b.yml", Severity: Error, Code: "unreadable", Message: "m"}).String(); told != `a\n::error::b.yml: error: unreadable: m` {
+		t.Errorf("told %q", told)
 	}
 }

@@ -155,6 +155,10 @@ type loading struct {
 func (l *loading) weighed() []Finding {
 	l.report.findings = append(l.report.findings, l.inVain(l.report.sorted())...)
 	found := slices.DeleteFunc(l.report.sorted(), func(f Finding) bool { return l.ignores[f.File].silent(f) })
+	for i := range found {
+		found[i].Message = onOneLine(found[i].Message)
+		found[i].Service = onOneLine(found[i].Service)
+	}
 	return l.policy.Weigh(oncePerVariable(found))
 }
 

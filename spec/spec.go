@@ -9,7 +9,10 @@ package spec
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
@@ -196,14 +199,40 @@ type Finding struct {
 // String is "file:line:column: severity: code: message", without the parts that
 // are not known.
 func (f Finding) String() string {
-	at := f.File
+	at := onOneLine(f.File)
 	if f.Line > 0 {
 		at = fmt.Sprintf("%s:%d", at, f.Line)
 		if f.Column > 0 {
 			at = fmt.Sprintf("%s:%d", at, f.Column)
 		}
 	}
-	return fmt.Sprintf("%s: %s: %s: %s", at, f.Severity, f.Code, f.Message)
+	return fmt.Sprintf("%s: %s: %s: %s", at, f.Severity, f.Code, onOneLine(f.Message))
+}
+
+// maxMessage is how many characters of a sentence are told.
+const maxMessage = 2000
+
+// onOneLine is text that comes from a file as people get to see it: it cannot steer
+// a terminal, begin a line of its own, in which a CI system may see a command, or
+// fill a log.
+func onOneLine(s string) string {
+	if len(s) > maxMessage {
+		if r := []rune(s); len(r) > maxMessage {
+			s = string(r[:maxMessage-1]) + "…"
+		}
+	}
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // Policy is a stack's x-skep block with its defaults filled in.
