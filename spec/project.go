@@ -218,7 +218,7 @@ func (l *loading) refused(tree map[string]any, err error) {
 		return
 	}
 	for _, problem := range undecoded(errors.New(message)) {
-		l.report.fail("invalid-compose", pathIn(problem), "%s (see the compose file reference for what may stand there)", hideBases(problem))
+		l.report.fail("invalid-compose", pathIn(problem), "%s%s", hideBases(problem), composeReference)
 	}
 }
 
