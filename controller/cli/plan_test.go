@@ -45,8 +45,8 @@ func TestPrintPlan(t *testing.T) {
 		colour, prune bool
 		want          []string
 	}{
-		{false, true, []string{"shop_web", "image", "web:1.0", "web:2.0", "no registry answers", "stack old has no file any more and would be removed"}},
-		{true, false, []string{"\x1b[", "stack old has no file any more and stays as it is (--prune-stacks removes it)"}},
+		{false, true, []string{"shop_web", "image", "web:1.0", "web:2.0", "no registry answers", "1 stack has no file here and would be removed, volumes stay: old"}},
+		{true, false, []string{"\x1b[", "1 stack has no file here and stays as it is: old (--prune-stacks removes what has none; where another directory has it, give each directory its own --owner)"}},
 	} {
 		var b bytes.Buffer
 		if err := p.print(&b, tt.colour, tt.prune); err != nil {
@@ -60,6 +60,29 @@ func TestPrintPlan(t *testing.T) {
 		if !tt.colour && strings.Contains(b.String(), "\x1b") {
 			t.Errorf("colour where there shall be none:\n%s", b.String())
 		}
+	}
+}
+
+// However many stacks another directory has, they are one line.
+func TestOrphansAreOneLine(t *testing.T) {
+	for _, tt := range []struct {
+		orphans []string
+		want    string
+	}{
+		{nil, ""},
+		{[]string{"a", "b"}, "2 stacks have no file here and would be removed, volumes stay: a, b\n"},
+		{strings.Split("abcdefghij", ""), "10 stacks have no file here and would be removed, volumes stay: a, b, c, d, e, f, g, h, i, j\n"},
+	} {
+		var b bytes.Buffer
+		(&planning{orphans: tt.orphans}).tellOrphans(&b, true)
+		if b.String() != tt.want {
+			t.Errorf("%q, want %q", b.String(), tt.want)
+		}
+	}
+	var b bytes.Buffer
+	(&planning{orphans: strings.Split("abcdefghij", "")}).tellOrphans(&b, false)
+	if want := "10 stacks have no file here and stay as they are: a, b, c, d, e and 5 more (--prune-stacks"; !strings.HasPrefix(b.String(), want) {
+		t.Errorf("%q, want %q", b.String(), want)
 	}
 }
 
@@ -135,11 +158,14 @@ func TestPlanningAsksForEveryStack(t *testing.T) {
 	if err := p.make(t.Context(), stacks); err != nil {
 		t.Fatal(err)
 	}
-	if p.findOrphans(snapshot); len(p.orphans) > 0 {
+	if p.findOrphans(snapshot, nil); len(p.orphans) > 0 {
 		t.Errorf("orphans %v, want none: the broken file may be theirs", p.orphans)
 	}
 	snapshot.Problems, swarm.stacks = nil, []string{"blog", "old", "shop"}
-	p.findOrphans(snapshot)
+	if p.findOrphans(snapshot, []string{"shop"}); len(p.orphans) > 0 {
+		t.Errorf("orphans %v, and others were asked for", p.orphans)
+	}
+	p.findOrphans(snapshot, nil)
 	if len(p.plans) != 2 || p.plans[0].Stack != "blog" || p.plans[1] != update {
 		t.Errorf("plans %v, want blog's and shop's", p.plans)
 	}
