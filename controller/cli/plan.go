@@ -140,9 +140,30 @@ func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
 		if err != nil {
 			return fmt.Errorf("plan stack %s: %w", stack.Name, p.explain(err))
 		}
+		plan.Findings = append(plan.Findings, contended(stack, plan)...)
 		p.plans = append(p.plans, plan)
 	}
 	return nil
+}
+
+// contended are the warnings of a stack's file that another one of the directory
+// publishes a port too, which the plan is to publish: while neither lives the Swarm
+// has nothing against it, and then only the first of them gets it.
+func contended(stack *spec.Stack, plan *reconcile.Plan) []spec.Finding {
+	var found []spec.Finding
+	for _, f := range stack.Findings {
+		if f.Code == "port-conflict" && slices.ContainsFunc(plan.Changes, func(c reconcile.Change) bool {
+			return c.Kind == reconcile.KindService && c.Key == f.Service && publishes(c)
+		}) {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// publishes says that a change may publish a port that was not.
+func publishes(c reconcile.Change) bool {
+	return c.Op == reconcile.OpCreate || slices.ContainsFunc(c.Fields, func(f reconcile.Field) bool { return strings.HasPrefix(f.Path, "ports") })
 }
 
 // findOrphans finds the stacks that live without a file, unless some were named: then

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -125,6 +127,63 @@ func TestPlanVerdict(t *testing.T) {
 		{name: "an orphan that goes", p: planning{orphans: []string{"old"}}, prune: true, want: "no"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkVerdict(t, tt.p.verdict(tt.invalid, tt.prune), tt.want) })
+	}
+}
+
+// Two stacks of the directory that publish one port are told of where neither lives
+// yet, as no engine refuses anything then.
+func TestPlanTellsOfPortsOfTheDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		file := "services:\n  web:\n    image: app:1\n    ports: [\"8080:80\"]\n"
+		if err := os.WriteFile(filepath.Join(dir, name+".yml"), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot := spec.Scan(t.Context(), dir, spec.Options{})
+	stacks, err := choose(snapshot, nil)
+	if err != nil || len(stacks) != 2 {
+		t.Fatalf("%v, %v", stacks, err)
+	}
+	change := func(op reconcile.Op, fields ...string) []reconcile.Change {
+		c := reconcile.Change{Op: op, Kind: reconcile.KindService, Name: "x", Key: "web"}
+		for _, f := range fields {
+			c.Fields = append(c.Fields, reconcile.Field{Path: f})
+		}
+		return []reconcile.Change{c}
+	}
+	create := change(reconcile.OpCreate)
+	taken := []spec.Finding{{Severity: spec.Error, Code: "ingress-port-taken"}}
+	for name, tt := range map[string]struct {
+		a, b         reconcile.Plan
+		inA, inB     int
+		strictIsGood bool
+	}{
+		"neither lives":      {a: reconcile.Plan{Changes: create}, b: reconcile.Plan{Changes: create}, inA: 1, inB: 1},
+		"one is to publish":  {a: reconcile.Plan{Changes: change(reconcile.OpUpdate, "image", "ports.8080/tcp")}, b: reconcile.Plan{Changes: create}, inA: 1, inB: 1},
+		"one lives":          {a: reconcile.Plan{Changes: change(reconcile.OpUpdate, "image")}, b: reconcile.Plan{Held: create, Findings: taken}, strictIsGood: true},
+		"nothing is written": {strictIsGood: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := planning{planner: &planned{plans: map[string]*reconcile.Plan{"a": &tt.a, "b": &tt.b}}, explain: func(err error) error { return err }}
+			if err := p.make(t.Context(), stacks); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []int{tt.inA, tt.inB} {
+				got := 0
+				for _, f := range p.plans[i].Findings {
+					if f.Code == "port-conflict" && strings.Contains(f.Message, "8080") && f.Line > 0 {
+						got++
+					}
+				}
+				if got != want {
+					t.Errorf("%s: %d port-conflict in %v, want %d", stacks[i].Name, got, p.plans[i].Findings, want)
+				}
+			}
+			if p.warns() == tt.strictIsGood {
+				t.Errorf("warns is %v", p.warns())
+			}
+		})
 	}
 }
 
