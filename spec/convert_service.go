@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/big"
@@ -85,7 +86,7 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 }
 
 func (c *converter) checkService(name, image string, at []string) {
-	if len(name) > maxServiceName || !objectName.MatchString(name) {
+	if len(name) > maxServiceName && !c.longName || !objectName.MatchString(name) {
 		c.report.fail("invalid-name", at, "%q cannot be a service's name, which has at most %d letters, digits, - and _ and begins and ends with a letter or digit (rename the service or the stack)", name, maxServiceName)
 	}
 	if image == "" {
@@ -281,13 +282,28 @@ func (c *converter) envFile(file string, required bool, kind string, at []string
 	}
 	vars, err := parseEnvLines(data, c.lookup)
 	if err != nil {
-		c.report.fail("env-file", at, "%s: %s is not a list of variables (write a KEY=VALUE a line, without spaces in KEY)", kind, file)
+		c.report.fail("env-file", at, "%s: %s", kind, notVariable(data, file))
 	}
 	if c.lines == nil {
 		c.lines = map[string]map[string]string{}
 	}
 	c.lines[file] = vars
 	return vars
+}
+
+// notVariable says which line of a file is not KEY=VALUE, and nothing of what stands
+// there, which may be a part of a secret.
+func notVariable(data []byte, file string) string {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if _, err := parseEnvLines(line, nil); err == nil {
+			continue
+		}
+		if rest := bytes.TrimLeft(line, " \t"); bytes.HasPrefix(rest, []byte("export ")) {
+			return fmt.Sprintf("line %d of %s begins with export (write KEY=VALUE alone)", i+1, file)
+		}
+		return fmt.Sprintf("line %d of %s is no variable (write a KEY=VALUE a line, without spaces in KEY)", i+1, file)
+	}
+	return fmt.Sprintf("%s is not a list of variables (write a KEY=VALUE a line, without spaces in KEY)", file)
 }
 
 // labels is label_file and over it labels.

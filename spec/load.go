@@ -194,6 +194,10 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if l.report.failed() || ctx.Err() != nil {
 		return l.cancelled(ctx)
 	}
+	if len(tree) == 0 { // the library would not know what to say
+		l.report.fail("no-services", nil, "the stack has no services (write at least one, or remove the file)")
+		return nil
+	}
 	project, raw := l.project(ctx, name, tree, bases)
 	if project == nil {
 		return nil

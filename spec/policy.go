@@ -111,6 +111,8 @@ func (f *fields) known(keys ...string) {
 		}
 		if near := f.report.nearest(key, keys); near != "" {
 			f.fail(key, "is not known (did you mean %s?)", near)
+		} else if len(keys) > 20 {
+			f.fail(key, "is not known (the codes of findings are in docs/findings.md)")
 		} else {
 			f.fail(key, "is not known (the keys here are %s)", strings.Join(keys, ", "))
 		}

@@ -42,7 +42,7 @@ func TestSeverityThatCannotBeSet(t *testing.T) {
 		"image-missing: error":      "",
 		"image-latest: [off]":       "write error",
 		"external-missing: 'off'":   "an error stays one",
-		"qqqqqqqqqqqqqqqqqqqq: off": "the keys here are",
+		"qqqqqqqqqqqqqqqqqqqq: off": "docs/findings.md",
 	} {
 		_, findings := loadText(t, "x-skep:\n  findings:\n    "+set+"\n"+latest)
 		var told []Finding
