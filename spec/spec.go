@@ -50,6 +50,8 @@ type Snapshot struct {
 	Complete bool
 	// Err says why the snapshot is not complete.
 	Err error
+	// bare holds the names of stacks that folders without a compose file may be.
+	bare map[string]bool
 }
 
 // A Commit is the git commit a snapshot was read at.
