@@ -34,6 +34,16 @@ func (c Code) Settable() bool {
 	return c.From != Reading && slices.ContainsFunc(c.Severities, func(s Severity) bool { return s != Error })
 }
 
+// hiding are the codes of files whose errors end the work on a file early.
+var hiding = set("variable", "include", "include-cycle", "include-conflict", "include-too-large", "extends", "extends-cycle",
+	"env-file", "invalid-compose", "invalid-port", "invalid-volume", "invalid-value")
+
+// Hides says that where an error of this code is, the file may have others that are
+// found only when it is mended.
+func (c Code) Hides() bool {
+	return c.From == Reading && slices.Contains(c.Severities, Error) || hiding[c.Name]
+}
+
 // Codes are all codes of findings that packages spec and reconcile make, sorted by
 // name. docs/findings.md has a section for each.
 func Codes() []Code {

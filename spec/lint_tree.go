@@ -6,12 +6,13 @@ import (
 )
 
 // checkTree looks at the tree before the library does: for what would come out of
-// it as an error without a place, and for what must not be written at all.
-func checkTree(r *report, tree map[string]any) {
+// it as an error without a place, and for what must not be written at all. False where
+// there is too much to look at.
+func checkTree(r *report, tree map[string]any) bool {
 	if !checkPortCounts(r, mapping(tree, "services")) {
-		return
+		return false
 	}
-	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
+	for _, section := range sections {
 		objects, ok := tree[section].(map[string]any)
 		if !ok && tree[section] != nil {
 			r.fail("invalid-compose", []string{section}, "%s is not a mapping of names (write a name and below it what it is)", section)
@@ -31,6 +32,7 @@ func checkTree(r *report, tree map[string]any) {
 		}
 	}
 	checkLong(r, tree)
+	return true
 }
 
 // checkPortCounts refuses more ports than are worth to be read; then, false.
@@ -55,7 +57,7 @@ const maxKey = 255
 
 // checkLong refuses keys of objects that no engine could take.
 func checkLong(r *report, tree map[string]any) {
-	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
+	for _, section := range sections {
 		for _, key := range sortedKeys(mapping(tree, section)) {
 			if len(key) > maxKey {
 				r.fail("invalid-name", []string{section, key}, "a name under %s has more than %d characters (shorten it)", section, maxKey)

@@ -189,9 +189,12 @@ func (l *loading) load(ctx context.Context) *Stack {
 	policy, rollouts, wrong := l.readPolicy(tree, name)
 	defer func() { l.report.findings = append(l.report.findings, wrong...) }()
 	tidy(&l.report, tree)
-	checkTree(&l.report, tree)
+	readable := checkTree(&l.report, tree)
 	bases := l.importBases(in, tree)
-	if l.report.failed() || ctx.Err() != nil {
+	if l.stopped() || ctx.Err() != nil {
+		if readable {
+			l.refuseBeside(tree)
+		}
 		return l.cancelled(ctx)
 	}
 	if len(tree) == 0 { // the library would not know what to say
@@ -226,6 +229,35 @@ func (l *loading) readPolicy(tree map[string]any, name string) (Policy, map[stri
 	wrong := l.report.findings
 	l.report.findings, l.policy = before, policy
 	return policy, rollouts, wrong
+}
+
+// bearable are the codes of errors with which the rest of a file can be looked at.
+var bearable = set("option-forbidden", "label-reserved", "external-name")
+
+// stopped says that there are errors with which the library could not go on.
+func (l *loading) stopped() bool {
+	return slices.ContainsFunc(l.report.findings, func(f Finding) bool { return f.Severity == Error && !bearable[f.Code] })
+}
+
+// refuseBeside tells what the schema does not allow beside errors that end the work on
+// the file, of values that none of them is about.
+func (l *loading) refuseBeside(tree map[string]any) {
+	type spot struct {
+		file         string
+		line, column int
+	}
+	told := map[spot]bool{}
+	for _, f := range l.report.findings {
+		told[spot{f.File, f.Line, f.Column}] = told[spot{f.File, f.Line, f.Column}] || f.Severity == Error
+	}
+	known := len(l.report.findings)
+	for _, f := range faults(tree) {
+		if _, ok := tree[f.at[0]].(map[string]any); ok || !slices.Contains(sections, f.at[0]) {
+			l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence(&l.report)))
+		}
+	}
+	found := slices.DeleteFunc(l.report.findings[known:], func(f Finding) bool { return told[spot{f.File, f.Line, f.Column}] })
+	l.report.findings = l.report.findings[:known+len(found)]
 }
 
 func (l *loading) cancelled(ctx context.Context) *Stack {
