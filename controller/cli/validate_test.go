@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,20 @@ func TestFindingsAreSortedAndToldOnce(t *testing.T) {
 	}
 	if v.summary() != "2 stacks, 2 errors, 1 warning" {
 		t.Errorf("summary %q", v.summary())
+	}
+}
+
+// Where an error keeps the rest of a file from being looked at, the summary says so.
+func TestSummaryTellsThatMoreMayBeFound(t *testing.T) {
+	for code, want := range map[string]bool{"invalid-compose": true, "yaml-syntax": true, "image-missing": false} {
+		v := validation{findings: []spec.Finding{{File: "a", Severity: spec.Error, Code: code}}}
+		if got := strings.Contains(v.summary(), "\nmore may be found when these are mended"); got != want {
+			t.Errorf("%s: %q", code, v.summary())
+		}
+	}
+	v := validation{findings: []spec.Finding{{File: "a", Severity: spec.Warning, Code: "invalid-value"}}}
+	if strings.Contains(v.summary(), "\n") {
+		t.Errorf("a warning: %q", v.summary())
 	}
 }
 
