@@ -222,6 +222,8 @@ func readIgnore(f *fields, services map[string]any) []IgnorePath {
 			f.fail("ignore", "holds %q, and the file has no such service%s", written, f.report.orNearest(strings.SplitN(rest, ".", 2)[0], keys))
 		case path == "":
 			f.fail("ignore", "holds %q, which is a whole service (name a field of it, such as services.%s.deploy.replicas)", written, service)
+		case converted[first] && !isField(path):
+			f.fail("ignore", "holds %q, and %s is no field of a service that reaches the engine%s", written, path, f.report.orNearest(path, nestedFields))
 		case !converted[first]:
 			f.fail("ignore", "holds %q, and %s is no field of a service that reaches the engine%s", written, first, f.report.orNearest(first, known))
 		default:
@@ -229,6 +231,39 @@ func readIgnore(f *fields, services map[string]any) []IgnorePath {
 		}
 	}
 	return out
+}
+
+// nestedFields are the fields below those of a service whose keys are the compose
+// format's. Package reconcile compares them, and a test there holds both together.
+var nestedFields = []string{
+	"healthcheck.test", "healthcheck.interval", "healthcheck.timeout", "healthcheck.start_period", "healthcheck.start_interval", "healthcheck.retries",
+	"logging.driver", "logging.options",
+	"deploy.mode", "deploy.replicas", "deploy.labels", "deploy.endpoint_mode",
+	"deploy.placement.constraints", "deploy.placement.preferences", "deploy.placement.max_replicas_per_node",
+	"deploy.resources.limits.cpus", "deploy.resources.limits.memory", "deploy.resources.limits.pids",
+	"deploy.resources.reservations.cpus", "deploy.resources.reservations.memory", "deploy.resources.reservations.generic_resources",
+	"deploy.restart_policy.condition", "deploy.restart_policy.delay", "deploy.restart_policy.max_attempts", "deploy.restart_policy.window",
+	"deploy.update_config.parallelism", "deploy.update_config.order", "deploy.update_config.delay", "deploy.update_config.monitor",
+	"deploy.update_config.failure_action", "deploy.update_config.max_failure_ratio",
+	"deploy.rollback_config.parallelism", "deploy.rollback_config.order", "deploy.rollback_config.delay", "deploy.rollback_config.monitor",
+	"deploy.rollback_config.failure_action", "deploy.rollback_config.max_failure_ratio",
+}
+
+// withKeys are those of the nested fields below which keys of the file's own stand.
+var withKeys = set("logging.options", "deploy.labels", "deploy.resources.reservations.generic_resources")
+
+// isField says whether a path leads to a nested field, to what is above some, or to
+// what has none.
+func isField(path string) bool {
+	first, _, _ := strings.Cut(path, ".")
+	nested := false
+	for _, field := range nestedFields {
+		nested = nested || strings.HasPrefix(field, first+".")
+		if path == field || strings.HasPrefix(field, path+".") || withKeys[field] && strings.HasPrefix(path, field+".") {
+			return true
+		}
+	}
+	return !nested
 }
 
 // splitService parts a service's key, which may have dots in it, from the path

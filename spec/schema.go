@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 	"time"
 
@@ -170,7 +171,25 @@ const yesOrNo = `^([yY]([eE][sS])?|[nN][oO]?|[tT][rR][uU][eE]|[fF][aA][lL][sS][e
 
 // ignorePattern matches the path to a service's field that reaches the engine.
 func ignorePattern() string {
-	return `^services\.[a-zA-Z0-9._-]+\.(` + strings.Join(sortedKeys(converted), "|") + `)(\..*)?$`
+	paths := map[string]bool{} // and whether anything may follow
+	for _, key := range sortedKeys(converted) {
+		paths[key] = isField(key + ".a")
+	}
+	for _, field := range nestedFields {
+		paths[field] = withKeys[field]
+		for end := strings.LastIndexByte(field, '.'); end > 0; end = strings.LastIndexByte(field[:end], '.') {
+			paths[field[:end]] = false
+		}
+	}
+	var forms []string
+	for _, path := range sortedKeys(paths) {
+		form := regexp.QuoteMeta(path)
+		if paths[path] {
+			form += `(\..*)?`
+		}
+		forms = append(forms, form)
+	}
+	return `^services\.[a-zA-Z0-9._-]+\.(` + strings.Join(forms, "|") + `)$`
 }
 
 // schemaDuration is a duration as people write one: units from the largest to the

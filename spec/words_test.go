@@ -83,3 +83,23 @@ func TestLineThatIsNoVariableIsTold(t *testing.T) {
 		}
 	}
 }
+
+// A path in x-skep.ignore is known to its end, where a file's own keys do not follow.
+func TestIgnoredPathIsKnownToItsEnd(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"deploy.replicas": "", "deploy": "", "deploy.resources.limits": "", "deploy.labels.a.b": "", "environment.X": "",
+		"healthcheck.test": "", "logging.options.tag": "", "deploy.mode": "",
+		"deploy.replica":                   "did you mean deploy.replicas?",
+		"deploy.resources.limits.cpu":      "did you mean deploy.resources.limits.cpus?",
+		"healthcheck.tests":                "did you mean healthcheck.test?",
+		"deploy.replicas.x":                "deploy.replicas.x is no field",
+		"deploy.resources.reservations.no": "is no field of a service",
+	} {
+		stack, findings := loadText(t, "services: {web: {image: 'a:1'}}\nx-skep:\n  ignore: [services.web."+path+"]\n")
+		told := strings.Join(toldOf(findings, "x-skep"), "\n")
+		if (told == "") != (want == "") || !strings.Contains(told, want) || (stack == nil) != (want != "") {
+			t.Errorf("%s: %q, want %q", path, told, want)
+		}
+	}
+}
