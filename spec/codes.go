@@ -135,7 +135,7 @@ var codeTable = []Code{
 	{"image-missing", File, asError, "a service names no image"},
 	{"image-invalid", File, asError, "that is not the name of an image"},
 	{"undefined-reference", File, asError, "a service uses what the file does not have"},
-	{"depends-on-cycle", File, asError, "services, or stacks, wait for each other in a circle"},
+	{"depends-on-cycle", File, asErrorOrWarning, "services, or stacks, wait for each other in a circle"},
 	{"depends-on-unknown", File, asWarning, "x-skep.depends_on names a stack that the directory does not have"},
 	{"invalid-port", File, asError, "a port cannot be read, or there are too many"},
 	{"port-conflict", File, asErrorOrWarning, "two services publish the same port through the routing mesh"},

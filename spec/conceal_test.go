@@ -97,9 +97,9 @@ func TestConcealingIsQuick(t *testing.T) {
 		fmt.Fprintf(&text, "'${TOKEN%d}',", i)
 	}
 	text.WriteString("]}}\n")
-	start := time.Now()
+	start := cpuTime(t)
 	_, findings := loadFiles(t, with(".env", env.String(), compose(text.String())))
-	if took := time.Since(start); took > 5*time.Second {
+	if took := cpuTime(t) - start; took > 5*time.Second {
 		t.Errorf("%d findings took %v", len(findings), took)
 	} else {
 		t.Logf("%d findings took %v", len(findings), took)

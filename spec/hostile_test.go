@@ -247,9 +247,9 @@ func loadMeasured(t *testing.T, at stackFile, o Options) (*Stack, []Finding, tim
 	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := time.Now()
+	start := cpuTime(t)
 	stack, findings := load(t.Context(), at, o)
-	took := time.Since(start)
+	took := cpuTime(t) - start
 	runtime.ReadMemStats(&after)
 	return stack, findings, took, after.TotalAlloc - before.TotalAlloc
 }

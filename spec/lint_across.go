@@ -109,8 +109,8 @@ func (snap *Snapshot) dependsAcross(found foundAcross) {
 	for _, name := range sortedKeys(snap.Stacks) {
 		stack := snap.Stacks[name]
 		if circle := snap.circle(name); circle != nil {
-			found.add(stack, stack.dependsOn[slices.Index(stack.Policy.DependsOn, circle[1])], Finding{Severity: Error, Code: "depends-on-cycle",
-				Message: fmt.Sprintf("stacks wait for each other in a circle: %s (take one of these out of x-skep.depends_on)", strings.Join(circle, " → "))})
+			found.add(stack, stack.dependsOn[slices.Index(stack.Policy.DependsOn, circle[1])], Finding{Severity: Warning, Code: "depends-on-cycle",
+				Message: fmt.Sprintf("stacks wait for each other in a circle, and none of them gets another release: %s (take one of these out of x-skep.depends_on)", strings.Join(circle, " → "))})
 		}
 		for i, other := range stack.Policy.DependsOn {
 			if snap.Stacks[other] == nil && snap.Problems[other] == nil && len(snap.Nameless) == 0 {
