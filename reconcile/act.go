@@ -554,7 +554,10 @@ func countChanges(p *Plan) string {
 			restarts++
 		}
 	}
-	text := fmt.Sprintf("%d to create, %d to update, %d to remove", n[OpCreate], n[OpUpdate]+n[OpReplace], n[OpRemove])
+	text := fmt.Sprintf("%d to create, %d to update, %d to remove", n[OpCreate], n[OpUpdate], n[OpRemove])
+	if n[OpReplace] > 0 {
+		text = fmt.Sprintf("%d to create, %d to update, %d to replace, %d to remove", n[OpCreate], n[OpUpdate], n[OpReplace], n[OpRemove])
+	}
 	switch restarts {
 	case 0:
 		return text

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/docker/docker/api/types/swarm"
 )
@@ -205,6 +206,10 @@ func (a *applier) id(r Ref) (string, error) {
 	return "", fmt.Errorf("%s %s does not exist", r.Kind, r.Name)
 }
 
+// createTimeout bounds the second half of a replacement; an engine gives up by itself
+// after 20 s.
+const createTimeout = 30 * time.Second
+
 func (a *applier) writeService(ctx context.Context, c *Change) error {
 	s := cloneSpec(c.Spec) // the client writes into what it is given
 	if err := a.resolve(s); err != nil {
@@ -222,6 +227,10 @@ func (a *applier) writeService(ctx context.Context, c *Change) error {
 		if err := a.swarm.ServiceRemove(ctx, c.ID); err != nil && !isNotFound(err) {
 			return err
 		}
+		// Nobody else brings it back: a stop that comes now waits for the other half.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+		defer cancel()
 	}
 	_, err = a.swarm.ServiceCreate(ctx, *s, swarm.ServiceCreateOptions{EncodedRegistryAuth: auth})
 	return err

@@ -186,7 +186,7 @@ func decideFirst(s Situation) Decision {
 	case !s.Exists:
 		return Decision{Act: ActBegin, Reason: "FirstRelease", Message: "nothing of the stack lives yet", Again: again}
 	case s.Plan.Empty():
-		return Decision{Act: ActAdopt, Reason: "Adopted", Message: "what lives is what the file says", Again: again}
+		return adopting(s.Plan, "Adopted", "what lives is what the file says")
 	}
 	return Decision{Act: ActSnapshot, Reason: "Adopted", Message: "what lives differs from the file and is remembered as release 0", Again: again}
 }
@@ -200,7 +200,7 @@ func decideNext(s Situation, r *Release) Decision {
 	case means && back.Digest == s.Digest:
 		return Decision{Act: ActAdopt, Reason: "SameRelease", Message: fmt.Sprintf("the file says what release %d said, which runs", back.Number), Again: again, Release: back}
 	case means:
-		return Decision{Act: ActAdopt, Reason: "SameMeaning", Message: "the file says the same in other words", Again: again, Release: r}
+		return adopting(s.Plan, "SameMeaning", "the file says the same in other words").about(r)
 	case s.Blocked != "" && s.Pinned == nil:
 		return blocked(s)
 	case s.Pinned != nil:

@@ -100,6 +100,9 @@ func conditions(res *Result) []Condition {
 	if sick && message == "" {
 		message = worst.Reason
 	}
+	if message == "" && whole && res.Outcome == Unchanged {
+		message = undone(res.Findings)
+	}
 	held := res.Outcome == Held
 	list := []Condition{
 		{Type: Ready, True: res.Outcome == Unchanged && whole},

@@ -17,8 +17,8 @@ import (
 // is to be written: networks, configs, secrets, services by wave, then what left
 // the stack. It sees through everything that an engine fills in, renames or
 // forgets; a plan for what is already there is empty. Where something stands in
-// the way that no write of this plan resolves, the plan has an error finding and
-// no changes at all.
+// the way that no write of this plan resolves, the plan has an error finding, and
+// all its changes are held.
 //
 // A service is written as its live spec with only the differing fields taken from
 // desired. So whatever a compose file cannot say stays, and so does the shape of
@@ -60,11 +60,11 @@ func (p *planner) find(severity spec.Severity, code, service, format string, arg
 
 func (p *planner) plan() *Plan {
 	plan := &Plan{Stack: p.desired.Stack, Findings: p.findings}
-	if slices.ContainsFunc(p.findings, func(f spec.Finding) bool { return f.Severity == spec.Error }) {
-		return plan
-	}
 	if len(p.before)+len(p.early)+len(p.services)+len(p.after) > 0 {
 		plan.Changes = slices.Concat(p.before, p.early, p.services, p.after)
+	}
+	if blocks(p.findings) {
+		plan.hold()
 	}
 	return plan
 }
@@ -169,12 +169,15 @@ func (p *planner) ours(kind Kind, name, key string, labels map[string]string) bo
 	if !ok || stack == p.desired.Stack {
 		return true
 	}
-	service := ""
-	if kind == KindService {
+	service, more := "", ""
+	switch kind {
+	case KindService:
 		service = key
+	case KindNetwork:
+		more = "; or say external: true in this one, to attach to that network"
 	}
 	p.find(spec.Error, "name-taken", service,
-		"%s %s belongs to stack %s (give it another name in one of the two files)", kind, name, stack)
+		"%s %s belongs to stack %s (give it another name in one of the two files%s)", kind, name, stack, more)
 	return false
 }
 

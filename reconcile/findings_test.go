@@ -177,6 +177,18 @@ func TestModeChangeAndItsRollback(t *testing.T) {
 	}
 }
 
+// What plan calls a replacement the release calls one too.
+func TestRolloutCountsReplacements(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1"), service("shop", "db", "db:1")))
+	w.settle()
+	w.stack = makeStack("shop", global(service("shop", "web", "app:2")), service("shop", "db", "db:1"))
+	res := w.pass()
+	const want = "release 2: 0 to create, 0 to update, 1 to replace, 0 to remove; 1 service restarts"
+	if len(res.Transitions) != 1 || res.Transitions[0].Message != want {
+		t.Errorf("%+v, want %s", res.Transitions, want)
+	}
+}
+
 // A process that dies between removal and creation leaves nothing that the next one
 // does not make good.
 func TestModeChangeCutInTwo(t *testing.T) {

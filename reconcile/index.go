@@ -16,6 +16,7 @@ type lookup struct {
 	secrets  map[string]string   // ID → name
 	users    map[string][]string // ID of a network, config or secret → services, sorted
 	ports    map[port][]string   // published port → services that hold it, sorted
+	takers   []*swarm.Node       // that take tasks, sorted by ID
 }
 
 // A port is what two services can contend for.
@@ -48,6 +49,11 @@ func (x *lookup) build(l *Live) {
 		}
 		x.holds(name, s)
 	}
+	for _, id := range sortedKeys(l.Nodes) {
+		if n := l.Nodes[id]; takesTasks(n) {
+			x.takers = append(x.takers, n)
+		}
+	}
 	for _, names := range x.users {
 		slices.Sort(names)
 	}
@@ -66,8 +72,8 @@ func namesByID(objects map[string]*LiveObject) map[string]string {
 
 func (x *lookup) uses(service string, s *swarm.ServiceSpec) {
 	use := func(id string) {
-		if id != "" && !slices.Contains(x.users[id], service) {
-			x.users[id] = append(x.users[id], service)
+		if id != "" {
+			x.users[id] = withLast(x.users[id], service)
 		}
 	}
 	for _, n := range networksOf(s) {
@@ -81,14 +87,23 @@ func (x *lookup) uses(service string, s *swarm.ServiceSpec) {
 	}
 }
 
+// withLast adds a service to a list, once: services come one after another, each with
+// all that it has.
+func withLast(list []string, service string) []string {
+	if n := len(list); n > 0 && list[n-1] == service {
+		return list
+	}
+	return append(list, service)
+}
+
 // holds notes the ports that a service asks for, and those the engine chose.
 func (x *lookup) holds(service string, s *swarm.Service) {
 	for _, ports := range [][]swarm.PortConfig{endpointOf(&s.Spec).Ports, s.Endpoint.Ports} {
 		for i := range ports {
 			p := portOf(&ports[i])
 			key := port{p.PublishedPort, p.Protocol}
-			if p.PublishedPort != 0 && !slices.Contains(x.ports[key], service) {
-				x.ports[key] = append(x.ports[key], service)
+			if p.PublishedPort != 0 {
+				x.ports[key] = withLast(x.ports[key], service)
 			}
 		}
 	}

@@ -45,24 +45,13 @@ func nodeFindings(key, name string, s *swarm.ServiceSpec, live *Live) []spec.Fin
 // anyFits says that some node takes tasks of a service.
 func (l *Live) anyFits(s *swarm.ServiceSpec) bool {
 	constraints, platforms := parseConstraints(s), placementOf(s).Platforms
-	for _, n := range l.Nodes {
-		if takesTasks(n) && runsOn(platforms, n) && !slices.ContainsFunc(constraints, func(c constraint) bool { return !c.matches(n) }) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.lookUp().takers, func(n *swarm.Node) bool {
+		return runsOn(platforms, n) && !slices.ContainsFunc(constraints, func(c constraint) bool { return !c.matches(n) })
+	})
 }
 
 // takers counts the nodes that take tasks.
-func (l *Live) takers() int {
-	count := 0
-	for _, n := range l.Nodes {
-		if takesTasks(n) {
-			count++
-		}
-	}
-	return count
-}
+func (l *Live) takers() int { return len(l.lookUp().takers) }
 
 // nobody says why no node can have a task; empty where one can.
 func (x *site) nobody(s *swarm.ServiceSpec) string {

@@ -25,7 +25,7 @@ func (p *planner) networks() {
 			p.externalNetwork(dn, ln)
 		case !inSwarm:
 			p.before = append(p.before, p.createNetwork(dn))
-		default:
+		case p.ours(KindNetwork, dn.Name, dn.Key, ln.Labels):
 			p.compareNetwork(dn, ln)
 		}
 	}

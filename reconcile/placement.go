@@ -25,7 +25,22 @@ func parseConstraint(text string) (constraint, bool) {
 		not = true
 	}
 	c := constraint{strings.TrimSpace(key), strings.TrimSpace(value), not}
-	return c, ok && c.key != "" && c.value != "" && !strings.ContainsAny(c.key, "=! ")
+	return c, ok && isConstraintKey(c.key) && c.value != "" && !strings.ContainsFunc(c.value, notInConstraint)
+}
+
+// isConstraintKey says that an engine takes a key, be it one that means nothing.
+func isConstraintKey(key string) bool {
+	notInKey := func(c rune) bool { return !isAlphanumeric(c) && !strings.ContainsRune("_-.", c) }
+	return len(key) > 1 && !strings.ContainsFunc(key, notInKey) && !strings.ContainsRune("0123456789-.", rune(key[0]))
+}
+
+// notInConstraint says that an engine takes no value with a character in it.
+func notInConstraint(c rune) bool {
+	return !isAlphanumeric(c) && !strings.ContainsRune(":-_ \t\n\f\r.*()?+[]\\^$|/", c)
+}
+
+func isAlphanumeric(c rune) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
 }
 
 // matches says whether a node fulfils the constraint. What a node does not have is

@@ -89,7 +89,8 @@ func TestConstraints(t *testing.T) {
 			t.Errorf("%q fits %v, want %v", text, got, want)
 		}
 	}
-	for _, text := range []string{"", "node.role", "node.role = manager", "== x", "node.role ==", "a!=b==c", "node role == x"} {
+	for _, text := range []string{"", "node.role", "node.role = manager", "== x", "node.role ==", "a!=b==c", "node role == x",
+		"x == y", "1node.id == x", "node.labels.é == x", "node.labels.a,b == x", "node.id == a,b", "node.labels.a == b==c", "node.labels.a == <b>", "node.hostname == é", "node.ip == fe80::1%eth0"} {
 		if c, ok := parseConstraint(text); ok {
 			t.Errorf("%q is read as %+v", text, c)
 		}

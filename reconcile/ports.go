@@ -143,6 +143,7 @@ func (h *handover) carryOut() {
 		}
 	}
 	p.after = slices.DeleteFunc(p.after, func(c Change) bool { return c.Early })
+	removals := len(p.early)
 
 	state := map[string]int{} // 1: being placed, 2: placed
 	var place func(c *Change) bool
@@ -171,6 +172,7 @@ func (h *handover) carryOut() {
 	}
 	for i := range p.services {
 		if !place(&p.services[i]) {
+			p.early = p.early[:removals] // the others are among the services still, and held
 			return
 		}
 	}

@@ -188,7 +188,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	r.describe(&res, p, st, d)
 	res = r.finish(st, res)
 	st.last, st.lastStack = res, in.Stack
-	if res.Err == nil && res.Requeue == 0 {
+	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
 		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
 	}
 	return res
@@ -272,7 +272,7 @@ func (r *Reconciler) pin(ctx context.Context, p *pass) map[string]Pin {
 	p.plan = r.diff(p)
 	p.images = p.grade(findings)
 	if blocks(p.images) {
-		p.plan.Changes = nil
+		p.plan.hold()
 	}
 	return pins
 }
@@ -334,7 +334,7 @@ func (r *Reconciler) diff(p *pass) *Plan {
 	})
 	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
 	if blocks(plan.Findings) {
-		plan.Changes = nil
+		plan.hold()
 	}
 	return plan
 }

@@ -19,6 +19,7 @@ import (
 type PlanView struct {
 	Stack    string         `json:"stack"`
 	Changes  []ChangeView   `json:"changes"`
+	Held     []ChangeView   `json:"held,omitempty"` // what errors keep from being written
 	Findings []spec.Finding `json:"findings"`
 	Summary  Summary        `json:"summary"`
 }
@@ -54,20 +55,26 @@ type Summary struct {
 	Remove   int `json:"remove"`
 	Restarts int `json:"restarts"` // services whose tasks are replaced
 	Blocked  int `json:"blocked"`  // stacks with an error: nothing of theirs is done
+	Held     int `json:"held"`     // changes of those, which are not counted above
 }
 
 // View is the JSON form of a plan.
 func (p *Plan) View() PlanView {
 	v := PlanView{Stack: p.Stack, Changes: []ChangeView{}, Findings: []spec.Finding{}, Summary: Summarize(p)}
 	v.Findings = append(v.Findings, p.Findings...)
-	for i := range p.Changes {
-		c := &p.Changes[i]
-		v.Changes = append(v.Changes, ChangeView{
+	v.Changes, v.Held = viewed(v.Changes, p.Changes), viewed(nil, p.Held)
+	return v
+}
+
+func viewed(views []ChangeView, changes []Change) []ChangeView {
+	for i := range changes {
+		c := &changes[i]
+		views = append(views, ChangeView{
 			Op: c.Op, Kind: c.Kind, Name: c.Name, Key: c.Key, Fields: c.Fields,
 			Restarts: c.Restarts, Wave: c.Wave, Early: c.Early, Rollout: restartOfChange(c),
 		})
 	}
-	return v
+	return views
 }
 
 // Summarize counts over plans.
@@ -92,6 +99,7 @@ func Summarize(plans ...*Plan) Summary {
 		if slices.ContainsFunc(p.Findings, func(f spec.Finding) bool { return f.Severity == spec.Error }) {
 			s.Blocked++
 		}
+		s.Held += len(p.Held)
 	}
 	return s
 }
@@ -108,12 +116,19 @@ func (s Summary) String() string {
 	count(s.Update, "to update")
 	count(s.Replace, "to replace")
 	count(s.Remove, "to remove")
-	line := "plan: " + cmp.Or(strings.Join(parts, ", "), "no changes")
+	nothing := "no changes"
+	if s.Held > 0 {
+		nothing = "nothing to write"
+	}
+	line := "plan: " + cmp.Or(strings.Join(parts, ", "), nothing)
 	if len(parts) > 0 {
 		line += "; " + plural(uint64(s.Restarts), "service restarts", "services restart")
 	}
 	if s.Blocked > 0 {
 		line += "; " + plural(uint64(s.Blocked), "stack is held up by errors", "stacks are held up by errors")
+	}
+	if s.Held > 0 {
+		line += " (" + plural(uint64(s.Held), "change", "changes") + ")"
 	}
 	return line
 }
@@ -217,9 +232,14 @@ var opSigns = map[Op]struct{ sign, color string }{
 
 func (r *renderer) stack(p *Plan) {
 	r.line("%s", r.paint(bold, "stack "+p.Stack))
+	changes := p.Changes
+	if len(p.Held) > 0 {
+		changes = p.Held
+		r.line("  held, until the errors below are mended:")
+	}
 	var restarting []string
-	for i := range p.Changes {
-		c := &p.Changes[i]
+	for i := range changes {
+		c := &changes[i]
 		r.change(c)
 		if c.Restarts {
 			restarting = append(restarting, c.Name)

@@ -1,10 +1,13 @@
 package reconcile
 
 import (
+	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 
 	"github.com/skep-io/skep/spec"
@@ -37,7 +40,7 @@ func TestViewIsStable(t *testing.T) {
 		`"rollout":{"mode":"replicated","tasks":3,"parallelism":2,"order":"start-first"}},` +
 		`{"op":"remove","kind":"service","name":"shop_old","restarts":false,"wave":0}],` +
 		`"findings":[{"file":"shop.yml","line":3,"severity":"warning","code":"x","message":"m","service":"web"}],` +
-		`"summary":{"create":1,"update":1,"replace":0,"remove":1,"restarts":1,"blocked":0}}`
+		`"summary":{"create":1,"update":1,"replace":0,"remove":1,"restarts":1,"blocked":0,"held":0}}`
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -93,5 +96,52 @@ func TestSummary(t *testing.T) {
 		if got := Summarize(plans...).String(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+}
+
+// What errors hold up is told all the same: who mends them wants to know what comes.
+func TestHeldPlansTellTheirChanges(t *testing.T) {
+	for name, tt := range map[string]struct {
+		world func(w *world)
+		code  string
+	}{
+		"by what lives": {func(w *world) {
+			w.engine.networks["x"] = network.Summary{ID: "x", Name: "shop_default", Scope: "swarm", Driver: "overlay", Labels: map[string]string{spec.LabelNamespace: "blog"}}
+		}, "name-taken"},
+		"by a severity that was raised": {func(w *world) {
+			w.stack.Services[0] = with(w.stack.Services[0], on("node.labels.disk == tape"))
+			w.stack.Policy.Findings = map[string]spec.Severity{"no-node-fits": spec.Error}
+		}, "no-node-fits"},
+		"by its image": {func(w *world) {
+			w.stack.Policy.Images = spec.ImagesPin
+			w.stack.Policy.Findings = map[string]spec.Severity{"image-not-pinned": spec.Error}
+		}, "image-not-pinned"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
+			tt.world(w)
+			plan, err := w.r.Plan(t.Context(), w.stack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !plan.Empty() || finding(plan.Findings, tt.code) == nil || !slices.ContainsFunc(plan.Held, func(c Change) bool { return c.Name == "shop_web" && c.Op == OpCreate }) {
+				t.Fatalf("%+v", plan)
+			}
+			var b bytes.Buffer
+			if err := RenderPlan(&b, false, plan); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{"held, until the errors below are mended", "+ service shop_web", "plan: nothing to write; 1 stack is held up by errors ("} {
+				if !strings.Contains(b.String(), want) {
+					t.Errorf("no %q in\n%s", want, b.String())
+				}
+			}
+			if v := plan.View(); len(v.Changes) > 0 || len(v.Held) != len(plan.Held) || v.Summary.Held != len(plan.Held) || v.Summary.Create > 0 {
+				t.Errorf("%+v", v)
+			}
+			if res := w.pass(); res.Outcome != Held || len(w.engine.takeWrites()) > 0 {
+				t.Errorf("%s: %s", res.Outcome, res.Message)
+			}
+		})
 	}
 }

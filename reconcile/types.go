@@ -143,6 +143,9 @@ const (
 type Plan struct {
 	Stack   string
 	Changes []Change
+	// Held are the changes that an error among the findings keeps from being written;
+	// where there is one, Changes is empty.
+	Held []Change
 	// Findings tell what the engine at hand makes of the file: an external object
 	// that is missing (an error: nothing is applied), an unpinned image, a network
 	// whose attributes differ, a foreign object in the stack.
@@ -151,6 +154,11 @@ type Plan struct {
 
 // Empty says that there is nothing to write.
 func (p *Plan) Empty() bool { return p == nil || len(p.Changes) == 0 }
+
+// hold keeps the changes from being written.
+func (p *Plan) hold() {
+	p.Held, p.Changes = append(p.Held, p.Changes...), nil
+}
 
 // A Change is one write.
 type Change struct {

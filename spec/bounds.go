@@ -25,6 +25,9 @@ const (
 	// maxTextBytes is over all keys and values with aliases expanded: a long value
 	// that is named often is copied into every object that has it.
 	maxTextBytes = 8 << 20
+	// maxTextPairs is over the squares of every mapping's number of keys: to find equal
+	// ones the parser compares each with each. One mapping may have 15,000 of them.
+	maxTextPairs = 15_000 * 15_000
 	// maxTextMarks is over the lines, commas and comments of a text, which is what
 	// the parser's memory follows, about 300 bytes each.
 	maxTextMarks = 200_000
@@ -117,6 +120,8 @@ func (e extent) excess(what string) *Finding {
 		return refuse(0, "yaml-too-large", "%s more than %d values once its aliases are expanded (split it into several stacks)", what, maxTextNodes)
 	case e.weight > maxTextWeight:
 		return refuse(0, "yaml-too-large", "%s too many deeply nested values (flatten them, or split the file into several stacks)", what)
+	case e.pairs > maxTextPairs:
+		return refuse(0, "yaml-too-large", "%s too many keys in one mapping, or in a few (split it into several stacks)", what)
 	case e.bytes > maxTextBytes:
 		return refuse(0, "yaml-too-large", "%s more than %d MiB of text once its aliases are expanded (name long values less often)", what, maxTextBytes>>20)
 	}
@@ -128,6 +133,7 @@ type extent struct {
 	nodes   int64 // saturates just above maxTextNodes
 	weight  int64 // the sum of the values' levels; saturates just above maxTextWeight
 	bytes   int64 // the length of its keys and values; saturates just above maxTextBytes
+	pairs   int64 // of keys in one mapping; saturates just above maxTextPairs
 	depth   int   // mappings and sequences around its innermost value
 	deepest int   // the line of the innermost mapping or sequence
 	endless int   // the line of an alias that names what is around it, 0 for none
@@ -160,6 +166,10 @@ func (m *measure) extent(n *yaml.Node) extent {
 			e.deepest = n.Line
 		}
 	}
+	if n.Kind == yaml.MappingNode {
+		keys := int64(len(n.Content) / 2)
+		e.pairs = min(e.pairs+keys*keys, maxTextPairs+1)
+	}
 	if n.Anchor != "" {
 		m.anchors[n] = e
 	}
@@ -180,6 +190,7 @@ func (e *extent) add(child extent) {
 	e.nodes = min(e.nodes+child.nodes, maxTextNodes+1)
 	e.weight = min(e.weight+child.weight, maxTextWeight+1)
 	e.bytes = min(e.bytes+child.bytes, maxTextBytes+1)
+	e.pairs = min(e.pairs+child.pairs, maxTextPairs+1)
 	if child.depth > e.depth {
 		e.depth, e.deepest = child.depth, child.deepest
 	}

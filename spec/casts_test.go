@@ -89,3 +89,27 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLoadServices loads files of so many services, the most of which is about
+// as much as one file may hold.
+func BenchmarkLoadServices(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			file := filepath.Join(b.TempDir(), "large.yml")
+			var text strings.Builder
+			text.WriteString("services:\n")
+			for i := range n {
+				fmt.Fprintf(&text, "  s%d: {image: \"a:1\", environment: {A: b}}\n", i)
+			}
+			if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if stack, findings := LoadFile(context.Background(), file, Options{}); stack == nil {
+					b.Fatal(findings)
+				}
+			}
+		})
+	}
+}

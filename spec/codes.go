@@ -34,6 +34,16 @@ func (c Code) Settable() bool {
 	return c.From != Reading && slices.ContainsFunc(c.Severities, func(s Severity) bool { return s != Error })
 }
 
+// hiding are the codes of files whose errors end the work on a file early.
+var hiding = set("variable", "include", "include-cycle", "include-conflict", "include-too-large", "extends", "extends-cycle",
+	"env-file", "invalid-compose", "invalid-port", "invalid-volume", "invalid-value")
+
+// Hides says that where an error of this code is, the file may have others that are
+// found only when it is mended.
+func (c Code) Hides() bool {
+	return c.From == Reading && slices.Contains(c.Severities, Error) || hiding[c.Name]
+}
+
 // Codes are all codes of findings that packages spec and reconcile make, sorted by
 // name. docs/findings.md has a section for each.
 func Codes() []Code {
@@ -76,6 +86,7 @@ var codeTable = []Code{
 	{"outside", Reading, asError, "a symlink leads out of the specs directory"},
 	{"not-a-file", Reading, asError, "where a compose file is expected stands something else"},
 	{"not-a-stack", Reading, asError, "the folder holds no compose file, or several"},
+	{"no-compose-file", Reading, asWarning, "a folder has YAML files and no compose file"},
 	{"two-compose-files", Reading, asError, "a stack's folder holds more than one compose file"},
 	{"duplicate-stack", Reading, asError, "two files describe a stack of one name"},
 	{"unstable", Reading, asError, "the files change while they are read"},
@@ -112,10 +123,10 @@ var codeTable = []Code{
 	{"secret-empty", File, asError, "a secret is empty"},
 	{"secret-too-large", File, asError, "a secret is larger than an engine takes"},
 	{"invalid-name", File, asError, "no engine takes the name of a stack, service, config or secret"},
-	{"duplicate-name", File, asError, "two networks, configs or secrets have one name"},
+	{"duplicate-name", File, asErrorOrWarning, "two networks, configs or secrets have one name"},
 	{"external-name", File, asError, "name and external.name differ"},
 	{"x-skep", File, asError, "x-skep has a key or value that is not known"},
-	{"ignore-comment", File, asWarning, "a skep:ignore comment names no code that can be ignored"},
+	{"ignore-comment", File, asWarningOrInfo, "a skep:ignore comment ignores nothing"},
 
 	{"invalid-compose", File, asError, "the compose format does not allow it"},
 	{"invalid-value", File, asErrorOrWarning, "a value that an engine refuses or that means nothing"},
@@ -124,7 +135,8 @@ var codeTable = []Code{
 	{"image-missing", File, asError, "a service names no image"},
 	{"image-invalid", File, asError, "that is not the name of an image"},
 	{"undefined-reference", File, asError, "a service uses what the file does not have"},
-	{"depends-on-cycle", File, asError, "services wait for each other in a circle"},
+	{"depends-on-cycle", File, asErrorOrWarning, "services, or stacks, wait for each other in a circle"},
+	{"depends-on-unknown", File, asWarning, "x-skep.depends_on names a stack that the directory does not have"},
 	{"invalid-port", File, asError, "a port cannot be read, or there are too many"},
 	{"port-conflict", File, asErrorOrWarning, "two services publish the same port through the routing mesh"},
 	{"host-port-conflict", File, asWarning, "two services publish the same port of the host"},

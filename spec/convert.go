@@ -33,7 +33,11 @@ type converter struct {
 	policy   Policy
 	rollouts map[string]Rollout
 	// files reads a file of the stack's folder, at most a byte more than limit.
-	files func(name string, limit int64) (data []byte, problem string)
+	files    func(name string, limit int64) (data []byte, problem string)
+	longName bool // the stack's own name is too long, and that was told
+	// lines holds what was read of each env_file and label_file, which many services
+	// may name.
+	lines map[string]map[string]string
 }
 
 // What an engine takes: names of services are DNS labels, those of configs and
@@ -71,6 +75,7 @@ func (c *converter) convert() *Stack {
 	if len(c.project.Services) == 0 {
 		c.report.fail("no-services", []string{"services"}, "the stack has no services (write at least one, or remove the file)")
 	}
+	c.checkStackName()
 	for _, key := range sortedKeys(c.project.Services) {
 		stack.Services = append(stack.Services, c.service(key, c.project.Services[key]))
 	}
@@ -277,10 +282,6 @@ func (c *converter) data(declared types.FileObjectConfig, at []string, kind stri
 	case declared.File != "" || written["file"] != nil:
 		read, problem := c.files(declared.File, limit)
 		if problem != "" {
-			// A value that was meant for environment: may stand here: as the file has it.
-			if literal, ok := written["file"].(string); ok && declared.File != "" {
-				problem = strings.ReplaceAll(problem, declared.File, literal)
-			}
 			c.report.fail(kind+"-file", under(at, "file"), "the %s %s: %s", kind, key, problem)
 			return nil
 		}
@@ -302,6 +303,16 @@ func (c *converter) data(declared types.FileObjectConfig, at []string, kind stri
 		c.report.fail(kind+"-too-large", at, "the %s %s has more than the %d bytes that an engine takes (put it into the image, or on a volume)", kind, key, limit-1)
 	}
 	return data
+}
+
+// checkStackName refuses the stack's name where it makes those of several services too
+// long, which is one fault and not that of each.
+func (c *converter) checkStackName() {
+	long := slices.DeleteFunc(sortedKeys(c.project.Services), func(key string) bool { return len(c.scoped(key)) <= maxServiceName })
+	if len(long) > 1 {
+		c.longName = true
+		c.report.fail("invalid-name", []string{"name"}, "the stack's name %s makes the names of %d services longer than the %d characters that an engine takes, such as %s (shorten the stack's name)", c.stack, len(long), maxServiceName, c.scoped(long[0]))
+	}
 }
 
 func (c *converter) checkFileName(name string, at []string) {
@@ -346,6 +357,11 @@ func (c *converter) checkCycles(services []Service) {
 	for _, key := range sortedKeys(depends) {
 		visit(key)
 	}
+}
+
+func (c *converter) hasHome() bool {
+	_, set := c.lookup("HOME")
+	return set
 }
 
 // bindSource is the path on the node that a bind mount names.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +34,11 @@ func (c *converter) mounts(raw map[string]any, at []string) []mount.Mount {
 	var out []mount.Mount
 	targets := map[string]bool{}
 	add := func(m mount.Mount, where []string) {
-		if targets[m.Target] {
+		place := path.Clean(m.Target) // a node refuses /d beside /d/
+		if targets[place] {
 			c.report.fail("duplicate-target", where, "two volumes of the service have the same target %s, which an engine refuses (remove one)", m.Target)
 		}
-		targets[m.Target] = true
+		targets[place] = true
 		out = append(out, m)
 	}
 	for i, element := range list {
@@ -91,20 +93,21 @@ func parseVolume(value any) (types.ServiceVolumeConfig, error) {
 			tmpfs["mode"] = mode
 		}
 		if err := loader.Transform(v, &volume); err != nil {
-			return volume, errors.New(undecoded(err))
+			return volume, errors.New(strings.Join(undecoded(err), "; "))
 		}
 		return volume, nil
 	}
 	return volume, fmt.Errorf("a volume is neither text nor a mapping")
 }
 
-// undecoded is what the library's decoder says, in one line and without its heading.
-func undecoded(err error) string {
+// undecoded is what the library's decoder says, each problem by itself and without its
+// heading.
+func undecoded(err error) []string {
 	heading, problems, ok := strings.Cut(err.Error(), "decoding failed due to the following error(s):")
 	if !ok || heading != "" {
-		return firstLine(err.Error())
+		return []string{firstLine(err.Error())}
 	}
-	return strings.Join(strings.FieldsFunc(problems, func(r rune) bool { return r == '\n' }), "; ")
+	return strings.FieldsFunc(problems, func(r rune) bool { return r == '\n' })
 }
 
 // parseMode reads the permissions of a file: a number is what YAML made of it, text
@@ -260,8 +263,8 @@ func (c *converter) tmpfs(written string, at []string) (mount.Mount, bool) {
 // namedVolume fills in a mount of a volume; one without a source is anonymous, and
 // has options only where the service writes some.
 func (c *converter) namedVolume(m *mount.Mount, v types.ServiceVolumeConfig, at []string) bool {
-	if v.Volume != nil {
-		m.VolumeOptions = &mount.VolumeOptions{NoCopy: v.Volume.NoCopy, Subpath: v.Volume.Subpath, Labels: v.Volume.Labels}
+	if o := v.Volume; o != nil && (v.Source != "" || o.NoCopy || o.Subpath != "" || len(o.Labels) > 0) {
+		m.VolumeOptions = &mount.VolumeOptions{NoCopy: o.NoCopy, Subpath: o.Subpath, Labels: o.Labels}
 	}
 	if v.Source == "" {
 		if v.Volume != nil && v.Volume.Subpath != "" {
@@ -316,8 +319,8 @@ func (c *converter) volumeName(key string) string {
 // skep creates.
 func (c *converter) checkClusterSpecs() {
 	for _, key := range sortedKeys(c.project.Volumes) {
-		if mapping(c.literal, "volumes", key)["x-cluster-spec"] != nil {
-			c.report.warn("cluster-spec", []string{"volumes", key, "x-cluster-spec"}, "x-cluster-spec is ignored: the cluster volume %s is not created, and a service that mounts it waits for it (create it with docker volume create --type, and write external: true and its name here)", c.volumeName(key))
+		if at := []string{"volumes", key}; c.report.writes(at, "x-cluster-spec") {
+			c.report.warn("cluster-spec", under(at, "x-cluster-spec"), "x-cluster-spec is ignored: the cluster volume %s is not created, and a service that mounts it waits for it (create it with docker volume create --type, and write external: true and its name here)", c.volumeName(key))
 		}
 	}
 }

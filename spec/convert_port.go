@@ -12,8 +12,43 @@ import (
 	"github.com/docker/go-connections/nat"
 )
 
-// maxPorts bounds what a service may publish, ranges expanded.
-const maxPorts = 10_000
+// What a service and what all of a stack's may publish, ranges expanded: a short line
+// can stand for thousands of ports.
+const (
+	maxPorts    = 10_000
+	maxAllPorts = 50_000
+)
+
+// portCount is how many ports an entry of ports stands for, told without reading it in
+// full.
+func portCount(value any) int {
+	var ranges []string
+	switch v := value.(type) {
+	case string:
+		v, _, _ = strings.Cut(v, "/")
+		parts := strings.Split(v, ":")
+		ranges = parts[max(0, len(parts)-2):]
+	case map[string]any:
+		ranges = []string{text(v["published"])}
+	}
+	count := 1
+	for _, written := range ranges {
+		if first, last, err := portRange(written); err == nil {
+			count = max(count, int(last-first)+1)
+		}
+	}
+	return count
+}
+
+// portCounts is portCount for all entries of a service's ports.
+func portCounts(service map[string]any) int {
+	list, _ := service["ports"].([]any)
+	count := 0
+	for _, element := range list {
+		count += portCount(element)
+	}
+	return count
+}
 
 // endpoint converts a service's ports and endpoint mode.
 func (c *converter) endpoint(mode string, value any, at []string) *swarm.EndpointSpec {
@@ -47,19 +82,18 @@ func (c *converter) ports(value any, at []string) []swarm.PortConfig {
 			continue
 		}
 		out = append(out, ports...)
-		if len(out) > maxPorts {
-			c.report.fail("invalid-port", where, "the service publishes more than %d ports (publish fewer)", maxPorts)
-			return nil
-		}
 	}
 	slices.SortStableFunc(out, func(a, b swarm.PortConfig) int {
 		return cmp.Or(cmp.Compare(a.PublishedPort, b.PublishedPort), cmp.Compare(a.TargetPort, b.TargetPort),
 			cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.PublishMode, b.PublishMode))
 	})
-	for i := 1; i < len(out); i++ {
-		if a, b := out[i-1], out[i]; a.PublishedPort != 0 && a.PublishedPort == b.PublishedPort && protocol(a) == protocol(b) {
-			c.report.fail("port-conflict", at, "port %d/%s is published twice by the service (remove one)", b.PublishedPort, protocol(b))
+	seen := map[string]bool{}
+	for _, p := range out {
+		number := fmt.Sprintf("%d/%s", p.PublishedPort, protocol(p))
+		if p.PublishedPort != 0 && seen[number] {
+			c.report.fail("port-conflict", at, "port %s is published twice by the service (remove one)", number)
 		}
+		seen[number] = true
 	}
 	return out
 }
@@ -108,8 +142,8 @@ func shortPort(value string) ([]swarm.PortConfig, error) {
 	return out, nil
 }
 
-// longPort reads the mapping form. A published range becomes a port each, to the
-// one target or, where that is as many, to one each.
+// longPort reads the mapping form. A published range becomes a port each, all of them
+// to the one target.
 func longPort(m map[string]any) ([]swarm.PortConfig, error) {
 	target, err := strconv.ParseUint(text(m["target"]), 10, 16)
 	if err != nil || target == 0 {

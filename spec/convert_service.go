@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/big"
@@ -85,7 +86,7 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 }
 
 func (c *converter) checkService(name, image string, at []string) {
-	if len(name) > maxServiceName || !objectName.MatchString(name) {
+	if len(name) > maxServiceName && !c.longName || !objectName.MatchString(name) {
 		c.report.fail("invalid-name", at, "%q cannot be a service's name, which has at most %d letters, digits, - and _ and begins and ends with a letter or digit (rename the service or the stack)", name, maxServiceName)
 	}
 	if image == "" {
@@ -227,6 +228,7 @@ func (c *converter) environment(s types.ServiceConfig, raw map[string]any, at []
 	}
 	merge(fromFiles)
 	merge(pairs(raw["environment"]))
+	c.tellUnset(raw["environment"], under(at, "environment"))
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
 		if value == nil {
@@ -237,6 +239,29 @@ func (c *converter) environment(s types.ServiceConfig, raw map[string]any, at []
 	}
 	sort.Strings(out)
 	return out
+}
+
+// tellUnset tells of variables that are passed on by their names alone, and are not set.
+func (c *converter) tellUnset(environment any, at []string) {
+	tell := func(name, key string) {
+		if _, set := c.lookup(name); !set {
+			c.report.unset(name, under(at, key), "is left out of "+strings.Join(at, "."), "")
+		}
+	}
+	switch v := environment.(type) {
+	case []any:
+		for i, element := range v {
+			if name := text(element); !strings.Contains(name, "=") {
+				tell(name, strconv.Itoa(i))
+			}
+		}
+	case map[string]any:
+		for _, name := range sortedKeys(v) {
+			if v[name] == nil {
+				tell(name, name)
+			}
+		}
+	}
 }
 
 // envFile reads lines of KEY=VALUE from a file of the stack's folder.
@@ -252,11 +277,33 @@ func (c *converter) envFile(file string, required bool, kind string, at []string
 		c.report.fail("env-file", at, "%s: %s is larger than 1 MiB (keep variables in it, nothing else)", kind, file)
 		return nil
 	}
+	if vars, ok := c.lines[file]; ok {
+		return vars
+	}
 	vars, err := parseEnvLines(data, c.lookup)
 	if err != nil {
-		c.report.fail("env-file", at, "%s: %s is not a list of variables (write a KEY=VALUE a line, without spaces in KEY)", kind, file)
+		c.report.fail("env-file", at, "%s: %s", kind, notVariable(data, file))
 	}
+	if c.lines == nil {
+		c.lines = map[string]map[string]string{}
+	}
+	c.lines[file] = vars
 	return vars
+}
+
+// notVariable says which line of a file is not KEY=VALUE, and nothing of what stands
+// there, which may be a part of a secret.
+func notVariable(data []byte, file string) string {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if _, err := parseEnvLines(line, nil); err == nil {
+			continue
+		}
+		if rest := bytes.TrimLeft(line, " \t"); bytes.HasPrefix(rest, []byte("export ")) {
+			return fmt.Sprintf("line %d of %s begins with export (write KEY=VALUE alone)", i+1, file)
+		}
+		return fmt.Sprintf("line %d of %s is no variable (write a KEY=VALUE a line, without spaces in KEY)", i+1, file)
+	}
+	return fmt.Sprintf("%s is not a list of variables (write a KEY=VALUE a line, without spaces in KEY)", file)
 }
 
 // labels is label_file and over it labels.

@@ -21,6 +21,8 @@ type document struct {
 	tree map[string]any
 	size extent
 	tags []tagged // !reset and !override
+	// keys holds, for mappings that have many, where in their content each key is.
+	keys map[*yaml.Node]map[string]int
 }
 
 // parseDocument is parseBounded for a text of the usual size.
@@ -57,7 +59,11 @@ func parseBounded(file string, text []byte, max int64) (*document, *Finding) {
 	}
 	var raw any
 	if err := node.Decode(&raw); err != nil {
-		return nil, yamlFinding(file, err)
+		found := yamlFinding(file, err)
+		if odd := oddNode(d.root, map[*yaml.Node]bool{}); odd != nil && found.Line == 0 {
+			found.Line, found.Column = odd.Line, odd.Column
+		}
+		return nil, found
 	}
 	tree, where, err := stringKeys(raw, nil)
 	if err != nil {
@@ -70,6 +76,41 @@ func parseBounded(file string, text []byte, max int64) (*document, *Finding) {
 	}
 	d.tree, _ = tree.(map[string]any)
 	return d, nil
+}
+
+// oddNode is the first node that a parser's error without a line may be about: a key
+// that is no scalar, a merge of what is no mapping, or a value with a tag.
+func oddNode(node *yaml.Node, seen map[*yaml.Node]bool) *yaml.Node {
+	if seen[node] {
+		return nil
+	}
+	seen[node] = true
+	if node.Style&yaml.TaggedStyle != 0 && node.Kind == yaml.ScalarNode {
+		return node
+	}
+	for i, c := range node.Content {
+		if node.Kind == yaml.MappingNode && i%2 == 0 {
+			value := node.Content[i+1]
+			if c.Kind != yaml.ScalarNode || c.Tag == "!!merge" && !mergeable(value) {
+				return c
+			}
+		}
+		if odd := oddNode(c, seen); odd != nil {
+			return odd
+		}
+	}
+	return nil
+}
+
+// mergeable says that a value can stand behind <<.
+func mergeable(value *yaml.Node) bool {
+	for value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	if value.Kind == yaml.SequenceNode {
+		return !slices.ContainsFunc(value.Content, func(n *yaml.Node) bool { return !mergeable(n) })
+	}
+	return value.Kind == yaml.MappingNode
 }
 
 // yamlFinding turns a parser's error, which begins with its line, into a finding.
@@ -146,7 +187,7 @@ func (d *document) find(keys []string) (line, column, depth int) {
 	}
 	node := d.root
 	for i, key := range keys {
-		position, value := child(node, key, 0)
+		position, value := d.child(node, key, 0)
 		if value == nil {
 			return line, column, i
 		}
@@ -159,7 +200,7 @@ func (d *document) find(keys []string) (line, column, depth int) {
 func (d *document) list(keys []string) *yaml.Node {
 	node := d.root
 	for _, key := range keys {
-		if _, node = child(node, key, 0); node == nil {
+		if _, node = d.child(node, key, 0); node == nil {
 			return nil
 		}
 	}
@@ -174,7 +215,7 @@ func (d *document) list(keys []string) *yaml.Node {
 
 // child finds a key's value in a mapping, through aliases and merge keys, or an
 // element in a list by its index; deep guards against merges that go in circles.
-func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
+func (d *document) child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 	for node.Kind == yaml.AliasNode && node.Alias != nil {
 		node = node.Alias
 	}
@@ -187,10 +228,8 @@ func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 			return node.Content[i], node.Content[i]
 		}
 	case yaml.MappingNode:
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			if node.Content[i].Value == key {
-				return node.Content[i], node.Content[i+1]
-			}
+		if i := d.index(node, key); i >= 0 {
+			return node.Content[i], node.Content[i+1]
 		}
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			if node.Content[i].Tag != "!!merge" {
@@ -201,13 +240,44 @@ func child(node *yaml.Node, key string, deep int) (position, value *yaml.Node) {
 				merged = merged[0].Content
 			}
 			for _, m := range merged {
-				if position, value := child(m, key, deep+1); value != nil {
+				if position, value := d.child(m, key, deep+1); value != nil {
 					return position, value
 				}
 			}
 		}
 	}
 	return nil, nil
+}
+
+// manyKeys is from how many keys a mapping has an index of them: findings about each
+// would otherwise take time that grows with their square.
+const manyKeys = 32
+
+// index is where in a mapping's content a key is, -1 where it is not.
+func (d *document) index(node *yaml.Node, key string) int {
+	if len(node.Content) < 2*manyKeys {
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == key {
+				return i
+			}
+		}
+		return -1
+	}
+	keys, ok := d.keys[node]
+	if !ok {
+		keys = make(map[string]int, len(node.Content)/2)
+		for i := len(node.Content)/2*2 - 2; i >= 0; i -= 2 { // the first of equal ones counts
+			keys[node.Content[i].Value] = i
+		}
+		if d.keys == nil {
+			d.keys = map[*yaml.Node]map[string]int{}
+		}
+		d.keys[node] = keys
+	}
+	if i, ok := keys[key]; ok {
+		return i
+	}
+	return -1
 }
 
 // A report collects findings about a stack: about one document, or about a tree to
@@ -219,7 +289,10 @@ type report struct {
 	// length tells how long the list at a path of the tree is in the end; nil as long
 	// as that is not known.
 	length   func(at []string) int
+	ports    int // that the services of all documents publish
 	findings []Finding
+	guesses  int // how many words were compared with misspelt ones
+	concealment
 }
 
 // origins tell which documents an object of a tree is made of, by its section and
@@ -256,6 +329,17 @@ func (r *report) of(at []string) (docs []*document, paths [][]string) {
 		return []*document{r.doc}, [][]string{at}
 	}
 	return docs, paths
+}
+
+// writes says whether one of the documents that an object is made of has a key in it.
+func (r *report) writes(at []string, key string) bool {
+	docs, paths := r.of(at)
+	for i, doc := range docs {
+		if mapping(doc.tree, paths[i]...)[key] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // where tells the place of the value at a path: in the document that has the most
@@ -316,7 +400,7 @@ func (r *report) element(docs []*document, paths [][]string, at []string, n int)
 // service's key first where it is about a service. The message is a sentence with
 // the remedy in brackets at its end.
 func (r *report) add(severity Severity, code string, at []string, format string, args ...any) {
-	f := Finding{Severity: severity, Code: code, Message: fmt.Sprintf(format, args...)}
+	f := Finding{Severity: severity, Code: code, Message: r.conceal(at, fmt.Sprintf(format, args...))}
 	f.File, f.Line, f.Column = r.where(at)
 	if len(at) > 1 && at[0] == "services" {
 		f.Service = hideBases(at[1])
@@ -334,6 +418,45 @@ func (r *report) warn(code string, at []string, format string, args ...any) {
 
 func (r *report) info(code string, at []string, format string, args ...any) {
 	r.add(Info, code, at, format, args...)
+}
+
+// unset records that a variable is not set, what comes of it, and what else there is
+// to do about it.
+func (r *report) unset(name string, at []string, comes, remedy string) {
+	r.warn("variable-unset", at, "the variable %s is not set and %s (set it in the stack's .env, allow it from the environment with --env %s%s)",
+		name, comes, name, remedy)
+	r.findings[len(r.findings)-1].variable = name
+}
+
+// oncePerVariable tells of each variable that is not set once a file, in the first
+// place, and of how many others there are.
+func oncePerVariable(findings []Finding) []Finding {
+	type id struct{ file, variable string }
+	first, more := map[id]int{}, map[id]int{}
+	out := findings[:0]
+	for _, f := range findings {
+		if f.variable == "" {
+			out = append(out, f)
+			continue
+		}
+		id := id{f.File, f.variable}
+		f.variable = ""
+		if _, told := first[id]; told {
+			more[id]++
+			continue
+		}
+		first[id] = len(out)
+		out = append(out, f)
+	}
+	for id, n := range more {
+		message, places := out[first[id]].Message, "places"
+		if n == 1 {
+			places = "place"
+		}
+		remedy := strings.LastIndex(message, " (")
+		out[first[id]].Message = fmt.Sprintf("%s and %d more %s%s", message[:remedy], n, places, message[remedy:])
+	}
+	return out
 }
 
 // errors counts the findings that are errors.
@@ -411,6 +534,9 @@ func clone(value any) any {
 func nearest(word string, candidates []string) string {
 	best, distance := "", 1+len(word)/3
 	for _, candidate := range candidates {
+		if max(len(word)-len(candidate), len(candidate)-len(word)) > distance {
+			continue
+		}
 		if d := editDistance(word, candidate); d <= distance && (best == "" || d < distance) {
 			best, distance = candidate, d
 		}
@@ -422,12 +548,11 @@ func editDistance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return max(len(a), len(b))
 	}
-	previous := make([]int, len(b)+1)
-	for j := range previous {
+	var previous, current [64 + 1]int
+	for j := range len(b) + 1 {
 		previous[j] = j
 	}
 	for i := range len(a) {
-		current := make([]int, len(b)+1)
 		current[0] = i + 1
 		for j := range len(b) {
 			cost := 1

@@ -30,11 +30,9 @@ func TestDotenvAsLibrary(t *testing.T) {
 		compare(t, text)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		lines := rapid.SliceOfN(rapid.StringMatching(`(export )?[A-C](=| = |: )("[a-c$ {}\\'#]*"|'[a-c$ "]*'|[a-c' #]*\$(A|B|OUT|NO)[a-c]*|\$\{(A|OUT|NO)\}|[a-c0-9 #]*)`), 1, 6).Draw(t, "lines")
+		// Unset variables have defaults: the library would tell of others on stderr.
+		lines := rapid.SliceOfN(rapid.StringMatching(`(export )?[A-C](=| = |: )("([a-c {}\\'#]|\$OUT |\$\{A\})*"|'[a-c$ "]*'|[a-c' #]*\$(A|OUT)( [a-c]*)?|x?\$\{(A|OUT|NO-[a-c]*|NO:-x)\}[a-c$]?|[a-c0-9 #]*)`), 1, 6).Draw(t, "lines")
 		text := strings.Join(lines, "\n") + "\n"
-		if strings.Contains(text, "{") && !strings.Contains(text, "}") {
-			return
-		}
 		compare(t, text)
 	})
 }

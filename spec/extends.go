@@ -25,7 +25,9 @@ func (l *loading) importBases(in *interpolator, tree map[string]any) []string {
 		return nil
 	}
 	for _, key := range sortedKeys(services) {
-		im.checkCycle(key)
+		if !im.checkCycle(key) {
+			break
+		}
 	}
 	if l.report.failed() {
 		return nil
@@ -33,8 +35,9 @@ func (l *loading) importBases(in *interpolator, tree map[string]any) []string {
 	for _, key := range sortedKeys(services) {
 		im.takeBack(key)
 	}
-	im.trace()
-	im.checkSize()
+	if im.checkSize(); !l.report.failed() {
+		im.trace()
+	}
 	return im.keys
 }
 
@@ -216,26 +219,37 @@ func (im *importer) trace() {
 // checkSize bounds the stack with extends expanded: a short file can make services
 // of each other that fill the machine.
 func (im *importer) checkSize() {
-	sizes := map[string]extent{}
-	var size func(key string) extent
-	size = func(key string) extent {
-		if e, ok := sizes[key]; ok {
-			return e
-		}
-		e := extentOf(im.services[key])
-		if base, ok := im.base(key); ok {
-			e.add(size(base))
-		}
-		sizes[key] = e
-		return e
+	type sizes struct {
+		extent
+		ports int
 	}
-	var all extent
+	known := map[string]sizes{}
+	var size func(key string) sizes
+	size = func(key string) sizes {
+		if s, ok := known[key]; ok {
+			return s
+		}
+		s := sizes{extentOf(im.services[key]), portCounts(mapping(im.services, key))}
+		if base, ok := im.base(key); ok {
+			inherited := size(base)
+			s.add(inherited.extent)
+			s.ports += inherited.ports
+		}
+		known[key] = s
+		return s
+	}
+	var all sizes
 	for key := range im.services {
-		all.add(size(key))
+		one := size(key)
+		all.add(one.extent)
+		all.ports += one.ports
 	}
 	all.depth = 0 // bounded in every file
 	if found := all.excess("with extends, the stack has"); found != nil {
 		im.report.fail(found.Code, []string{"services"}, "%s", found.Message)
+	}
+	if all.ports > maxAllPorts {
+		im.report.fail("invalid-port", []string{"services"}, "with extends, the stack publishes more than %d ports (publish fewer)", maxAllPorts)
 	}
 }
 
@@ -331,16 +345,24 @@ func rebase(service map[string]any, dir string) {
 	}
 }
 
-// checkCycle refuses services that extend themselves.
-func (im *importer) checkCycle(key string) {
+// maxExtends bounds how many services extend each other in a row.
+const maxExtends = 100
+
+// checkCycle refuses services that extend themselves, and those that do it by too
+// long a way for anybody to follow: then, false.
+func (im *importer) checkCycle(key string) bool {
 	var chain []string
 	for at, ok := key, true; ok; at, ok = im.base(at) {
 		if i := slices.Index(chain, at); i >= 0 {
 			if chain[0] == slices.Min(chain[i:]) {
 				im.report.fail("extends-cycle", []string{"services", key, "extends"}, "services extend each other in a circle: %s (take one of these extends out)", hideBases(strings.Join(append(chain[i:], at), " → ")))
 			}
-			return
+			return true
 		}
-		chain = append(chain, at)
+		if chain = append(chain, at); len(chain) > maxExtends {
+			im.report.fail("extends", []string{"services", key, "extends"}, "the service %s extends others more than %d deep (extend fewer)", hideBases(key), maxExtends)
+			return false
+		}
 	}
+	return true
 }

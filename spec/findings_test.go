@@ -15,9 +15,10 @@ import (
 
 // withoutExample are codes of files that have none in testdata/findings, and why.
 var withoutExample = map[string]string{
-	"config-too-large":  "larger than a page: TestDataThatIsTooLarge",
-	"secret-too-large":  "larger than a page: TestDataThatIsTooLarge",
-	"include-too-large": "larger than a page: TestIncludesThatAreTooMany",
+	"config-too-large":   "larger than a page: TestDataThatIsTooLarge",
+	"secret-too-large":   "larger than a page: TestDataThatIsTooLarge",
+	"include-too-large":  "larger than a page: TestIncludesThatAreTooMany",
+	"depends-on-unknown": "found in a whole directory: TestStacksThatDependOnEachOther",
 }
 
 func TestDataThatIsTooLarge(t *testing.T) {

@@ -475,7 +475,7 @@ func FuzzVariables(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text, value string) {
 		expand := func() (string, []Finding) {
-			in := &interpolator{env: map[string]string{"A": value}, report: &report{file: "compose.yaml"}, used: map[string]*string{}}
+			in := &interpolator{env: map[string]string{"A": canary + value}, report: &report{file: "compose.yaml"}, used: map[string]*string{}}
 			out, ok := in.tree(text, []string{"services", "web", "image"}).(string)
 			if !ok {
 				t.Fatalf("%q became no text", text)
@@ -494,7 +494,7 @@ func FuzzVariables(f *testing.F) {
 		if !strings.Contains(text, "$") && (out != text || len(findings) > 0) {
 			t.Errorf("%q has no variable, and became %q with %v", text, out, findings)
 		}
-		if len(value) > 3 && !strings.Contains(text, value) && strings.Contains(string(findingsText(findings)), value) {
+		if !strings.Contains(text, canary) && strings.Contains(string(findingsText(findings)), canary) {
 			t.Errorf("%q: a variable's value is told:\n%s", text, findingsText(findings))
 		}
 		for _, finding := range findings {

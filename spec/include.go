@@ -73,7 +73,7 @@ func (i *inclusion) follow(section any) {
 		if parsed, ok := i.read(entry, at); ok {
 			i.include(parsed, at)
 		}
-		if i.texts > maxTexts {
+		if i.full != nil {
 			return
 		}
 	}
@@ -111,7 +111,7 @@ func (i *inclusion) read(entry any, at []string) (include, bool) {
 			}
 		default:
 			if !strings.HasPrefix(key, "x-") {
-				fail(key, "include.%s is not known%s", key, orNearest(key, []string{"path", "env_file", "project_directory"}))
+				fail(key, "include.%s is not known%s", key, i.report.orNearest(key, []string{"path", "env_file", "project_directory"}))
 			}
 		}
 	}
@@ -156,6 +156,7 @@ func (i *inclusion) include(entry include, at []string) {
 		doc, problem := i.parse(file)
 		switch {
 		case problem == nil:
+			i.report.takenFrom(doc)
 			docs = append(docs, doc)
 		case problem.Line == 0 && problem.Code == "unreadable":
 			i.refuse(at, "include", "%s", problem.Message)
@@ -196,7 +197,8 @@ func (i *inclusion) directory(entry include, file string, at []string) (string, 
 	}
 	at = under(at, "project_directory")
 	dir := relativeTo(i.dir, entry.directory)
-	if problem := outside(dir); problem != "" {
+	told := i.report.told(dir)
+	if problem := outside(dir, told); problem != "" {
 		i.refuse(at, "include", "%s", problem)
 		return "", false
 	}
@@ -205,11 +207,11 @@ func (i *inclusion) directory(entry include, file string, at []string) (string, 
 	case err == nil && info.IsDir():
 		return dir, true
 	case err == nil:
-		i.refuse(at, "include", "%s is not a folder (name one of the stack's folder)", dir)
+		i.refuse(at, "include", "%s is not a folder (name one of the stack's folder)", told)
 	case strings.Contains(err.Error(), "escapes from parent"):
-		i.refuse(at, "include", "%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the folder there)", dir)
+		i.refuse(at, "include", "%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the folder there)", told)
 	default:
-		i.refuse(at, "include", "the folder %s cannot be read: %v (check that it exists in the stack's folder)", dir, underlying(err))
+		i.refuse(at, "include", "the folder %s cannot be read: %v (check that it exists in the stack's folder)", told, underlying(err))
 	}
 	return "", false
 }
@@ -360,7 +362,7 @@ func (i *inclusion) adopt(in *interpolator, merged map[string]any, docs []*docum
 
 // meet refuses an object that the tree holds already with another content.
 func (i *inclusion) meet(at []string, there, here any, docs []*document) {
-	if reflect.DeepEqual(there, here) {
+	if reflect.DeepEqual(there, here) || isEmpty(there) && isEmpty(here) {
 		return
 	}
 	file, line, _ := i.report.where(at)
@@ -371,6 +373,13 @@ func (i *inclusion) meet(at []string, there, here any, docs []*document) {
 	if i.report.origins[key] = before; !known {
 		delete(i.report.origins, key)
 	}
+}
+
+// isEmpty says that an object is declared and nothing said about it: `data:` is as
+// good as `data: {}`.
+func isEmpty(object any) bool {
+	m, ok := object.(map[string]any)
+	return object == nil || ok && len(m) == 0
 }
 
 // originsIn is an object of a key in each of the documents that have it.

@@ -92,11 +92,23 @@ func (in *interpolator) settle(tree map[string]any, dir string) {
 			object := mapping(tree, section, key)
 			name, _ := object["environment"].(string)
 			if own, ok := in.ownValue(name); ok {
-				alias := name + " of " + dir // which no file can name
-				in.env[alias] = own
-				object["environment"] = alias
+				object["environment"] = in.alias(name, own, dir)
 			}
 		}
+	}
+}
+
+// alias gives the stack a variable of an included file, under a name that no file can
+// use: the same for the same value alone, since each file of a folder may have been
+// included with variables of its own.
+func (in *interpolator) alias(name, value, dir string) string {
+	alias := name + " of " + dir
+	for n := 2; ; n++ {
+		if there, ok := in.env[alias]; !ok || there == value {
+			in.env[alias] = value
+			return alias
+		}
+		alias = fmt.Sprintf("%s of %s, %d", name, dir, n)
 	}
 }
 
@@ -131,10 +143,15 @@ func (in *interpolator) tree(value any, at []string) any {
 
 func (in *interpolator) scalar(text string, at []string) any {
 	s := substitution{in: in, at: at}
+	in.report.filling = true
 	out, err := s.expand(text, 0)
+	in.report.filling = false
 	if err != nil {
 		in.report.fail("variable", at, "%s: %s", strings.Join(at, "."), err)
 		return text
+	}
+	if out != text && isPath(at) {
+		in.report.wrote(out, text)
 	}
 	return cast(text, out, at, in.report)
 }
@@ -187,6 +204,7 @@ func (s *substitution) variable(text string, i int, closing map[int]int, nesting
 		return "$", 2, nil
 	case name != "":
 		value, _ := s.lookup(name)
+		s.note(name, value)
 		return value, 1 + len(name), nil
 	case strings.HasPrefix(rest, "{"):
 		end, ok := closing[i+1]
@@ -211,6 +229,7 @@ func (s *substitution) braced(inner string, nesting int) (string, error) {
 	}
 	if operator == "" {
 		value, _ := s.lookup(name)
+		s.note(name, value)
 		return value, nil
 	}
 	value, set := s.in.peek(name)
@@ -230,7 +249,15 @@ func (s *substitution) braced(inner string, nesting int) (string, error) {
 			return s.word(word, nesting)
 		}
 	}
+	s.note(name, value)
 	return value, nil
+}
+
+// note remembers where a variable's value went that is not to be told.
+func (s *substitution) note(name, value string) {
+	if s.in.report.holdsSecret(name, value) {
+		s.in.report.uses(s.at, name, value)
+	}
 }
 
 // splitOperator parts what follows a variable's name into operator and word; there
@@ -279,7 +306,7 @@ func (in *interpolator) peekShared(name string) (string, bool) {
 func (s *substitution) lookup(name string) (string, bool) {
 	value, set := s.in.peek(name)
 	if !set {
-		s.in.report.warn("variable-unset", s.at, "the variable %s is not set and stands for nothing in %s (set it in the stack's .env, allow it from the environment, or write ${%s:-default})", name, strings.Join(s.at, "."), name)
+		s.in.report.unset(name, s.at, "stands for nothing in "+strings.Join(s.at, "."), ", or write ${"+name+":-default}")
 	}
 	return value, set
 }
@@ -357,7 +384,7 @@ func castMode(before, after string, at []string, r *report) any {
 	}
 	mode, err := strconv.ParseUint(strings.TrimPrefix(after, "0o"), base, 32)
 	if err != nil {
-		r.fail("invalid-value", at, "%s: %q is not a file mode (write one like 0440)", strings.Join(at, "."), after)
+		r.fail("invalid-value", at, "%s: %q is not a file mode (write one like 0440)", strings.Join(at, "."), before)
 		return 0
 	}
 	if base == 10 {

@@ -2,8 +2,9 @@ package spec
 
 // lint tells what of a stack will not do what its author thinks.
 func lint(c *converter, stack *Stack) {
+	told := map[string]bool{}
 	for _, s := range stack.Services {
-		l := linter{converter: c, stack: stack, service: s, at: []string{"services", s.Key}, raw: c.services[s.Key]}
+		l := linter{converter: c, stack: stack, service: s, at: []string{"services", s.Key}, raw: c.services[s.Key], told: told}
 		l.ignored()
 		l.image()
 		l.binds()
@@ -23,6 +24,9 @@ type linter struct {
 	service Service
 	at      []string
 	raw     map[string]any // the service's values as they were written
+	// told holds the variables that were told of, by place: services that extend one
+	// have them in common.
+	told map[string]bool
 }
 
 func set(words ...string) map[string]bool {

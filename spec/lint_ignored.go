@@ -152,17 +152,16 @@ func (c *converter) lintTop() {
 		}
 	}
 	for key := range c.usedNetworks() {
-		declared := mapping(c.literal, "networks", key)
-		if c.project.Networks[key].External {
+		declared := c.project.Networks[key]
+		if declared.External {
 			continue
 		}
 		at := []string{"networks", key}
-		if declared["enable_ipv4"] != nil {
+		if declared.EnableIPv4 != nil {
 			c.report.warn("option-ignored", under(at, "enable_ipv4"), "enable_ipv4 is ignored in a Swarm, whose networks always have IPv4 (remove it)")
 		}
-		pools, _ := mapping(declared, "ipam")["config"].([]any)
-		for i, pool := range pools {
-			if p, _ := pool.(map[string]any); p["aux_addresses"] != nil {
+		for i, pool := range declared.Ipam.Config {
+			if pool != nil && pool.AuxiliaryAddresses != nil {
 				c.report.warn("option-ignored", under(at, "ipam", "config", strconv.Itoa(i), "aux_addresses"), "ipam.config.aux_addresses is ignored in a Swarm, which may give these addresses to tasks (write an ip_range that leaves them out)")
 			}
 		}

@@ -71,7 +71,7 @@ func (l *linter) meshed(domain string) bool {
 	}
 	for _, s := range l.stack.Services {
 		for _, p := range s.Spec.EndpointSpec.Ports {
-			if p.PublishMode == swarm.PortConfigPublishModeIngress && strconv.Itoa(int(p.PublishedPort)) == port {
+			if p.PublishMode == swarm.PortConfigPublishModeIngress && protocol(p) == swarm.PortConfigProtocolTCP && strconv.Itoa(int(p.PublishedPort)) == port {
 				return true
 			}
 		}

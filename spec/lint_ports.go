@@ -177,33 +177,23 @@ func (c *converter) lintPorts(stack *Stack) {
 
 // portsAcross tells of ports that services of different stacks publish. An engine
 // gives a port to the stack that comes first, which is to stay as it is whatever
-// another file says: so it is a warning, and where x-skep.findings makes an error of
-// it, the error of the stack that says so.
-func (snap *Snapshot) portsAcross() {
+// another file says: so it is a warning.
+func (snap *Snapshot) portsAcross(found foundAcross) {
 	var all []publisher
 	for _, name := range sortedKeys(snap.Stacks) {
 		all = append(all, publishers(snap.Stacks[name])...)
 	}
-	found := map[string][]Finding{}
-	add := func(to, other publisher, clash *clash) {
-		if f, ok := clash.across(to, other); ok {
-			found[to.stack.Name] = append(found[to.stack.Name], f)
-		}
-	}
 	for _, clash := range clashes(all, func(a, b publisher) bool { return a.stack != b.stack }) {
-		add(clash.first, clash.second, clash)
-		add(clash.second, clash.first, clash)
-	}
-	for name, findings := range found {
-		snap.tell(name, findings)
+		at, f := clash.across(clash.first, clash.second)
+		found.add(clash.first.stack, at, f)
+		at, f = clash.across(clash.second, clash.first)
+		found.add(clash.second.stack, at, f)
 	}
 }
 
-// across is the clash as the file of one of its stacks is told it; false where a
-// comment ignores it.
-func (c *clash) across(to, other publisher) (Finding, bool) {
-	at := to.service.ports
-	f := Finding{File: at.file, Line: at.line, Column: at.column, Severity: Warning, Service: to.service.Key}
+// across is the clash as the file of one of its stacks is told it.
+func (c *clash) across(to, other publisher) (at place, f Finding) {
+	f = Finding{Severity: Warning, Service: to.service.Key}
 	what, who := portList(c.ports), fmt.Sprintf("%s of the stack %s (%s)", other.service.Key, other.stack.Name, other.stack.Source.File)
 	if c.host {
 		f.Code = "host-port-conflict"
@@ -212,18 +202,5 @@ func (c *clash) across(to, other publisher) (Finding, bool) {
 		f.Code = "port-conflict"
 		f.Message = fmt.Sprintf("%s publishes %s, as does %s, and an engine refuses the one that comes second (give one another port)", to.service.Key, what, who)
 	}
-	return f, !slices.Contains(at.ignored, f.Code)
-}
-
-// tell adds findings to a stack, which thereby becomes a problem where one of them
-// is an error. The stack itself is kept for the next scan and stays as it is.
-func (snap *Snapshot) tell(name string, findings []Finding) {
-	stack := *snap.Stacks[name]
-	stack.Findings = slices.Concat(stack.Findings, stack.Policy.Weigh(findings))
-	if hasError(stack.Findings) {
-		delete(snap.Stacks, name)
-		snap.Problems[name] = stack.Findings
-		return
-	}
-	snap.Stacks[name] = &stack
+	return to.service.ports, f
 }

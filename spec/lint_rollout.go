@@ -73,20 +73,25 @@ const (
 //
 // A task with a healthcheck runs once that was good for the first time; what fails
 // before always counts. From then on the engine needs retries failures in a row, an
-// interval apart, to call the task unhealthy and end it, and Swarm counts it only
-// within monitor (see delay). It is told where the file relies on Swarm's own
-// judgement: it writes what is to happen on a failure, or for how long to watch.
+// interval apart, to call the task unhealthy and end it (newer ones cut one interval
+// short at the end of a start_period), and Swarm counts it only within monitor (see
+// delay). It is told where the file relies on Swarm's own judgement: it writes what is
+// to happen on a failure, or for how long to watch.
 func (l *linter) monitor() {
 	u, check := l.service.Spec.UpdateConfig, l.checked()
 	written := mapping(l.raw, "deploy", "update_config")
 	if u == nil || check == nil || u.FailureAction == swarm.UpdateFailureActionContinue || written["failure_action"] == nil && written["monitor"] == nil {
 		return
 	}
-	noticed := cmp.Or(check.Interval, defaultInterval) * time.Duration(cmp.Or(check.Retries, defaultRetries))
+	failures := cmp.Or(check.Retries, defaultRetries)
+	if check.StartPeriod > 0 {
+		failures--
+	}
+	noticed := cmp.Or(check.Interval, defaultInterval) * time.Duration(failures)
 	if u.Monitor >= noticed {
 		return
 	}
-	l.report.info("monitor-short", under(l.at, "deploy", "update_config", "monitor"), "a task that falls sick once it runs is told by its healthcheck after %s at the soonest (interval × retries), and Swarm watches it for %s: its failure_action does not see that, only skep does (write a monitor of more than %s)", noticed, u.Monitor, noticed)
+	l.report.info("monitor-short", under(l.at, "deploy", "update_config", "monitor"), "a task that falls sick once it runs is told by its healthcheck after %s at the soonest (by its interval and retries), and Swarm watches it for %s: its failure_action does not see that, only skep does (write a monitor of more than %s)", noticed, u.Monitor, noticed)
 }
 
 // nodes tells how many nodes the replicas need.

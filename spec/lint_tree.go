@@ -6,9 +6,13 @@ import (
 )
 
 // checkTree looks at the tree before the library does: for what would come out of
-// it as an error without a place, and for what must not be written at all.
-func checkTree(r *report, tree map[string]any) {
-	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
+// it as an error without a place, and for what must not be written at all. False where
+// there is too much to look at.
+func checkTree(r *report, tree map[string]any) bool {
+	if !checkPortCounts(r, mapping(tree, "services")) {
+		return false
+	}
+	for _, section := range sections {
 		objects, ok := tree[section].(map[string]any)
 		if !ok && tree[section] != nil {
 			r.fail("invalid-compose", []string{section}, "%s is not a mapping of names (write a name and below it what it is)", section)
@@ -28,6 +32,24 @@ func checkTree(r *report, tree map[string]any) {
 		}
 	}
 	checkLong(r, tree)
+	return true
+}
+
+// checkPortCounts refuses more ports than are worth to be read; then, false.
+func checkPortCounts(r *report, services map[string]any) bool {
+	for _, key := range sortedKeys(services) {
+		count := portCounts(mapping(services, key))
+		at := []string{"services", key, "ports"}
+		if count > maxPorts {
+			r.fail("invalid-port", at, "the service %s publishes more than %d ports (publish fewer)", key, maxPorts)
+			return false
+		}
+		if r.ports += count; r.ports > maxAllPorts {
+			r.fail("invalid-port", at, "the stack publishes more than %d ports (publish fewer)", maxAllPorts)
+			return false
+		}
+	}
+	return true
 }
 
 // maxKey bounds a key: they come back in findings and in names.
@@ -35,7 +57,7 @@ const maxKey = 255
 
 // checkLong refuses keys of objects that no engine could take.
 func checkLong(r *report, tree map[string]any) {
-	for _, section := range []string{"services", "networks", "volumes", "configs", "secrets"} {
+	for _, section := range sections {
 		for _, key := range sortedKeys(mapping(tree, section)) {
 			if len(key) > maxKey {
 				r.fail("invalid-name", []string{section, key}, "a name under %s has more than %d characters (shorten it)", section, maxKey)
@@ -55,6 +77,13 @@ func checkServiceTree(r *report, service map[string]any, at []string) {
 	if n, err := strconv.Atoi(text(service["oom_score_adj"])); err == nil && (n < -1000 || n > 1000) {
 		r.fail("invalid-value", under(at, "oom_score_adj"), "oom_score_adj is %d, and a kernel takes -1000 to 1000 (write a number in between)", n)
 	}
+	checkShortForms(r, service, at)
+	checkReferences(r, service, at)
+	checkUlimits(r, service, at)
+}
+
+// checkShortForms refuses ports and volumes that cannot be read.
+func checkShortForms(r *report, service map[string]any, at []string) {
 	ports, _ := service["ports"].([]any)
 	for i, port := range ports {
 		if _, err := parsePort(port); err != nil {
@@ -69,18 +98,26 @@ func checkServiceTree(r *report, service map[string]any, at []string) {
 			}
 		}
 	}
+}
+
+// checkReferences refuses names of configs and secrets at which the library panics.
+func checkReferences(r *report, service map[string]any, at []string) {
 	for _, section := range []string{"configs", "secrets"} {
 		uses, _ := service[section].([]any)
 		for i, use := range uses {
 			m, _ := use.(map[string]any)
 			for _, key := range []string{"source", "target"} {
 				value, given := m[key]
-				if _, isText := value.(string); given && !isText { // the library panics at it
+				if _, isText := value.(string); given && !isText {
 					r.fail("invalid-value", under(at, section, strconv.Itoa(i), key), "%s.%s is not text (put it in quotes, or leave it out)", section, key)
 				}
 			}
 		}
 	}
+}
+
+// checkUlimits refuses limits that are no numbers.
+func checkUlimits(r *report, service map[string]any, at []string) {
 	limits := mapping(service, "ulimits")
 	for _, name := range sortedKeys(limits) {
 		values := map[string]any{"": limits[name]}
@@ -88,19 +125,23 @@ func checkServiceTree(r *report, service map[string]any, at []string) {
 			values = both
 		}
 		for _, which := range sortedKeys(values) {
-			switch v := values[which].(type) {
-			case int:
-				continue
-			case string:
-				if _, err := strconv.Atoi(v); err == nil {
-					continue
-				}
-			}
-			if !strings.HasPrefix(which, "x-") {
+			if !whole(values[which]) && !strings.HasPrefix(which, "x-") {
 				r.fail("invalid-value", under(at, "ulimits", name), "the ulimit %s is not a whole number (write one, or soft and hard)", name)
 			}
 		}
 	}
+}
+
+// whole says whether a value is a whole number, or the text of one.
+func whole(value any) bool {
+	switch v := value.(type) {
+	case int:
+		return true
+	case string:
+		_, err := strconv.Atoi(v)
+		return err == nil
+	}
+	return false
 }
 
 // checkLabels refuses labels that skep or docker write themselves.

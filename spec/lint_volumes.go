@@ -17,7 +17,8 @@ func (l *linter) binds() {
 		at := under(l.at, "volumes", strconv.Itoa(i))
 		switch source := volume.Source; {
 		case !strings.HasPrefix(source, "/") && !strings.HasPrefix(source, "~") && !windowsPath(source):
-			l.report.warn("bind-relative", at, "the bind mount of %s is relative to this machine's folder, which other nodes do not have: a task placed there is rejected (make it a config, which the Swarm brings to every node)", source)
+			l.report.warn("bind-relative", at, "the bind mount of %s is relative to this machine's folder, which other nodes do not have: a task placed there is rejected (make a file a config, which the Swarm brings to every node; put a folder into the image, or on a volume)", source)
+		case strings.HasPrefix(source, "~") && !l.hasHome(): // which is an error already
 		case !onAnyNode(source) && !l.onOneNode():
 			l.report.info("bind", at, "the bind mount of %s takes what each node has at that path, and a node that has nothing there rejects the task (see that all nodes have it, or constrain the placement)", source)
 		}

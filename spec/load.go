@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -132,9 +133,14 @@ type loading struct {
 	texts   int
 	allText int64
 	size    extent
-	grown   int // by variables
+	full    *Finding // why no more of them are read
+	grown   int      // by variables
 	// allLines and allData are of the files that services, configs and secrets name.
 	allLines, allData int64
+	// variables are the files that variables were read from; dotenvNamed says that
+	// the stack's own one is named in it too, as an env_file or the like.
+	variables   []string
+	dotenvNamed bool
 	// literal is the tree of all included files before variables were put in, and
 	// interpolators are those of the files that included services stand in.
 	literal       map[string]any
@@ -147,8 +153,13 @@ type loading struct {
 // weighed are the findings as the stack's author wants them told: without those
 // that a comment ignores, and by x-skep.findings.
 func (l *loading) weighed() []Finding {
+	l.report.findings = append(l.report.findings, l.inVain(l.report.sorted())...)
 	found := slices.DeleteFunc(l.report.sorted(), func(f Finding) bool { return l.ignores[f.File].silent(f) })
-	return l.policy.Weigh(found)
+	for i := range found {
+		found[i].Message = onOneLine(found[i].Message)
+		found[i].Service = onOneLine(found[i].Service)
+	}
+	return l.policy.Weigh(oncePerVariable(found))
 }
 
 // load goes from the file to the Stack; nil after an error.
@@ -175,13 +186,20 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if l.report.failed() || ctx.Err() != nil {
 		return l.cancelled(ctx)
 	}
-	policy, rollouts := readPolicy(&l.report, tree)
-	l.policy = policy
+	policy, rollouts, wrong := l.readPolicy(tree, name)
+	defer func() { l.report.findings = append(l.report.findings, wrong...) }()
 	tidy(&l.report, tree)
-	checkTree(&l.report, tree)
+	readable := checkTree(&l.report, tree)
 	bases := l.importBases(in, tree)
-	if l.report.failed() || ctx.Err() != nil {
+	if l.stopped() || ctx.Err() != nil {
+		if readable {
+			l.refuseBeside(tree)
+		}
 		return l.cancelled(ctx)
+	}
+	if len(tree) == 0 { // the library would not know what to say
+		l.report.fail("no-services", nil, "the stack has no services (write at least one, or remove the file)")
+		return nil
 	}
 	project, raw := l.project(ctx, name, tree, bases)
 	if project == nil {
@@ -194,9 +212,52 @@ func (l *loading) load(ctx context.Context) *Stack {
 	}
 	stack := c.convert()
 	lint(c, stack)
-	l.place(stack)
+	l.places(stack)
 	stack.Source = l.source(in.used)
 	return stack
+}
+
+// readPolicy reads the x-skep blocks. What is wrong with them comes back apart: it
+// keeps nobody from looking at the rest of the file.
+func (l *loading) readPolicy(tree map[string]any, name string) (Policy, map[string]Rollout, []Finding) {
+	before := l.report.findings
+	l.report.findings = nil
+	policy, rollouts := readPolicy(&l.report, tree)
+	if i := slices.Index(policy.DependsOn, name); i >= 0 {
+		l.report.fail("x-skep", []string{"x-skep", "depends_on", strconv.Itoa(i)}, "x-skep.depends_on names the stack itself, which would wait for ever (take it out)")
+	}
+	wrong := l.report.findings
+	l.report.findings, l.policy = before, policy
+	return policy, rollouts, wrong
+}
+
+// bearable are the codes of errors with which the rest of a file can be looked at.
+var bearable = set("option-forbidden", "label-reserved", "external-name")
+
+// stopped says that there are errors with which the library could not go on.
+func (l *loading) stopped() bool {
+	return slices.ContainsFunc(l.report.findings, func(f Finding) bool { return f.Severity == Error && !bearable[f.Code] })
+}
+
+// refuseBeside tells what the schema does not allow beside errors that end the work on
+// the file, of values that none of them is about.
+func (l *loading) refuseBeside(tree map[string]any) {
+	type spot struct {
+		file         string
+		line, column int
+	}
+	told := map[spot]bool{}
+	for _, f := range l.report.findings {
+		told[spot{f.File, f.Line, f.Column}] = told[spot{f.File, f.Line, f.Column}] || f.Severity == Error
+	}
+	known := len(l.report.findings)
+	for _, f := range faults(tree) {
+		if _, ok := tree[f.at[0]].(map[string]any); ok || !slices.Contains(sections, f.at[0]) {
+			l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence(&l.report)))
+		}
+	}
+	found := slices.DeleteFunc(l.report.findings[known:], func(f Finding) bool { return told[spot{f.File, f.Line, f.Column}] })
+	l.report.findings = l.report.findings[:known+len(found)]
 }
 
 func (l *loading) cancelled(ctx context.Context) *Stack {
@@ -214,40 +275,46 @@ func (l *loading) document() *document {
 		return nil
 	}
 	l.report.doc = doc
+	l.report.takenFrom(doc)
 	return doc
 }
 
 // parse reads a compose file of the stack's folder. All that are read for a stack
-// are bounded together too.
+// are bounded together too; once they are too much nothing more is read.
 func (l *loading) parse(file string) (*document, *Finding) {
 	limit := l.o.MaxFileSize
 	if limit <= 0 {
 		limit = maxTextSize
 	}
+	l.texts++
+	if l.full == nil && l.texts > maxTexts {
+		l.full = refuse(0, "include-too-large", "the stack is made of more than %d compose files (include and extend fewer)", maxTexts)
+	}
+	if l.full != nil {
+		l.full.File = l.report.file
+		return nil, l.full
+	}
 	shown := display(l.shown, path.Join(l.dir, file))
-	placed := func(found *Finding) (*document, *Finding) {
-		found.File = shown
-		return nil, found
-	}
-	if l.texts++; l.texts > maxTexts {
-		return nil, &Finding{File: l.report.file, Severity: Error, Code: "include-too-large", Message: fmt.Sprintf("the stack is made of more than %d compose files (include and extend fewer)", maxTexts)}
-	}
 	text, problem := l.content(file, limit)
 	if problem != "" {
-		return placed(&Finding{Severity: Error, Code: "unreadable", Message: problem})
+		return nil, &Finding{File: shown, Severity: Error, Code: "unreadable", Message: problem}
 	}
 	if l.allText += int64(len(text)); l.allText > maxAllTexts*limit {
-		return placed(refuse(0, "include-too-large", "the stack's compose files have more than %d bytes together (split it into several stacks)", maxAllTexts*limit))
+		l.full = refuse(0, "include-too-large", "the stack's compose files have more than %d bytes together (split it into several stacks)", maxAllTexts*limit)
 	}
 	doc, found := parseBounded(shown, text, limit)
 	if found != nil {
 		return nil, found
 	}
 	l.size.add(doc.size)
-	if found := l.size.excess("the stack's compose files have together"); found != nil {
-		return placed(found)
+	if l.full == nil {
+		l.full = l.size.excess("the stack's compose files have together")
 	}
-	comments, problems := readIgnores(shown, text)
+	if l.full != nil {
+		l.full.File = l.report.file
+		return nil, l.full
+	}
+	comments, problems := l.report.readIgnores(shown, text)
 	l.ignores[shown] = comments
 	l.report.findings = append(l.report.findings, problems...)
 	return doc, nil
@@ -256,10 +323,11 @@ func (l *loading) parse(file string) (*document, *Finding) {
 // content reads a file of the stack's folder, at most one byte more than limit;
 // where it cannot, problem says why and what to do.
 func (l *loading) content(file string, limit int64) (data []byte, problem string) {
-	if problem := outside(file); problem != "" {
+	told := l.report.told(file)
+	if problem := outside(file, told); problem != "" {
 		return nil, problem
 	}
-	file = path.Clean(file)
+	file, told = path.Clean(file), path.Clean(told)
 	if data, ok := l.read[file]; ok && int64(len(data)) <= limit {
 		return data, ""
 	}
@@ -269,29 +337,31 @@ func (l *loading) content(file string, limit int64) (data []byte, problem string
 	}
 	if err != nil {
 		if strings.Contains(err.Error(), "escapes from parent") {
-			return nil, fmt.Sprintf("%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
+			return nil, fmt.Sprintf("%s is a symbolic link out of the stack's folder, and a stack reads files of its own folder only (put the file there)", told)
 		}
-		return nil, fmt.Sprintf("%s cannot be read: %v (check that it exists in the stack's folder, and its permissions)", file, underlying(err))
+		return nil, fmt.Sprintf("%s cannot be read: %v (check that it exists in the stack's folder, and its permissions)", told, underlying(err))
 	}
 	l.read[file] = data
 	return data, ""
 }
 
 // outside says why a path cannot be one of the stack's folder, "" where it can, as
-// far as it tells by itself.
-func outside(file string) string {
+// far as it tells by itself. The path is told by another name.
+func outside(file, told string) string {
 	clean := path.Clean(file)
 	switch {
+	case len(file) > maxPath:
+		return fmt.Sprintf("the path has more than the %d characters that a path may have (shorten it)", maxPath)
 	case file == "":
 		return "no file is named (write its path, relative to the stack's folder)"
 	case strings.HasPrefix(file, "~"):
-		return fmt.Sprintf("%s begins with ~, which is another folder on every machine (put the file into the stack's folder and name it relative to that)", file)
+		return fmt.Sprintf("%s begins with ~, which is another folder on every machine (put the file into the stack's folder and name it relative to that)", told)
 	case strings.Contains(file, "://"):
-		return fmt.Sprintf("%s is somewhere else, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
+		return fmt.Sprintf("%s is somewhere else, and a stack reads files of its own folder only (put the file there and name it relative to it)", told)
 	case path.IsAbs(file), windowsPath(file):
-		return fmt.Sprintf("%s is an absolute path, and a stack reads files of its own folder only (put the file there and name it relative to it)", file)
+		return fmt.Sprintf("%s is an absolute path, and a stack reads files of its own folder only (put the file there and name it relative to it)", told)
 	case clean == "..", strings.HasPrefix(clean, "../"):
-		return fmt.Sprintf("%s leads out of the stack's folder, and a stack reads files of its own folder only (put the file there)", file)
+		return fmt.Sprintf("%s leads out of the stack's folder, and a stack reads files of its own folder only (put the file there)", told)
 	}
 	return ""
 }
@@ -304,12 +374,19 @@ func readRegular(root *os.Root, file string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, err
-	} else if !info.Mode().IsRegular() {
+	}
+	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	return io.ReadAll(io.LimitReader(f, limit+1))
+	var data bytes.Buffer
+	data.Grow(int(min(info.Size(), limit+1)) + bytes.MinRead)
+	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, err
+	}
+	return data.Bytes(), nil
 }
 
 // What a stack's files may have together, each counted as often as it is named: a
@@ -326,6 +403,7 @@ func (l *loading) contents(file string, limit int64) ([]byte, string) {
 	if limit == maxTextSize { // no config or secret may be that long
 		sum, most = &l.allLines, maxAllLines
 	}
+	l.dotenvNamed = l.dotenvNamed || l.isDotenv(path.Clean(file))
 	if *sum += int64(len(data)); *sum > most {
 		return nil, fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)
 	}
@@ -335,7 +413,7 @@ func (l *loading) contents(file string, limit int64) ([]byte, string) {
 // environment gathers the variables; false after an error.
 func (l *loading) environment() bool {
 	l.env = map[string]string{}
-	if file := strings.TrimPrefix(l.dotenv, l.dir+"/"); l.dotenv != "" {
+	if file := l.own(l.dotenv); l.dotenv != "" {
 		// A link that leads nowhere is a file that cannot be read, not one that is absent.
 		if _, err := l.folder.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 			if !l.readDotenv(file) {
@@ -366,6 +444,7 @@ func (l *loading) dotenvVars(file string, lookup func(string) (string, bool)) (v
 	if problem != "" {
 		return nil, problem
 	}
+	l.variables = append(l.variables, display(l.shown, path.Join(l.dir, file)))
 	if len(data) > maxTextSize {
 		return nil, "the file is larger than 1 MiB (keep variables in it, nothing else)"
 	}
@@ -480,7 +559,7 @@ func nameExternal(r *report, object map[string]any, at []string) {
 
 // source tells what the stack was made of.
 func (l *loading) source(used map[string]*string) Source {
-	s := Source{File: path.Clean(l.file)}
+	s := Source{File: path.Clean(l.file), variables: l.variables}
 	if l.shown != "" {
 		s.File = display(l.shown, l.file)
 	}
@@ -491,7 +570,7 @@ func (l *loading) source(used map[string]*string) Source {
 	}
 	for _, file := range sortedKeys(l.read) {
 		s.Files = append(s.Files, display(l.shown, path.Join(l.dir, file)))
-		if file == strings.TrimPrefix(l.dotenv, l.dir+"/") {
+		if l.isDotenv(file) && !l.dotenvNamed {
 			continue // what the stack used of it follows
 		}
 		field(sum, []byte(file))

@@ -221,19 +221,19 @@ func TestTargetThatIsNotText(t *testing.T) {
 	}
 }
 
-// A secret's value that stands where a file's name belongs is not told.
+// A secret's value that stands where a file's name belongs is not told, whatever it
+// looks like as a path.
 func TestSecretInTheWrongKeyIsNotTold(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "s.yml")
 	text := "services: {web: {image: \"a:1\", secrets: [db]}}\nsecrets: {db: {file: \"${DB_PASSWORD}\"}}\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	stack, findings := LoadFile(t.Context(), file, Options{Env: map[string]string{"DB_PASSWORD": "planted-value"}})
-	if stack != nil || len(findings) == 0 {
-		t.Fatalf("%v, %v", stack, findings)
-	}
-	if told := fmt.Sprint(findings); strings.Contains(told, "planted") || !strings.Contains(told, "${DB_PASSWORD}") {
-		t.Errorf("%s", told)
+	for _, value := range []string{"planted-value", "planted//value", "./planted-value", "planted/./value/", "x/../planted", "/planted", "../planted", "~planted", " planted", `C:\planted`} {
+		file := filepath.Join(t.TempDir(), "s.yml")
+		writeFile(t, file, text)
+		stack, findings := LoadFile(t.Context(), file, Options{Env: map[string]string{"DB_PASSWORD": value}})
+		if stack != nil || len(findings) == 0 {
+			t.Fatalf("%q: %v, %v", value, stack, findings)
+		}
+		if told := fmt.Sprint(findings); strings.Contains(told, "planted") || !strings.Contains(told, "${DB_PASSWORD}") {
+			t.Errorf("%q: %s", value, told)
+		}
 	}
 }

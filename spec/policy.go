@@ -109,8 +109,10 @@ func (f *fields) known(keys ...string) {
 		if slices.Contains(keys, key) {
 			continue
 		}
-		if near := nearest(key, keys); near != "" {
+		if near := f.report.nearest(key, keys); near != "" {
 			f.fail(key, "is not known (did you mean %s?)", near)
+		} else if len(keys) > 20 {
+			f.fail(key, "is not known (the codes of findings are in docs/findings.md)")
 		} else {
 			f.fail(key, "is not known (the keys here are %s)", strings.Join(keys, ", "))
 		}
@@ -143,12 +145,14 @@ func (f *fields) duration(key string, to *time.Duration) {
 
 // names reads a list of stacks.
 func (f *fields) names(key string, to *[]string) {
+	seen := set(*to...)
 	for i, value := range f.list(key) {
 		name, ok := value.(string)
 		switch {
 		case !ok || !objectName.MatchString(name):
 			f.fail(key, "holds %q at position %d, which is no stack's name (write names of stacks)", text(value), i+1)
-		case !slices.Contains(*to, name):
+		case !seen[name]:
+			seen[name] = true
 			*to = append(*to, name)
 		}
 	}
@@ -156,12 +160,14 @@ func (f *fields) names(key string, to *[]string) {
 
 // profiles reads a list of profiles, in which * stands for all.
 func (f *fields) profiles(key string, to *[]string) {
+	seen := set(*to...)
 	for i, value := range f.list(key) {
 		name, ok := value.(string)
 		switch {
 		case !ok || name == "":
 			f.fail(key, "holds %q at position %d, which is no profile's name (write names of profiles)", text(value), i+1)
-		case !slices.Contains(*to, name):
+		case !seen[name]:
+			seen[name] = true
 			*to = append(*to, name)
 		}
 	}
@@ -201,6 +207,7 @@ func choose[T ~string](f *fields, key string, to *T, choices ...T) {
 // readIgnore reads paths such as services.web.deploy.replicas.
 func readIgnore(f *fields, services map[string]any) []IgnorePath {
 	var out []IgnorePath
+	keys, known := sortedKeys(services), sortedKeys(converted)
 	for _, value := range f.list("ignore") {
 		written, _ := value.(string)
 		rest, ok := strings.CutPrefix(written, "services.")
@@ -212,11 +219,13 @@ func readIgnore(f *fields, services map[string]any) []IgnorePath {
 		first, _, _ := strings.Cut(path, ".")
 		switch {
 		case service == "":
-			f.fail("ignore", "holds %q, and the file has no such service%s", written, orNearest(strings.SplitN(rest, ".", 2)[0], sortedKeys(services)))
+			f.fail("ignore", "holds %q, and the file has no such service%s", written, f.report.orNearest(strings.SplitN(rest, ".", 2)[0], keys))
 		case path == "":
 			f.fail("ignore", "holds %q, which is a whole service (name a field of it, such as services.%s.deploy.replicas)", written, service)
+		case converted[first] && !isField(path):
+			f.fail("ignore", "holds %q, and %s is no field of a service that reaches the engine%s", written, path, f.report.orNearest(path, nestedFields))
 		case !converted[first]:
-			f.fail("ignore", "holds %q, and %s is no field of a service that reaches the engine%s", written, first, orNearest(first, sortedKeys(converted)))
+			f.fail("ignore", "holds %q, and %s is no field of a service that reaches the engine%s", written, first, f.report.orNearest(first, known))
 		default:
 			out = append(out, IgnorePath{Service: service, Path: path})
 		}
@@ -224,20 +233,68 @@ func readIgnore(f *fields, services map[string]any) []IgnorePath {
 	return out
 }
 
+// nestedFields are the fields below those of a service whose keys are the compose
+// format's. Package reconcile compares them, and a test there holds both together.
+var nestedFields = []string{
+	"healthcheck.test", "healthcheck.interval", "healthcheck.timeout", "healthcheck.start_period", "healthcheck.start_interval", "healthcheck.retries",
+	"logging.driver", "logging.options",
+	"deploy.mode", "deploy.replicas", "deploy.labels", "deploy.endpoint_mode",
+	"deploy.placement.constraints", "deploy.placement.preferences", "deploy.placement.max_replicas_per_node",
+	"deploy.resources.limits.cpus", "deploy.resources.limits.memory", "deploy.resources.limits.pids",
+	"deploy.resources.reservations.cpus", "deploy.resources.reservations.memory", "deploy.resources.reservations.generic_resources",
+	"deploy.restart_policy.condition", "deploy.restart_policy.delay", "deploy.restart_policy.max_attempts", "deploy.restart_policy.window",
+	"deploy.update_config.parallelism", "deploy.update_config.order", "deploy.update_config.delay", "deploy.update_config.monitor",
+	"deploy.update_config.failure_action", "deploy.update_config.max_failure_ratio",
+	"deploy.rollback_config.parallelism", "deploy.rollback_config.order", "deploy.rollback_config.delay", "deploy.rollback_config.monitor",
+	"deploy.rollback_config.failure_action", "deploy.rollback_config.max_failure_ratio",
+}
+
+// withKeys are those of the nested fields below which keys of the file's own stand.
+var withKeys = set("logging.options", "deploy.labels", "deploy.resources.reservations.generic_resources")
+
+// isField says whether a path leads to a nested field, to what is above some, or to
+// what has none.
+func isField(path string) bool {
+	first, _, _ := strings.Cut(path, ".")
+	nested := false
+	for _, field := range nestedFields {
+		nested = nested || strings.HasPrefix(field, first+".")
+		if path == field || strings.HasPrefix(field, path+".") || withKeys[field] && strings.HasPrefix(path, field+".") {
+			return true
+		}
+	}
+	return !nested
+}
+
 // splitService parts a service's key, which may have dots in it, from the path
 // behind it; the longest key wins.
 func splitService(rest string, services map[string]any) (service, path string) {
-	for key := range services {
-		if (rest == key || strings.HasPrefix(rest, key+".")) && len(key) > len(service) {
-			service, path = key, strings.TrimPrefix(strings.TrimPrefix(rest, key), ".")
+	for end := min(len(rest), maxKey); end > 0; end = strings.LastIndexByte(rest[:end], '.') {
+		if end < len(rest) && rest[end] != '.' {
+			continue
+		}
+		if _, ok := services[rest[:end]]; ok {
+			return rest[:end], strings.TrimPrefix(rest[end:], ".")
 		}
 	}
-	return service, path
+	return "", ""
+}
+
+// maxGuesses bounds how many words are compared to find those that were meant.
+const maxGuesses = 100_000
+
+// nearest is the candidate that a misspelt word most likely meant, "" where none is
+// near, or where so much was guessed already that nobody reads it.
+func (r *report) nearest(word string, candidates []string) string {
+	if r.guesses += len(candidates); r.guesses > maxGuesses {
+		return ""
+	}
+	return nearest(word, candidates)
 }
 
 // orNearest is a remedy: the word that was probably meant.
-func orNearest(word string, candidates []string) string {
-	if near := nearest(word, candidates); near != "" {
+func (r *report) orNearest(word string, candidates []string) string {
+	if near := r.nearest(word, candidates); near != "" {
 		return " (did you mean " + near + "?)"
 	}
 	return " (correct or remove it)"

@@ -19,10 +19,12 @@ import (
 // What it would lose on the way comes back beside the project: each service's
 // values as they were written, variables and extends resolved.
 func (l *loading) project(ctx context.Context, name string, tree map[string]any, bases []string) (*types.Project, map[string]map[string]any) {
+	known := clone(tree).(map[string]any)
+	hide(mapping(known, "services"))
 	details := types.ConfigDetails{
 		WorkingDir:  "/",
 		Environment: maps.Clone(l.env),
-		ConfigFiles: []types.ConfigFile{{Filename: l.report.file, Content: []byte{}, Config: clone(tree).(map[string]any)}},
+		ConfigFiles: []types.ConfigFile{{Filename: l.report.file, Content: []byte{}, Config: clone(known).(map[string]any)}},
 	}
 	options := func(o *loader.Options) {
 		o.SetProjectName(name, false)
@@ -39,7 +41,7 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 	}
 	model, err := loader.LoadModelWithContext(ctx, details, options)
 	if err != nil {
-		l.refused(tree, err)
+		l.refused(known, err)
 		return nil, nil
 	}
 	for _, key := range bases {
@@ -53,6 +55,7 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 			dropAdded(written)
 		}
 		raw[key], _ = clone(written).(map[string]any)
+		unhide(raw[key])
 		patch(mapping(model, "services", key), raw[key])
 	}
 	for key := range mapping(model, "secrets") {
@@ -60,10 +63,40 @@ func (l *loading) project(ctx context.Context, name string, tree map[string]any,
 	}
 	project, err := loader.ModelToProject(model, loader.ToOptions(&details, []func(*loader.Options){options}), details)
 	if err != nil {
-		l.refused(tree, err)
+		l.refused(known, err)
 		return nil, nil
 	}
 	return project, raw
+}
+
+// ignoredKeys are those of a service that `docker stack deploy` takes and ignores, and
+// that the library does not know, or is stricter about.
+var ignoredKeys = []string{"cgroupns_mode", "container_name"}
+
+// hidden makes an extension of an ignored key, which the library carries along.
+const hidden = "x-ignored-"
+
+// hide keeps the library from looking at what is ignored.
+func hide(services map[string]any) {
+	for name := range services {
+		service := mapping(services, name)
+		for _, key := range ignoredKeys {
+			if value, ok := service[key]; ok {
+				service[hidden+key] = value
+				delete(service, key)
+			}
+		}
+	}
+}
+
+// unhide gives a service back what hide took.
+func unhide(service map[string]any) {
+	for _, key := range ignoredKeys {
+		if value, ok := service[hidden+key]; ok {
+			service[key] = value
+			delete(service, hidden+key)
+		}
+	}
 }
 
 // castsFor leaves those of the library's casts that may be about a text in the tree,
@@ -124,8 +157,13 @@ func patch(service, raw map[string]any) {
 		delete(mapping(service, "deploy", "resources", key), "cpus")
 	}
 	for _, key := range []string{"dns", "dns_search"} {
-		if list, ok := raw[key].([]any); ok && service[key] != nil {
-			service[key] = clone(list)
+		switch value := raw[key].(type) {
+		case []any:
+			if service[key] != nil {
+				service[key] = clone(value)
+			}
+		case string:
+			service[key] = []any{value} // the library drops one that is empty
 		}
 	}
 	for _, key := range []string{"configs", "secrets"} {
@@ -166,7 +204,7 @@ func references(list []any) []any {
 func (l *loading) refused(tree map[string]any, err error) {
 	found := faults(tree)
 	for _, f := range found {
-		l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence()))
+		l.report.fail("invalid-compose", f.at, "%s", hideBases(f.sentence(&l.report)))
 	}
 	if len(found) > 0 {
 		return
@@ -176,8 +214,11 @@ func (l *loading) refused(tree map[string]any, err error) {
 	for _, m := range casts {
 		l.report.fail("invalid-compose", pathIn(m[1]), "%s is %q, which is no value of its kind (write a number, or true or false)", hideBases(m[1]), m[2])
 	}
-	if len(casts) == 0 {
-		l.report.fail("invalid-compose", pathIn(message), "%s (see the compose file reference for what may stand there)", hideBases(undecoded(errors.New(message))))
+	if len(casts) > 0 {
+		return
+	}
+	for _, problem := range undecoded(errors.New(message)) {
+		l.report.fail("invalid-compose", pathIn(problem), "%s%s", hideBases(problem), composeReference)
 	}
 }
 

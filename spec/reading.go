@@ -305,7 +305,7 @@ func revisionOf(c *Commit, files map[string]imprint, readings []reading) string 
 }
 
 // secretFiles are the files that hold a value of a secret: those that are one as a
-// whole, and the variables of a stack that takes secrets from elsewhere.
+// whole, and all variables of a stack that takes secrets from elsewhere.
 func secretFiles(readings []reading) map[string]bool {
 	out := map[string]bool{}
 	for _, r := range readings {
@@ -325,6 +325,9 @@ func secretFiles(readings []reading) map[string]bool {
 			}
 			if !found {
 				out[r.site.dotenv] = true
+				for _, file := range r.stack.Source.variables {
+					out[file] = true
+				}
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 	"time"
 
@@ -44,9 +45,13 @@ func Schema() ([]byte, error) {
 }
 
 // loosen allows what skep takes and the specification has not: a version that is a
-// number, and the mapping of a cluster volume's options, of which there are none.
+// number, keys of a service that are ignored whatever they hold, and the mapping of a
+// cluster volume's options, of which there are none.
 func loosen(root map[string]any) {
 	mapping(root, "properties", "version")["type"] = []string{"string", "number"}
+	for _, key := range ignoredKeys {
+		mapping(root, "$defs", "service", "properties")[key] = map[string]any{}
+	}
 	forms, _ := mapping(root, "$defs", "container_spec", "properties", "volumes", "items")["oneOf"].([]any)
 	for _, form := range forms {
 		if long, _ := form.(map[string]any); mapping(long, "properties") != nil {
@@ -152,7 +157,7 @@ func severities() map[string]any {
 	for _, c := range Codes() {
 		words := []any{string(Error), nil}
 		if c.Settable() {
-			words = append(words, string(Warning), string(Info), string(Off))
+			words = append(words, string(Warning), string(Info), string(Off), false) // false: off in YAML 1.1
 		}
 		if c.From != Reading {
 			out[c.Name] = map[string]any{"description": c.Meaning, "anyOf": []any{map[string]any{"enum": words}, refTo("x-skep-variable")}}
@@ -166,7 +171,25 @@ const yesOrNo = `^([yY]([eE][sS])?|[nN][oO]?|[tT][rR][uU][eE]|[fF][aA][lL][sS][e
 
 // ignorePattern matches the path to a service's field that reaches the engine.
 func ignorePattern() string {
-	return `^services\.[a-zA-Z0-9._-]+\.(` + strings.Join(sortedKeys(converted), "|") + `)(\..*)?$`
+	paths := map[string]bool{} // and whether anything may follow
+	for _, key := range sortedKeys(converted) {
+		paths[key] = isField(key + ".a")
+	}
+	for _, field := range nestedFields {
+		paths[field] = withKeys[field]
+		for end := strings.LastIndexByte(field, '.'); end > 0; end = strings.LastIndexByte(field[:end], '.') {
+			paths[field[:end]] = false
+		}
+	}
+	var forms []string
+	for _, path := range sortedKeys(paths) {
+		form := regexp.QuoteMeta(path)
+		if paths[path] {
+			form += `(\..*)?`
+		}
+		forms = append(forms, form)
+	}
+	return `^services\.[a-zA-Z0-9._-]+\.(` + strings.Join(forms, "|") + `)$`
 }
 
 // schemaDuration is a duration as people write one: units from the largest to the

@@ -158,11 +158,11 @@ func drawBlock(t *rapid.T) map[string]any {
 		"depends_on": several([]any{"infra", "a-b", "x_1"}, []any{"a b", "-", 5, nil, ""}),
 		"profiles":   several([]any{"debug", "*", "a b"}, []any{"", 5, nil}),
 		"drift":      words("correct", "report"), "images": words("pin", "as-written"),
-		"ignore":  several([]any{"services.web.deploy.replicas", "services.web.image"}, []any{"services.web", "web.image", "services.web.nope", 5, ""}),
+		"ignore":  several([]any{"services.web.deploy.replicas", "services.web.image", "services.web.deploy.resources", "services.web.deploy.labels.a.b"}, []any{"services.web", "services.web.deploy.replica", "services.web.healthcheck.tests", "web.image", "services.web.nope", 5, ""}),
 		"rollout": rollouts,
 		"findings": rapid.OneOf(anything, drawMapping(map[string]*rapid.Generator[any]{
-			"bind": words("error", "warning", "info", "off"), "image-latest": words("error", "off"),
-			"image-missing": words("error", "warning"), "yaml-syntax": words("error", "off"),
+			"bind": words("error", "warning", "info", "off", false, true), "image-latest": words("error", "off"),
+			"image-missing": words("error", "warning", false), "yaml-syntax": words("error", "off"),
 		})),
 	}).Draw(t, "block").(map[string]any)
 }

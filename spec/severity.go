@@ -1,9 +1,11 @@
 package spec
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -40,6 +42,9 @@ func readSeverities(f *fields, to *map[string]Severity) {
 		if !ok {
 			continue
 		}
+		if block[name] == false { // what off is to a program that reads YAML 1.1
+			block[name] = string(Off)
+		}
 		var s Severity
 		choose(&inner, name, &s, Error, Warning, Info, Off)
 		switch {
@@ -57,35 +62,62 @@ func readSeverities(f *fields, to *map[string]Severity) {
 	}
 }
 
-// ignores tells, for the lines of one file, the codes that a comment there ignores.
-type ignores map[int][]string
+// ignores tells, for the lines of one file, what a comment ignores there.
+type ignores map[int][]ignored
 
-// ignoreComment is a comment `# skep:ignore CODE, CODE why`.
-var ignoreComment = regexp.MustCompile(`(?:^|\s)#\s*skep:ignore(?:[ \t]+([^\s,]+(?:[ \t]*,[ \t]*[^\s,]+)*))?`)
+// ignored is a code that a comment ignores, and the comment's place.
+type ignored struct {
+	code         string
+	line, column int
+}
+
+// ignoreComment is a comment `# skep:ignore CODE, CODE why`, partedComment one that
+// was meant to be.
+var (
+	ignoreComment = regexp.MustCompile(`(?:^|\s)#\s*skep:ignore(?:[ \t]+([^\s,]+(?:[ \t]*,[ \t]*[^\s,]+)*))?`)
+	partedComment = regexp.MustCompile(`(?:^|\s)#\s*skep(?:[ \t]+:[ \t]*|:[ \t]+)ignore\b`)
+)
+
+// maxIgnored is how many codes a comment may name; there are fewer.
+const maxIgnored = 100
 
 // readIgnores finds the comments that ignore findings. One behind a value is about
 // its own line, one on a line of its own about the next line that is none. A
 // comment that names no code, or one whose findings are errors, is a finding.
-func readIgnores(file string, text []byte) (ignores, []Finding) {
-	if !strings.Contains(string(text), "skep:ignore") {
+func (r *report) readIgnores(file string, text []byte) (ignores, []Finding) {
+	if !bytes.Contains(text, []byte("skep")) || !bytes.Contains(text, []byte("ignore")) {
 		return nil, nil
 	}
 	found, problems := ignores{}, []Finding(nil)
-	var above []string
+	var above []ignored
 	for i, line := range strings.Split(string(text), "\n") {
-		var here []string
+		var here []ignored
+		tell := func(m []int, problem string) (column int) {
+			column = 1 + strings.Index(line[m[0]:], "#") + m[0]
+			if problem != "" {
+				problems = append(problems, Finding{File: file, Line: i + 1, Column: column, Severity: Warning, Code: "ignore-comment", Message: problem})
+			}
+			return column
+		}
+		if m := partedComment.FindStringIndex(line); m != nil {
+			tell(m, "the comment ignores nothing (write skep:ignore in one word)")
+		}
 		if m := ignoreComment.FindStringSubmatchIndex(line); m != nil {
 			words := ""
 			if m[2] >= 0 {
 				words = line[m[2]:m[3]]
 			}
-			for word := range strings.SplitSeq(words, ",") {
+			for n, word := range strings.SplitN(words, ",", maxIgnored+1) {
 				word = strings.TrimSpace(word)
-				if problem := notIgnorable(word); problem != "" {
-					problems = append(problems, Finding{File: file, Line: i + 1, Column: 1 + strings.Index(line[m[0]:], "#") + m[0],
-						Severity: Warning, Code: "ignore-comment", Message: problem})
+				problem := ""
+				if n == maxIgnored {
+					problem = fmt.Sprintf("the comment names more than %d codes, and those behind them ignore nothing (take findings you do not want to see out under x-skep.findings)", maxIgnored)
 				} else {
-					here = append(here, word)
+					problem = r.notIgnorable(word)
+				}
+				column := tell(m, problem)
+				if problem == "" && !ignoring(here, word) && !ignoring(above, word) {
+					here = append(here, ignored{word, i + 1, column})
 				}
 			}
 		}
@@ -103,13 +135,13 @@ func readIgnores(file string, text []byte) (ignores, []Finding) {
 
 // notIgnorable says why the findings of a code cannot be ignored by a comment, ""
 // where they can.
-func notIgnorable(word string) string {
+func (r *report) notIgnorable(word string) string {
 	code, ok := CodeOf(word)
 	switch {
 	case word == "":
 		return "the comment ignores nothing (write the code of a finding behind skep:ignore)"
 	case !ok:
-		return fmt.Sprintf("the comment ignores %s, which is no code of a finding%s", word, orNearest(word, codeNames(Code.Settable)))
+		return fmt.Sprintf("the comment ignores %s, which is no code of a finding%s", word, r.orNearest(word, codeNames(Code.Settable)))
 	case !code.Settable():
 		return fmt.Sprintf("the comment ignores %s, which is an error, and an error stays one (correct what it is about)", word)
 	case code.From == Swarm:
@@ -120,17 +152,80 @@ func notIgnorable(word string) string {
 
 // silent says whether a comment ignores the finding.
 func (i ignores) silent(f Finding) bool {
-	return f.Severity != Error && f.Line > 0 && slices.Contains(i[f.Line], f.Code)
+	return f.Severity != Error && f.Line > 0 && ignoring(i[f.Line], f.Code)
 }
 
-// place remembers where each service publishes its ports.
-func (l *loading) place(stack *Stack) {
-	for i := range stack.Services {
-		s := &stack.Services[i]
-		if len(s.Spec.EndpointSpec.Ports) == 0 {
-			continue
-		}
-		file, line, column := l.report.where([]string{"services", s.Key, "ports"})
-		s.ports = place{file, line, column, l.ignores[file][line]}
+// ignoring says whether a code is among those that are ignored.
+func ignoring(all []ignored, code string) bool {
+	return slices.ContainsFunc(all, func(i ignored) bool { return i.code == code })
+}
+
+// foundAcrossStacks are the codes of findings that other files have a part in: a
+// comment that ignores one may be in vain today.
+var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name", "depends-on-unknown")
+
+// inVain tells of the comments in the stack's own file that ignore nothing, where all
+// of that file was looked at: without an error, and without services that are left
+// out. What it has of other files may be a part of them.
+func (l *loading) inVain(findings []Finding) []Finding {
+	comments := l.ignores[l.report.file]
+	if len(comments) == 0 || hasError(findings) || slices.ContainsFunc(findings, func(f Finding) bool { return f.Code == "profile-inactive" }) {
+		return nil
 	}
+	type found struct {
+		line int
+		code string
+	}
+	here, first := map[found]bool{}, map[string]int{}
+	for _, f := range slices.Backward(findings) { // in the order of lines
+		if f.File == l.report.file {
+			here[found{f.Line, f.Code}], first[f.Code] = true, f.Line
+		}
+	}
+	var out []Finding
+	for line, all := range comments {
+		for _, i := range all {
+			if here[found{line, i.code}] || foundAcrossStacks[i.code] {
+				continue
+			}
+			where := "not found here (remove the comment)"
+			if n := first[i.code]; n > 0 {
+				where = fmt.Sprintf("not found here but found on line %d (put the comment there, or on a line of its own above)", n)
+			}
+			out = append(out, Finding{File: l.report.file, Line: i.line, Column: i.column, Severity: Info, Code: "ignore-comment",
+				Message: fmt.Sprintf("the comment ignores %s, which is %s", i.code, where)})
+		}
+	}
+	return out
+}
+
+// places remembers where the stack names ports, objects and other stacks, for
+// what is found when all stacks are read.
+func (l *loading) places(stack *Stack) {
+	for i := range stack.Services {
+		if s := &stack.Services[i]; len(s.Spec.EndpointSpec.Ports) > 0 {
+			s.ports = l.place("services", s.Key, "ports")
+		}
+	}
+	for i := range stack.Policy.DependsOn {
+		stack.dependsOn = append(stack.dependsOn, l.place("x-skep", "depends_on", strconv.Itoa(i)))
+	}
+	for i := range stack.Networks {
+		stack.Networks[i].at = l.place("networks", stack.Networks[i].Key, "name")
+	}
+	for i := range stack.Configs {
+		stack.Configs[i].at = l.place("configs", stack.Configs[i].Key, "name")
+	}
+	for i := range stack.Secrets {
+		stack.Secrets[i].at = l.place("secrets", stack.Secrets[i].Key, "name")
+	}
+}
+
+func (l *loading) place(at ...string) place {
+	file, line, column := l.report.where(at)
+	var codes []string
+	for _, i := range l.ignores[file][line] {
+		codes = append(codes, i.code)
+	}
+	return place{file, line, column, codes}
 }

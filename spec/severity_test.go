@@ -19,7 +19,7 @@ func severityIn(findings []Finding, code string) Severity {
 
 func TestSeverityCanBeSet(t *testing.T) {
 	t.Parallel()
-	for set, want := range map[string]Severity{"": Warning, "error": Error, "warning": Warning, "info": Info, "off": ""} {
+	for set, want := range map[string]Severity{"": Warning, "error": Error, "warning": Warning, "info": Info, "off": "", "'off'": "", "false": ""} {
 		stack, findings := loadText(t, "x-skep: {findings: {image-latest: "+set+"}}\n"+latest)
 		if got := severityIn(findings, "image-latest"); got != want {
 			t.Errorf("set to %q: %q", set, got)
@@ -34,13 +34,15 @@ func TestSeverityThatCannotBeSet(t *testing.T) {
 	t.Parallel()
 	for set, want := range map[string]string{
 		"imagelatest: off":          "did you mean image-latest?",
+		"image-latest: true":        "write error or warning or info or off",
+		"image-missing: false":      "an error stays one",
 		"image-latest: loud":        "write error or warning or info or off",
 		"image-missing: warning":    "an error stays one",
 		"yaml-syntax: off":          "found before x-skep is read",
 		"image-missing: error":      "",
 		"image-latest: [off]":       "write error",
 		"external-missing: 'off'":   "an error stays one",
-		"qqqqqqqqqqqqqqqqqqqq: off": "the keys here are",
+		"qqqqqqqqqqqqqqqqqqqq: off": "docs/findings.md",
 	} {
 		_, findings := loadText(t, "x-skep:\n  findings:\n    "+set+"\n"+latest)
 		var told []Finding
@@ -101,10 +103,12 @@ func TestIgnoreComments(t *testing.T) {
 		"behind, with a reason":   {"    image: nginx:latest # skep:ignore image-latest we follow it", false, ""},
 		"above":                   {"    # skep:ignore image-latest\n    image: nginx:latest", false, ""},
 		"two above":               {"    # skep:ignore image-latest\n    # and more words\n    image: nginx:latest", false, ""},
-		"far above":               {"    # skep:ignore image-latest\n    hostname: a\n    image: nginx:latest", true, ""},
-		"behind the line above":   {"    hostname: a # skep:ignore image-latest\n    image: nginx:latest", true, ""},
-		"several":                 {"    image: nginx:latest #skep:ignore bind, image-latest", false, ""},
-		"another":                 {"    image: nginx:latest # skep:ignore bind", true, ""},
+		"far above":               {"    # skep:ignore image-latest\n    hostname: a\n    image: nginx:latest", true, "found on line 5 "},
+		"behind the line above":   {"    hostname: a # skep:ignore image-latest\n    image: nginx:latest", true, "found on line 4 "},
+		"several":                 {"    image: nginx:latest #skep:ignore bind, image-latest", false, "bind, which is not found here (remove"},
+		"parted":                  {"    image: nginx:latest # skep: ignore image-latest", true, "skep:ignore in one word"},
+		"found across stacks":     {"    image: nginx:latest # skep:ignore image-latest, port-conflict", false, ""},
+		"another":                 {"    image: nginx:latest # skep:ignore bind", true, "bind, which is not found here (remove"},
 		"misspelt":                {"    image: nginx:latest # skep:ignore image-lates", true, "did you mean image-latest?"},
 		"nothing":                 {"    image: nginx:latest # skep:ignore", true, "ignores nothing"},
 		"an error":                {"    image: nginx:latest # skep:ignore image-missing", true, "an error stays one"},
@@ -126,6 +130,25 @@ func TestIgnoreComments(t *testing.T) {
 		}
 		if (told == "") != (c.told == "") || !strings.Contains(told, c.told) {
 			t.Errorf("%s: told %q, want %q", name, told, c.told)
+		}
+	}
+}
+
+// Where something is not looked at, nobody can tell that a comment there is in vain.
+func TestIgnoreCommentWhereNothingIsLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]string{
+		"an error":   "  b: {}\n",
+		"a profile":  "  b:\n    profiles: [never]\n    image: nginx:latest # skep:ignore image-latest\n",
+		"nothing is": "",
+	} {
+		_, findings := loadText(t, "services:\n  web:\n    image: a:1 # skep:ignore image-latest\n"+more)
+		want := Severity("")
+		if more == "" {
+			want = Info
+		}
+		if got := severityIn(findings, "ignore-comment"); got != want {
+			t.Errorf("%s: %q, want %q, in\n%s", name, got, want, findingsText(findings))
 		}
 	}
 }

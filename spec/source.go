@@ -25,9 +25,10 @@ func Scan(ctx context.Context, dir string, o Options) *Snapshot {
 
 // Gone says that the file of the stack of that name is gone for certain: the
 // directory was read in full, no file in it is that stack's, and none is broken. A
-// broken file can be any stack's: its name may be just what is wrong with it.
+// broken file can be any stack's: its name may be just what is wrong with it. A folder
+// that has YAML files, and no compose file, may be the stack's that it was.
 func (s *Snapshot) Gone(stack string) bool {
-	return s.Complete && s.Stacks[stack] == nil && len(s.Problems) == 0 && len(s.Nameless) == 0
+	return s.Complete && s.Stacks[stack] == nil && !s.bare[stack] && len(s.Problems) == 0 && len(s.Nameless) == 0
 }
 
 // A Scanner reads one specs directory again and again, and remembers between
@@ -111,8 +112,13 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
 	}
 	settle(snap, readings)
-	snap.portsAcross()
-	s.remember(readings)
+	snap.across()
+	bare, err := s.bareFolders(root, readings)
+	if err != nil {
+		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
+	}
+	snap.takeBare(bare)
+	s.remember(readings, bare)
 	s.name(snap, before.path, readings)
 	if busy {
 		return snap, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.dir)
@@ -232,7 +238,7 @@ func discover(root *os.Root, folders map[string]bool) ([]site, error) {
 	}
 	var sites []site
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "_") {
+		if passedOver(e.Name()) {
 			continue
 		}
 		if s, ok := siteAt(root, e, folders[e.Name()]); ok {
@@ -366,8 +372,12 @@ func (s *Scanner) readAll(ctx context.Context, sites []site) ([]reading, error) 
 }
 
 // remember keeps what the next scan can use. Places that are gone are forgotten.
-func (s *Scanner) remember(readings []reading) {
+func (s *Scanner) remember(readings []reading, bare []bareFolder) {
+	was := s.memo
 	s.memo = make(map[string]memo, len(readings))
+	for _, b := range bare {
+		s.memo[b.name+"/"] = memo{name: was[b.name+"/"].name}
+	}
 	for _, r := range readings {
 		s.memo[r.site.key] = r.memo
 	}

@@ -600,6 +600,20 @@ func TestRevisionHoldsNoSecret(t *testing.T) {
 	if of("one") != of("two") {
 		t.Error("the revision is over a secret's file")
 	}
+	included := func(value string) string {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, "shop/compose.yaml"), "include: [sub/part.yml]\nservices: {web: {image: 'x:1', secrets: [s]}}")
+		writeFile(t, filepath.Join(dir, "shop/sub/part.yml"), "secrets: {s: {environment: S}}")
+		writeFile(t, filepath.Join(dir, "shop/sub/.env"), "S="+value+"\n")
+		snap := Scan(t.Context(), dir, Options{})
+		if snap.Stacks["shop"] == nil {
+			t.Fatal(snap.Problems)
+		}
+		return snap.Revision
+	}
+	if included("one") != included("two") {
+		t.Error("the revision is over the variables of an included file that a secret came from")
+	}
 }
 
 // Scans may be asked for from several goroutines.

@@ -9,7 +9,10 @@ package spec
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
@@ -47,6 +50,8 @@ type Snapshot struct {
 	Complete bool
 	// Err says why the snapshot is not complete.
 	Err error
+	// bare holds the names of stacks that folders without a compose file may be.
+	bare map[string]bool
 }
 
 // A Commit is the git commit a snapshot was read at.
@@ -75,6 +80,8 @@ type Stack struct {
 	Secrets  []Secret
 	Policy   Policy
 	Findings []Finding
+	// dependsOn is where the file names the stacks of Policy.DependsOn.
+	dependsOn []place
 }
 
 // Source says where a stack came from.
@@ -84,6 +91,8 @@ type Source struct {
 	Fingerprint string   // "sha256:" and 64 hex digits
 	Revision    string   // the snapshot's revision
 	Commit      *Commit  // the snapshot's commit, nil without git
+	// variables are those of Files that variables were read from.
+	variables []string
 }
 
 // A Service is one desired service.
@@ -119,6 +128,7 @@ type Network struct {
 	Name     string // <stack>_<key>, or the file's name
 	External bool   // must exist; never created, changed or removed
 	Create   network.CreateOptions
+	at       place // where the file names it
 }
 
 // A Config is a config that the stack declares.
@@ -127,6 +137,7 @@ type Config struct {
 	Name     string // <stack>_<key>, or the file's name, without a content hash
 	External bool
 	Spec     swarm.ConfigSpec // Name as above, labels and data; empty where External
+	at       place            // where the file names it
 }
 
 // A Secret is a secret that the stack declares.
@@ -138,6 +149,7 @@ type Secret struct {
 	// set where a plugin holds the value; then Value is empty.
 	Spec  swarm.SecretSpec
 	Value Sensitive
+	at    place // where the file names it
 }
 
 // Sensitive holds a secret's bytes from the file to the engine. It prints as
@@ -182,19 +194,47 @@ type Finding struct {
 	Message string `json:"message"`
 	// Service is the compose key of the service it is about, if any.
 	Service string `json:"service,omitempty"`
+	// variable is the one that is not set, until each is told once a file.
+	variable string
 }
 
 // String is "file:line:column: severity: code: message", without the parts that
 // are not known.
 func (f Finding) String() string {
-	at := f.File
+	at := onOneLine(f.File)
 	if f.Line > 0 {
 		at = fmt.Sprintf("%s:%d", at, f.Line)
 		if f.Column > 0 {
 			at = fmt.Sprintf("%s:%d", at, f.Column)
 		}
 	}
-	return fmt.Sprintf("%s: %s: %s: %s", at, f.Severity, f.Code, f.Message)
+	return fmt.Sprintf("%s: %s: %s: %s", at, f.Severity, f.Code, onOneLine(f.Message))
+}
+
+// maxMessage is how many characters of a sentence are told.
+const maxMessage = 2000
+
+// onOneLine is text that comes from a file as people get to see it: it cannot steer
+// a terminal, begin a line of its own, in which a CI system may see a command, or
+// fill a log.
+func onOneLine(s string) string {
+	if len(s) > maxMessage {
+		if r := []rune(s); len(r) > maxMessage {
+			s = string(r[:maxMessage-1]) + "…"
+		}
+	}
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // Policy is a stack's x-skep block with its defaults filled in.

@@ -1,7 +1,10 @@
 package spec
 
 import (
+	"fmt"
+	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +49,9 @@ func contradictions(tree map[string]any) []fault {
 // isolate validates a value as the only one of its tree, and where it is at fault,
 // those within it in the same way, to tell the innermost.
 func isolate(at []string, value any) []fault {
+	if number, ok := value.(float64); ok && (math.IsInf(number, 0) || math.IsNaN(number)) {
+		return []fault{{at, fmt.Sprintf("%s is %v, which is neither text nor a number", strings.Join(at, "."), number)}}
+	}
 	err := schema.Validate(nest(at, value))
 	if err == nil {
 		return nil
@@ -64,7 +70,46 @@ func isolate(at []string, value any) []fault {
 	if len(inner) > 0 {
 		return inner
 	}
-	return []fault{{at, firstLine(err.Error())}}
+	return []fault{{at, kinds(at, value, firstLine(err.Error()))}}
+}
+
+var ofKind = regexp.MustCompile(`^(\S+) must be an? [a-z]+(?: or [a-z]+)*$`)
+
+// kinds corrects the schema's word for the kind of value that it wants, which is one
+// of several where it takes several: what a list has twice is told of a list that it
+// takes, else all kinds that it takes.
+func kinds(at []string, value any, message string) string {
+	m := ofKind.FindStringSubmatch(message)
+	if m == nil || !strings.HasSuffix(strings.Join(at, "."), m[1]) {
+		return message
+	}
+	var taken []string
+	for _, kind := range []struct {
+		name    string
+		samples []any
+	}{
+		{"text", []any{"a", "1s"}}, {"a number", []any{1}}, {"true or false", []any{true}},
+		{"a list", []any{[]any{}, []any{"a"}}}, {"a mapping", []any{map[string]any{}}},
+	} {
+		if slices.ContainsFunc(kind.samples, func(sample any) bool { return schema.Validate(nest(at, sample)) == nil }) {
+			taken = append(taken, kind.name)
+		}
+	}
+	if list, ok := value.([]any); ok && slices.Contains(taken, "a list") {
+		seen := map[string]int{}
+		for i, element := range list {
+			printed := fmt.Sprintf("%T %v", element, element)
+			if first, ok := seen[printed]; ok {
+				return fmt.Sprintf("%s items at %d and %d are equal", m[1], first, i)
+			}
+			seen[printed] = i
+		}
+		return message
+	}
+	if len(taken) == 0 {
+		return message
+	}
+	return m[1] + " must be " + strings.Join(taken, " or ")
 }
 
 // own keeps the faults that are the value's own: alone in its mapping, a value is
@@ -92,21 +137,34 @@ func nest(at []string, value any) map[string]any {
 	return map[string]any{at[0]: value}
 }
 
+// composeReference is the remedy where nothing better is known.
+const composeReference = " (see https://docs.docker.com/reference/compose-file/ for what may stand there)"
+
+func (f fault) remedy() string {
+	switch key := f.at[len(f.at)-1]; {
+	case strings.HasSuffix(f.message, " are equal"):
+		return " (take one of them out)"
+	case key == "memory" && strings.HasSuffix(f.message, " must be text"):
+		return " (write it with its unit, such as 64M)"
+	}
+	return composeReference
+}
+
 var unknownProperty = regexp.MustCompile(`additional propert(?:y|ies) '([^']+)'`)
 
 // sentence puts the schema's words for people.
-func (f fault) sentence() string {
+func (f fault) sentence(r *report) string {
 	where, key := strings.Join(f.at, "."), f.at[len(f.at)-1]
 	switch m := unknownProperty.FindStringSubmatch(f.message); {
 	case strings.HasSuffix(f.message, " false schema"):
 	case m != nil && m[1] != key:
 		where, key = where+"."+m[1], m[1]
 	case m == nil:
-		return f.message + " (see the compose file reference for what may stand there)"
+		return f.message + f.remedy()
 	}
-	var known []string
+	var known []string // of the keys of a service
 	if len(f.at) == 3 && f.at[0] == "services" {
 		known = append(sortedKeys(converted), sortedKeys(forbidden)...)
 	}
-	return where + " is not known" + orNearest(key, known)
+	return where + " is not known" + r.orNearest(key, known)
 }

@@ -35,8 +35,11 @@ func (a *app) apply() *cobra.Command {
 are named: for a CI job, or for a Swarm without a daemon.
 
 Without --wait it writes what differs and ends; with it, it stays until every
-stack is settled, and rolls back what fails. Exit code 1 says that a stack is
-invalid, failed, went back, is held, or was not ready in time.`,
+stack is settled, and rolls back what fails. It gives the warnings that skep plan
+gives; what files alone give warning of is for skep validate to tell.
+
+Exit code 1 says that a stack is invalid, failed, went back, is held, or was not
+ready in time.`,
 		Example: `  skep apply --specs stacks/ shop
   skep apply --specs stacks/ --wait --timeout 15m`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -182,7 +185,7 @@ type progress struct {
 	now    func() time.Time
 	last   map[string]string            // by stack: what was told of its state
 	wrote  map[string]reconcile.Outcome // by stack: applied or rolled_back, where a pass was that
-	told   map[string]bool              // changes: a later wave's pass plans the rest of the same
+	told   map[string]bool              // changes, which a later wave's pass plans the rest of, and warnings
 	stacks map[string]stackStatus       // those that are under way
 }
 
@@ -224,13 +227,19 @@ func (p *progress) tell(r reconcile.Result) {
 			}
 		}
 	}
+	for _, line := range warnings(r) {
+		if !p.told[line] {
+			p.told[line] = true
+			p.board.tell(line)
+		}
+	}
 	for _, t := range r.Transitions {
 		p.board.tell(fmt.Sprintf("%s: %s%s", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message)))
 	}
 	if len(r.Transitions) > 0 { // they said it
 		return
 	}
-	line := fmt.Sprintf("%s: %s%s", r.Stack, outcomeWord[r.Outcome], colon(r.Message))
+	line := fmt.Sprintf("%s: %s", r.Stack, state(r))
 	news := line
 	if r.Outcome == reconcile.Waiting {
 		if p.board.size != nil { // the board says it
@@ -255,6 +264,27 @@ func newsOf(r reconcile.Result) string {
 		words = append(words, r.Message)
 	}
 	return strings.Join(words, "\x00")
+}
+
+// warnings are those that come of the file and the Swarm together. They name no line,
+// unlike those that the file alone gives, which are for validate.
+func warnings(r reconcile.Result) []string {
+	var lines []string
+	for _, f := range r.Findings {
+		if f.Severity == spec.Warning && f.Line == 0 {
+			lines = append(lines, fmt.Sprintf("%s: %s", r.Stack, f))
+		}
+	}
+	return lines
+}
+
+// state is how a pass found a stack. One that needs no write is not as the file says
+// where something was left undone, or is not well.
+func state(r reconcile.Result) string {
+	if why := leadingCondition(r.Conditions).Message; r.Outcome == reconcile.Unchanged && why != "" {
+		return "nothing left to write: " + why
+	}
+	return outcomeWord[r.Outcome] + colon(r.Message)
 }
 
 var outcomeWord = map[reconcile.Outcome]string{

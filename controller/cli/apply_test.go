@@ -48,6 +48,30 @@ shop: as the file says
 	}
 }
 
+// What the Swarm lacks for a file, or will not do, is told by the one verb that some
+// run at all; what the file alone gives warning of is for validate.
+func TestProgressWarns(t *testing.T) {
+	warning := spec.Finding{File: "shop.yml", Severity: spec.Warning, Code: "network-changed", Message: "network shop_default differs from the file in attachable"}
+	r := reconcile.Result{Stack: "shop", Outcome: reconcile.Unchanged, Findings: []spec.Finding{
+		{File: "shop.yml", Severity: spec.Info, Code: "foreign"},
+		{File: "shop.yml", Line: 3, Severity: spec.Warning, Code: "image-latest"},
+		{File: "shop.yml", Severity: spec.Error, Code: "name-taken"}, // the stack is held, and says it
+		warning,
+	}}
+	var b bytes.Buffer
+	p := newProgress(&board{out: &b})
+	p.pass(r)
+	p.pass(r)
+	if want := "shop: " + warning.String() + "\nshop: as the file says\n"; b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	b.Reset()
+	r.Conditions = []reconcile.Condition{{Type: reconcile.Ready, True: true, Message: "left undone: this"}}
+	if p.pass(r); b.String() != "shop: nothing left to write: left undone: this\n" {
+		t.Errorf("left undone: %q", b.String())
+	}
+}
+
 func TestApplyVerdict(t *testing.T) {
 	with := func(o reconcile.Outcome, reason string, err error, holds ...reconcile.ConditionType) reconcile.Result {
 		r := result("shop", "", holds...)

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"text/template"
 	"time"
+	"unicode"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -98,9 +99,24 @@ func printTable(w io.Writer, headers []string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
 	fmt.Fprintln(t, strings.Join(headers, "\t"))
 	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = printable(cell)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
+}
+
+// printable is text on one line that cannot steer a terminal: what an engine says of
+// a task has words in it that come from a container.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 }
 
 // age is how long ago t was, as docker says it; "-" for no time.

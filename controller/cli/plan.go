@@ -68,9 +68,7 @@ skep validate to tell.`,
 			if err := p.make(cmd.Context(), stacks); err != nil {
 				return err
 			}
-			if len(args) == 0 {
-				p.findOrphans(snapshot)
-			}
+			p.findOrphans(snapshot, args)
 			invalid := a.tellProblems(snapshot, args)
 			switch {
 			case quiet:
@@ -142,12 +140,38 @@ func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
 		if err != nil {
 			return fmt.Errorf("plan stack %s: %w", stack.Name, p.explain(err))
 		}
+		plan.Findings = append(plan.Findings, contended(stack, plan)...)
 		p.plans = append(p.plans, plan)
 	}
 	return nil
 }
 
-func (p *planning) findOrphans(snapshot *spec.Snapshot) {
+// contended are the warnings of a stack's file that another one of the directory
+// publishes a port too, which the plan is to publish: while neither lives the Swarm
+// has nothing against it, and then only the first of them gets it.
+func contended(stack *spec.Stack, plan *reconcile.Plan) []spec.Finding {
+	var found []spec.Finding
+	for _, f := range stack.Findings {
+		if f.Code == "port-conflict" && slices.ContainsFunc(plan.Changes, func(c reconcile.Change) bool {
+			return c.Kind == reconcile.KindService && c.Key == f.Service && publishes(c)
+		}) {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// publishes says that a change may publish a port that was not.
+func publishes(c reconcile.Change) bool {
+	return c.Op == reconcile.OpCreate || slices.ContainsFunc(c.Fields, func(f reconcile.Field) bool { return strings.HasPrefix(f.Path, "ports") })
+}
+
+// findOrphans finds the stacks that live without a file, unless some were named: then
+// others are not asked for.
+func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string) {
+	if len(named) > 0 {
+		return
+	}
 	for _, name := range p.Stacks() {
 		if snapshot.Gone(name) {
 			p.orphans = append(p.orphans, name)
@@ -197,15 +221,29 @@ func (p *planning) printNames(w io.Writer, prune bool) {
 	}
 }
 
-// tellOrphans says what becomes of stacks whose file is gone.
+// maxOrphans is how many stacks that stay are named; those that would be removed are
+// all named.
+const maxOrphans = 5
+
+// tellOrphans says in a line what becomes of stacks that have no file.
 func (p *planning) tellOrphans(w io.Writer, prune bool) {
-	for _, name := range p.orphans {
-		if prune {
-			fmt.Fprintf(w, "stack %s has no file any more and would be removed (its volumes stay)\n", name)
-		} else {
-			fmt.Fprintf(w, "stack %s has no file any more and stays as it is (--prune-stacks removes it)\n", name)
-		}
+	n := len(p.orphans)
+	if n == 0 {
+		return
 	}
+	has, stay := "has", "stays as it is"
+	if n > 1 {
+		has, stay = "have", "stay as they are"
+	}
+	if prune {
+		fmt.Fprintf(w, "%s %s no file here and would be removed, volumes stay: %s\n", plural(n, "stack"), has, strings.Join(p.orphans, ", "))
+		return
+	}
+	names := strings.Join(p.orphans[:min(n, maxOrphans)], ", ")
+	if n > maxOrphans {
+		names += fmt.Sprintf(" and %d more", n-maxOrphans)
+	}
+	fmt.Fprintf(w, "%s %s no file here and %s: %s (--prune-stacks removes what has none; where another directory has it, give each directory its own --owner)\n", plural(n, "stack"), has, stay, names)
 }
 
 // warns says that a plan comes with a warning.

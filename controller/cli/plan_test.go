@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,8 +47,8 @@ func TestPrintPlan(t *testing.T) {
 		colour, prune bool
 		want          []string
 	}{
-		{false, true, []string{"shop_web", "image", "web:1.0", "web:2.0", "no registry answers", "stack old has no file any more and would be removed"}},
-		{true, false, []string{"\x1b[", "stack old has no file any more and stays as it is (--prune-stacks removes it)"}},
+		{false, true, []string{"shop_web", "image", "web:1.0", "web:2.0", "no registry answers", "1 stack has no file here and would be removed, volumes stay: old"}},
+		{true, false, []string{"\x1b[", "1 stack has no file here and stays as it is: old (--prune-stacks removes what has none; where another directory has it, give each directory its own --owner)"}},
 	} {
 		var b bytes.Buffer
 		if err := p.print(&b, tt.colour, tt.prune); err != nil {
@@ -60,6 +62,29 @@ func TestPrintPlan(t *testing.T) {
 		if !tt.colour && strings.Contains(b.String(), "\x1b") {
 			t.Errorf("colour where there shall be none:\n%s", b.String())
 		}
+	}
+}
+
+// However many stacks another directory has, they are one line.
+func TestOrphansAreOneLine(t *testing.T) {
+	for _, tt := range []struct {
+		orphans []string
+		want    string
+	}{
+		{nil, ""},
+		{[]string{"a", "b"}, "2 stacks have no file here and would be removed, volumes stay: a, b\n"},
+		{strings.Split("abcdefghij", ""), "10 stacks have no file here and would be removed, volumes stay: a, b, c, d, e, f, g, h, i, j\n"},
+	} {
+		var b bytes.Buffer
+		(&planning{orphans: tt.orphans}).tellOrphans(&b, true)
+		if b.String() != tt.want {
+			t.Errorf("%q, want %q", b.String(), tt.want)
+		}
+	}
+	var b bytes.Buffer
+	(&planning{orphans: strings.Split("abcdefghij", "")}).tellOrphans(&b, false)
+	if want := "10 stacks have no file here and stay as they are: a, b, c, d, e and 5 more (--prune-stacks"; !strings.HasPrefix(b.String(), want) {
+		t.Errorf("%q, want %q", b.String(), want)
 	}
 }
 
@@ -105,6 +130,63 @@ func TestPlanVerdict(t *testing.T) {
 	}
 }
 
+// Two stacks of the directory that publish one port are told of where neither lives
+// yet, as no engine refuses anything then.
+func TestPlanTellsOfPortsOfTheDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		file := "services:\n  web:\n    image: app:1\n    ports: [\"8080:80\"]\n"
+		if err := os.WriteFile(filepath.Join(dir, name+".yml"), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot := spec.Scan(t.Context(), dir, spec.Options{})
+	stacks, err := choose(snapshot, nil)
+	if err != nil || len(stacks) != 2 {
+		t.Fatalf("%v, %v", stacks, err)
+	}
+	change := func(op reconcile.Op, fields ...string) []reconcile.Change {
+		c := reconcile.Change{Op: op, Kind: reconcile.KindService, Name: "x", Key: "web"}
+		for _, f := range fields {
+			c.Fields = append(c.Fields, reconcile.Field{Path: f})
+		}
+		return []reconcile.Change{c}
+	}
+	create := change(reconcile.OpCreate)
+	taken := []spec.Finding{{Severity: spec.Error, Code: "ingress-port-taken"}}
+	for name, tt := range map[string]struct {
+		a, b         reconcile.Plan
+		inA, inB     int
+		strictIsGood bool
+	}{
+		"neither lives":      {a: reconcile.Plan{Changes: create}, b: reconcile.Plan{Changes: create}, inA: 1, inB: 1},
+		"one is to publish":  {a: reconcile.Plan{Changes: change(reconcile.OpUpdate, "image", "ports.8080/tcp")}, b: reconcile.Plan{Changes: create}, inA: 1, inB: 1},
+		"one lives":          {a: reconcile.Plan{Changes: change(reconcile.OpUpdate, "image")}, b: reconcile.Plan{Held: create, Findings: taken}, strictIsGood: true},
+		"nothing is written": {strictIsGood: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := planning{planner: &planned{plans: map[string]*reconcile.Plan{"a": &tt.a, "b": &tt.b}}, explain: func(err error) error { return err }}
+			if err := p.make(t.Context(), stacks); err != nil {
+				t.Fatal(err)
+			}
+			for i, want := range []int{tt.inA, tt.inB} {
+				got := 0
+				for _, f := range p.plans[i].Findings {
+					if f.Code == "port-conflict" && strings.Contains(f.Message, "8080") && f.Line > 0 {
+						got++
+					}
+				}
+				if got != want {
+					t.Errorf("%s: %d port-conflict in %v, want %d", stacks[i].Name, got, p.plans[i].Findings, want)
+				}
+			}
+			if p.warns() == tt.strictIsGood {
+				t.Errorf("warns is %v", p.warns())
+			}
+		})
+	}
+}
+
 func TestPlanWarns(t *testing.T) {
 	with := func(s spec.Severity) *reconcile.Plan {
 		return &reconcile.Plan{Stack: "shop", Findings: []spec.Finding{{Severity: spec.Info}, {Severity: s}}}
@@ -135,11 +217,14 @@ func TestPlanningAsksForEveryStack(t *testing.T) {
 	if err := p.make(t.Context(), stacks); err != nil {
 		t.Fatal(err)
 	}
-	if p.findOrphans(snapshot); len(p.orphans) > 0 {
+	if p.findOrphans(snapshot, nil); len(p.orphans) > 0 {
 		t.Errorf("orphans %v, want none: the broken file may be theirs", p.orphans)
 	}
 	snapshot.Problems, swarm.stacks = nil, []string{"blog", "old", "shop"}
-	p.findOrphans(snapshot)
+	if p.findOrphans(snapshot, []string{"shop"}); len(p.orphans) > 0 {
+		t.Errorf("orphans %v, and others were asked for", p.orphans)
+	}
+	p.findOrphans(snapshot, nil)
 	if len(p.plans) != 2 || p.plans[0].Stack != "blog" || p.plans[1] != update {
 		t.Errorf("plans %v, want blog's and shop's", p.plans)
 	}

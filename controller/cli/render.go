@@ -92,8 +92,9 @@ type renderedConfig struct {
 type renderedSecret struct {
 	External bool `json:",omitempty"`
 	swarm.SecretSpec
-	// Data shadows the specification's own, and prints as what it is not.
-	Data *spec.Sensitive `json:",omitempty"`
+	// Data shadows the specification's own, and says how a value that is not shown
+	// looks. The value itself is nowhere below: a template may call every method.
+	Data string `json:",omitempty"`
 }
 
 func renderStack(stack *spec.Stack) rendering {
@@ -120,7 +121,7 @@ func renderStack(stack *spec.Stack) rendering {
 		rendered := renderedSecret{External: s.External, SecretSpec: s.Spec}
 		rendered.Name = s.Name
 		if !s.External && s.Spec.Driver == nil {
-			rendered.Data = &s.Value
+			rendered.Data = s.Value.String()
 		}
 		r.Secrets = append(r.Secrets, rendered)
 	}

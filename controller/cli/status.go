@@ -332,7 +332,7 @@ func (a *app) printStack(stacks []stackStatus, now time.Time) error {
 	for _, s := range stacks {
 		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, s.Status)
 		if s.Message != "" {
-			fmt.Fprintf(a.out, "Reason:    %s\n", s.Message)
+			fmt.Fprintf(a.out, "Reason:    %s\n", printable(s.Message))
 		}
 		if s.State != nil {
 			for _, line := range asked(*s.State, now) {

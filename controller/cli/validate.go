@@ -63,7 +63,9 @@ could not be read.`,
 			}
 			shown := report.sorted()
 			if quiet {
-				shown = slices.DeleteFunc(shown, func(f spec.Finding) bool { return f.Severity != spec.Error })
+				shown = slices.DeleteFunc(shown, func(f spec.Finding) bool {
+					return f.Severity != spec.Error && (!strict || f.Severity != spec.Warning)
+				})
 			}
 			switch format.value {
 			case "text":
@@ -85,7 +87,7 @@ could not be read.`,
 	format.install(cmd, "text", "json", "github")
 	installSpecs(cmd, &dir)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print errors only; with --strict, warnings too")
 	return cmd
 }
 
@@ -94,6 +96,7 @@ type validation struct {
 	findings []spec.Finding
 	stacks   map[string]bool // the absolute path of each stack's file
 	unread   []error         // why one cannot tell
+	taken    []string        // the folders that were taken for specs directories
 }
 
 // readAll takes in a specs directory, if one is named, and paths.
@@ -120,6 +123,9 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 	}
 	stack, findings := spec.LoadFile(ctx, path, o)
 	if info.IsDir() && stack == nil && isSpecsDirectory(findings) {
+		if path != "." {
+			v.taken = append(v.taken, path)
+		}
 		v.scan(ctx, path, o)
 		return
 	}
@@ -165,6 +171,12 @@ func (v *validation) add(dir string, stack *spec.Stack, findings []spec.Finding)
 }
 
 func isError(f spec.Finding) bool { return f.Severity == spec.Error }
+
+// hides says that a finding may hide others of its file.
+func hides(f spec.Finding) bool {
+	code, _ := spec.CodeOf(f.Code)
+	return isError(f) && code.Hides()
+}
 
 // unreadable says that a finding leaves open whether a stack is good.
 func unreadable(f spec.Finding) bool { return f.Code == "unreadable" || f.Code == "unstable" }
@@ -225,7 +237,14 @@ func (v *validation) count(s spec.Severity) int {
 }
 
 func (v *validation) summary() string {
-	return fmt.Sprintf("%s, %s, %s", plural(len(v.stacks), "stack"), plural(v.count(spec.Error), "error"), plural(v.count(spec.Warning), "warning"))
+	lines := []string{fmt.Sprintf("%s, %s, %s", plural(len(v.stacks), "stack"), plural(v.count(spec.Error), "error"), plural(v.count(spec.Warning), "warning"))}
+	if slices.ContainsFunc(v.findings, hides) {
+		lines = append(lines, "more may be found when these are mended")
+	}
+	for _, folder := range v.taken {
+		lines = append(lines, folder+" holds no compose file, and was taken for a specs directory: each YAML file in it for a stack")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // verdict is the answer: what could not be read leaves it open.

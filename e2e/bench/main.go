@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures how fast skep is on a real engine, and says which of its
 // targets hold. Machines differ, and other work on them comes and goes, so what is
 // judged are ratios between things measured in turns within one run: the engine by

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package main is the lab by hand: `go run ./e2e/lab up` leaves a Swarm running
 // on this machine until `go run ./e2e/lab down`. What a lab is, package swarmlab
 // tells; see e2e/README.md for how to look into one.

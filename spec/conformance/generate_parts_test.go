@@ -291,7 +291,8 @@ func (g *generator) volumes(declared []string) *yaml.Node {
 }
 
 func (g *generator) serviceVolume(declared []string) *yaml.Node {
-	target := fmt.Sprintf("/mnt/%d%s", g.next(), one(g, "", "", "/", "//x", "/../y", "/with space"))
+	n := g.next()
+	target := fmt.Sprintf("/mnt/%d%s", n, one(g, "", "", "/", "//x", fmt.Sprintf("/../y%d", n), "/with space"))
 	source := one(g, "/var/run/docker.sock", "/", "/srv/data/", "./rel", "./a/../b/", ".", "./", "~/data", "../up", "/a//b")
 	if len(declared) > 0 && g.chance(2) {
 		named := one(g, declared...)
@@ -339,7 +340,9 @@ func (g *generator) longVolume(kind, source, target string) *yaml.Node {
 		case "bind":
 			m.add("bind", g.fields(g.textField("propagation", 1, "rprivate", "shared", "rslave")))
 		case "volume":
-			if source != "" { // docker drops the options of an anonymous one
+			// docker drops the options of an anonymous volume, and so of one that has lost
+			// its source; skep does not.
+			if source != "" && !g.mutating {
 				m.add("volume", g.fields(
 					field{"nocopy", 2, func() *yaml.Node { return g.boolean(true) }},
 					g.textField("subpath", 3, "sub", "sub/dir")))
@@ -399,6 +402,7 @@ func (g *generator) attachments(declared []string) *yaml.Node {
 		m.add(key, g.fields(
 			field{"aliases", 2, func() *yaml.Node { return g.texts(g.subset([]string{"www", "API", "db.internal"})...) }},
 			field{"driver_opts", 3, func() *yaml.Node { return g.pairsOf(2, false, false) }},
+			g.textField("ipv4_address", 10, "10.0.0.5"),
 		))
 	}
 	return m.node(g, true)

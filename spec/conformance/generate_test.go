@@ -19,52 +19,121 @@ const generatedProjects = "300"
 // testGenerated compares projects that nobody wrote. What both take is generated, so
 // that a refusal by either is a bug, of the generator or of skep.
 func testGenerated(t *testing.T, known *differences) {
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set(generatedProjects); err != nil {
-			t.Fatal(err)
+	for name, value := range map[string]string{
+		"rapid.checks":     generatedProjects,
+		"rapid.nofailfile": "true", // the seed that is told says as much
+	} {
+		if f := flag.Lookup(name); f.Value.String() == f.DefValue {
+			if err := f.Value.Set(value); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	folder := filepath.Join(t.TempDir(), "shop")
 	count := 0
 	rapid.Check(t, func(r *rapid.T) {
 		g := &generator{T: r, env: map[string]string{"HOME": "/home/app"}, files: map[string]string{}}
-		text := g.project()
-		if err := os.RemoveAll(folder); err != nil {
-			r.Fatal(err)
+		text := g.dressed(g.encode(g.project()))
+		docker, dockerError, skep, skepError := g.both(folder, text)
+		if dockerError != nil || skepError != nil {
+			r.Fatalf("docker says: %v\nskep says: %v\nof\n%s", dockerError, skepError, g.show(text))
 		}
-		path := filepath.Join(folder, composeFile)
-		write(t, path, text)
-		for name, data := range g.files {
-			write(t, filepath.Join(folder, name), []byte(data))
-		}
-		docker, _, err := dockerObjects(path, "shop", g.env)
-		if err != nil {
-			r.Fatalf("docker refuses it: %v\n%s", err, g.show(text))
-		}
-		skep, _, err := skepObjects(path, g.env)
-		if err != nil {
-			r.Fatalf("skep refuses it: %v\n%s", err, g.show(text))
-		}
-		for _, d := range compare(docker, skep) {
-			if !known.explains("generated", d) {
-				r.Errorf("%s", d)
-			}
-		}
-		if r.Failed() {
-			r.Fatalf("of\n%s", g.show(text))
-		}
+		g.expectSame(known, docker, skep, text)
 		count++
 	})
 	compared["generated"] += count
 }
 
+// testMutated compares generated projects in which something is not as it should be.
+// Either side may refuse them for its own reasons; what both take is the same.
+func testMutated(t *testing.T, known *differences) {
+	folder := filepath.Join(t.TempDir(), "shop")
+	count, refused := 0, 0
+	rapid.Check(t, func(r *rapid.T) {
+		g := &generator{T: r, env: map[string]string{"HOME": "/home/app"}, files: map[string]string{}, mutating: true}
+		root := g.project()
+		for range 1 + g.upTo(2) {
+			g.mutate(root)
+		}
+		text := g.encode(root)
+		docker, dockerError, skep, skepError := g.both(folder, text)
+		if dockerError != nil || skepError != nil {
+			refused++
+			return
+		}
+		g.expectSame(known, docker, skep, text)
+		count++
+	})
+	t.Logf("%d compared, %d refused by either side", count, refused)
+	compared["generated"] += count
+}
+
+// both has both sides load a project.
+func (g *generator) both(folder string, text []byte) (docker *objects, dockerError error, skep *objects, skepError error) {
+	if err := os.RemoveAll(folder); err != nil {
+		g.Fatal(err)
+	}
+	path := filepath.Join(folder, composeFile)
+	write(g, path, text)
+	for name, data := range g.files {
+		write(g, filepath.Join(folder, name), []byte(data))
+	}
+	docker, _, dockerError = dockerObjects(path, filepath.Base(folder), g.env)
+	skep, _, skepError = skepObjects(path, g.env)
+	return docker, dockerError, skep, skepError
+}
+
+func (g *generator) expectSame(known *differences, docker, skep *objects, text []byte) {
+	for _, d := range compare(docker, skep) {
+		if !known.explains("generated", d) {
+			g.Errorf("%s", d)
+		}
+	}
+	if g.Failed() {
+		g.Fatalf("of\n%s", g.show(text))
+	}
+}
+
+// mutate changes one thing in a tree: a scalar becomes another, a key goes, an element
+// comes twice, or a value takes another's place.
+func (g *generator) mutate(root *yaml.Node) {
+	var all []*yaml.Node
+	var collect func(*yaml.Node)
+	collect = func(n *yaml.Node) {
+		all = append(all, n)
+		for i, inner := range n.Content {
+			if n.Kind != yaml.MappingNode || i%2 == 1 {
+				collect(inner)
+			}
+		}
+	}
+	collect(root)
+	n := all[1+g.upTo(len(all)-2)]
+	switch {
+	case n.Kind == yaml.ScalarNode && g.chance(2):
+		*n = *g.scalar(true)
+	case n.Kind == yaml.ScalarNode:
+		n.Tag, n.Style, n.Value = "", 0, one(g, "0", "-1", "1", "true", "null", "99999999999", "0.5", "x", "1d", "1w", "10", "1h", "all", "/", "..", "default", "host")
+	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
+		at := 2 * g.upTo(len(n.Content)/2-1)
+		n.Content = append(n.Content[:at:at], n.Content[at+2:]...)
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && g.chance(2):
+		n.Content = append(n.Content, n.Content[g.upTo(len(n.Content)-1)])
+	case n.Kind != yaml.AliasNode:
+		anchor := n.Anchor
+		*n = *g.scalar(true)
+		n.Anchor = anchor
+	}
+}
+
 // A generator makes one project, and the files and variables it needs.
 type generator struct {
 	*rapid.T
-	env    map[string]string
-	files  map[string]string
-	serial int // makes names, targets and ports that must differ
-	shared []*yaml.Node
+	env      map[string]string
+	files    map[string]string
+	mutating bool // something will be changed in the project
+	serial   int  // makes names, targets and ports that must differ
+	shared   []*yaml.Node
 }
 
 func (g *generator) show(text []byte) string {
@@ -85,8 +154,8 @@ func one[V any](g *generator, of ...V) V { return rapid.SampledFrom(of).Draw(g.T
 // upTo draws a number from 0 to n.
 func (g *generator) upTo(n int) int { return rapid.IntRange(0, n).Draw(g.T, "upTo") }
 
-// project is the file's text.
-func (g *generator) project() []byte {
+// project is the file's tree.
+func (g *generator) project() *yaml.Node {
 	p := g.names()
 	root := &mappingOf{}
 	if g.chance(3) {
@@ -102,23 +171,42 @@ func (g *generator) project() []byte {
 	body.addIf("volumes", g.section(p.volumes, g.volume))
 	body.addIf("configs", g.section(p.configs, g.config))
 	body.addIf("secrets", g.section(p.secrets, g.secret))
+	if g.chance(6) {
+		body.add("x-more", g.pairsOf(2, true, true))
+	}
 	g.shuffle(body)
 	for i, node := range g.shared { // anchors stand before what refers to them
 		root.add(fmt.Sprintf("x-shared-%d", i), node)
 	}
 	root.pairs = append(root.pairs, body.pairs...)
 
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(one(g, 2, 4))
 	top := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for _, pair := range root.pairs {
 		top.Content = append(top.Content, pair[0], pair[1])
 	}
-	if err := encoder.Encode(top); err != nil {
+	return top
+}
+
+func (g *generator) encode(root *yaml.Node) []byte {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(one(g, 2, 4))
+	if err := encoder.Encode(root); err != nil {
 		g.Fatalf("encode: %v", err)
 	}
 	return out.Bytes()
+}
+
+// dressed is a text with what may stand around a YAML document, and with the other ends
+// of lines.
+func (g *generator) dressed(text []byte) []byte {
+	before := one(g, "", "", "", "---\n", "# a comment\n", "%YAML 1.1\n---\n", "\ufeff", "\n\n", "--- # a comment\n")
+	text = append([]byte(before), text...)
+	text = append(text, one(g, "", "", "...\n", "\n\n", "# a comment")...)
+	if g.chance(8) {
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+	}
+	return text
 }
 
 // names are the keys that a project's parts know each other by.
@@ -148,7 +236,7 @@ func (g *generator) names() names {
 }
 
 func (g *generator) section(keys []string, make func(key string) *yaml.Node) *yaml.Node {
-	if len(keys) == 0 {
+	if len(keys) == 0 && !g.chance(6) {
 		return nil
 	}
 	m := &mappingOf{}
@@ -256,9 +344,10 @@ func (g *generator) variable(value string) string {
 		g.env[name] = value
 		return "${" + name + one(g, ":?must be set", "?must be set", ":-other", "-other", ":-") + "}"
 	case form == 5: // between other text
-		cut := g.upTo(len(value))
-		g.env[name] = value[:cut]
-		return "${" + name + "}" + strings.ReplaceAll(value[cut:], "$", "$$")
+		runes := []rune(value)
+		cut := g.upTo(len(runes))
+		g.env[name] = string(runes[:cut])
+		return "${" + name + "}" + strings.ReplaceAll(string(runes[cut:]), "$", "$$")
 	default:
 		g.env[name] = value
 		return "${" + name + "}"
@@ -337,7 +426,11 @@ func (g *generator) scalar(nothing bool) *yaml.Node {
 	case kind == 1:
 		return g.plain(one(g, "1.5", "0.10", "1.0", "-2.50", "1e3", "1e21", "0x10", "0o17", "017", "1_000", ".5", "100000000.0", "123456789012345678"))
 	case kind == 2:
-		return g.plain(one(g, "yes", "no", "on", "off", "y", "n", "12:30", "190:20:30", "1.2.3", "1.0.0-rc", "0755a"))
+		return g.plain(one(g, "yes", "no", "on", "off", "y", "n", "12:30", "190:20:30", "1.2.3", "1.0.0-rc", "0755a",
+			"2020-01-01", "2001-12-14t21:59:43.10-05:00", "2001-12-14 21:59:43Z", "0b11", "-0", "+1", "1e-7", "0.1e1"))
+	case kind == 4:
+		tagged := one(g, [2]string{"!!str", "5"}, [2]string{"!!str", "null"}, [2]string{"!!int", "5"}, [2]string{"!!float", "3"}, [2]string{"!!binary", "aGVsbG8="})
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tagged[0], Value: tagged[1], Style: yaml.TaggedStyle}
 	case kind == 3 && nothing:
 		return g.plain(one(g, "null", "~", ""))
 	}

@@ -23,6 +23,11 @@ import (
 // Ignored holds the options that the command says it passes over.
 func dockerObjects(file, name string, env map[string]string) (o *objects, ignored []string, err error) {
 	defer asEnvironment(env)()
+	defer func() {
+		if p := recover(); p != nil { // the command would end so too
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
 	config, ignored, err := dockerConfig(file, env)
 	if err != nil {
 		return nil, nil, err

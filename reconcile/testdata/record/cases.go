@@ -142,6 +142,7 @@ func cases() []*reconcile.Desired {
 		withNetworks(),
 		withNetworkOfIPv6(),
 		withAddresses(),
+		withIPv6Enabled(),
 		withHostNetwork(),
 		withFiles(),
 		withCredentialSpec(),
@@ -276,6 +277,18 @@ func withAddresses() *reconcile.Desired {
 		IPAM: &network.IPAM{Driver: "default", Options: map[string]string{"foo": "bar"}, Config: []network.IPAMConfig{{
 			Subnet: "172.27.0.0/16", IPRange: "172.27.128.0/17", Gateway: "172.27.0.9", AuxAddress: map[string]string{"router": "172.27.0.2"},
 		}}},
+	}}}
+	return d
+}
+
+// withIPv6Enabled is on a network that asks for addresses of IPv6 itself.
+func withIPv6Enabled() *reconcile.Desired {
+	d := service("network-ipv6-enabled", func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "network-ipv6-enabled_six"}}
+	})
+	d.Networks = []reconcile.DesiredNetwork{{Key: "six", Name: "network-ipv6-enabled_six", Create: network.CreateOptions{
+		Driver: "overlay", Labels: labels("network-ipv6-enabled"), EnableIPv6: ptr(true),
+		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "172.26.0.0/16"}, {Subnet: "fd00:2::/64"}}},
 	}}}
 	return d
 }

@@ -1,0 +1,56 @@
+package spec
+
+import (
+	"strings"
+	"testing"
+)
+
+// toldUnset are the findings of variables that are not set, a line each.
+func toldUnset(findings []Finding) []Finding {
+	var out []Finding
+	for _, f := range findings {
+		if f.Code == "variable-unset" {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// A variable that is passed on by its name alone is told as one that is put in.
+func TestVariablePassedByNameIsTold(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]string{
+		"list":    "      - A=1\n      - TOKEN\n",
+		"mapping": "      A: 1\n      TOKEN:\n",
+	} {
+		text := "services:\n  web:\n    image: a:1\n    environment:\n" + env
+		_, findings := loadText(t, text)
+		told := toldUnset(findings)
+		if len(told) != 1 || told[0].Severity != Warning || told[0].Line != 6 || told[0].Service != "web" ||
+			!strings.Contains(told[0].Message, "the variable TOKEN is not set") || !strings.Contains(told[0].Message, "--env TOKEN") {
+			t.Errorf("%s: %v", name, told)
+		}
+	}
+	_, findings := loadText(t, "services:\n  web:\n    image: a:1\n    environment: [A=, B=1]\n")
+	if told := toldUnset(findings); told != nil {
+		t.Errorf("with a value: %v", told)
+	}
+}
+
+// Each variable is told once a file, with the first place and the number of others.
+func TestUnsetVariableIsToldOnceAFile(t *testing.T) {
+	t.Parallel()
+	text := "services:\n  web:\n    image: a:1\n    hostname: ${A}${B}\n    user: ${A}\n    working_dir: /${A}\n    environment: [A]\n"
+	_, findings := loadText(t, text)
+	told := toldUnset(findings)
+	if len(told) != 2 || told[0].Line != 4 || !strings.Contains(told[0].Message, "services.web.hostname and 3 more places (") ||
+		told[1].Line != 4 || !strings.Contains(told[1].Message, "services.web.hostname (") {
+		t.Errorf("%v", told)
+	}
+	// What a comment ignores is not counted, and ignores no other place.
+	text = strings.Replace(text, "${A}${B}", "${A} # skep:ignore variable-unset", 1)
+	_, findings = loadText(t, text)
+	if told := toldUnset(findings); len(told) != 1 || told[0].Line != 5 || !strings.Contains(told[0].Message, "and 2 more places (") {
+		t.Errorf("with a comment: %v", told)
+	}
+}
