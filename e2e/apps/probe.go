@@ -81,11 +81,29 @@ func client(timeout time.Duration, dns string) *http.Client {
 			return nil, err
 		}
 		up := &upstream{host: host, port: port, lookup: func(ctx context.Context, host string) ([]string, error) {
-			return r.LookupHost(ctx, host)
+			return lookUp(ctx, r, host)
 		}}
 		return up.dial(ctx, network, addr)
 	}
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+}
+
+// lookUp asks for a host's addresses, and again when there is no answer for a second:
+// a question may be lost on its way.
+func lookUp(ctx context.Context, r *net.Resolver, host string) (all []string, err error) {
+	for range 3 {
+		var ips []net.IP
+		limit, cancel := context.WithTimeout(ctx, time.Second)
+		ips, err = r.LookupIP(limit, "ip4", host)
+		cancel()
+		for _, ip := range ips {
+			all = append(all, ip.String())
+		}
+		if late, ok := errors.AsType[*net.DNSError](err); err == nil || ok && !late.IsTimeout {
+			break
+		}
+	}
+	return all, err
 }
 
 // run sends a request an interval until ctx ends, and waits for all answers.
