@@ -138,7 +138,7 @@ func scopeMends(scope string) func(*scene) {
 
 // The first release ever is bad: it is left to be seen.
 func firstFails(s *scene) {
-	s.say(stackFile(quick, one("app:bad", "APP_CRASH=1").yaml("web")))
+	s.say(stackFile("bake: 20s", one("app:bad", "APP_CRASH=1").yaml("web")))
 	m := s.phase(3*time.Minute, 1, "Failed")
 	s.told.seen, s.told.decided, s.told.reason, s.told.note = m.started, m.ended, m.reason, "left to be seen"
 	s.condition(time.Minute, reconcile.Stalled)
