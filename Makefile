@@ -10,7 +10,7 @@ FUZZTIME ?= 1m
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
-.PHONY: run test conformance fuzz e2e bench lint build image engine tools clean
+.PHONY: run test conformance fuzz e2e compare bench lint build image engine tools clean
 
 ## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
 run: engine
@@ -45,6 +45,10 @@ fuzz:
 ## e2e: the tests on a real Swarm alone; COUNT=3 runs them three times, RUN=TestX only some
 e2e: tools
 	go test -race -count=$(COUNT) -run '$(RUN)' -timeout 120m ./e2e/...
+
+## compare: what becomes of the bad versions of TestRollouts under docker stack deploy, without skep
+compare: tools
+	go test -count=1 -run '^TestCompare$$' -compare -v -timeout 30m ./e2e
 
 ## bench: how fast it is against a real engine: a quick look; FLAGS=-full is what docs/performance.md tells, FLAGS=-h says what else
 bench: engine

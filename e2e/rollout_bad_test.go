@@ -86,7 +86,7 @@ func kinds() []kind {
 	const watched = "bake: 60s, guard: 120s"
 	checked := app{replicas: 2, check: true}
 	plain := app{replicas: 2}
-	limited := app{replicas: 2, deploy: []string{"resources: {limits: {memory: 24M}}"}}
+	limited := app{replicas: 2, check: true, deploy: []string{"resources: {limits: {memory: 24M}}"}}
 	port := app{replicas: 3, update: "order: start-first", more: []string{"ports: [{target: 8000, published: 18511, mode: host}]"}}
 	return []kind{
 		{name: "sick", good: checked, bad: sick("APP_SICK=1"), lives: true},

@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-func webFile(image string) string { return stackFile(quick, one(image).yaml("web")) }
+func webFile(image string) string {
+	return stackFile(quick, app{image: image, replicas: 2}.yaml("web"))
+}
 
 // Somebody asks for the release before, and it stays until resume.
 func pins(s *scene) {
@@ -16,7 +18,7 @@ func pins(s *scene) {
 	s.probe("web")
 	began := time.Now()
 	s.skepSays("rollback", s.stack)
-	v := s.running(time.Minute, map[string]string{"web": "app:1.0"}, 1)
+	v := s.running(time.Minute, map[string]string{"web": "app:1.0"}, 2)
 	s.told.note = fmt.Sprintf("back by hand after %s", v.at.Sub(began).Round(100*time.Millisecond))
 	s.await(time.Minute, "what was asked for is a healthy release", func(v *view) error {
 		if m := v.newest(s.stack); m.number != 3 || m.phase != "Healthy" {
@@ -31,11 +33,11 @@ func pins(s *scene) {
 }
 
 func unpins(s *scene) {
-	if v, _ := s.now(); v.runs(s.stack+"_web", "app:1.0", 1) != nil {
+	if v, _ := s.now(); v.runs(s.stack+"_web", "app:1.0", 2) != nil {
 		s.fail("the pin did not hold")
 	}
 	s.skepSays("resume", s.stack)
-	s.running(2*time.Minute, map[string]string{"web": "app:2.0"}, 1)
+	s.running(2*time.Minute, map[string]string{"web": "app:2.0"}, 2)
 	s.answers(true)
 }
 
@@ -43,14 +45,7 @@ func unpins(s *scene) {
 func suspends(s *scene) {
 	s.deploys(1, webFile("app:1.0"))
 	s.skepSays("suspend", s.stack)
-	s.await(30*time.Second, "skep has heard of it", func(*view) error {
-		for _, l := range s.log.lines("held") {
-			if l["stack"] == s.stack && l["reason"] == "Suspended" {
-				return nil
-			}
-		}
-		return errors.New("not in the log")
-	})
+	s.held(30*time.Second, "Suspended")
 	s.say(webFile("app:2.0"))
 	s.docker("service", "update", "--detach", "--quiet", "--label-add", "hand=1", s.stack+"_web")
 	s.await(10*time.Second, "the hand's label is there", func(v *view) error {
@@ -67,20 +62,20 @@ func resumes(s *scene) {
 	}
 	s.skepSays("resume", s.stack)
 	s.phase(2*time.Minute, 2, "Healthy")
-	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 1)
+	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 2)
 }
 
 // What failed is tried again when somebody says so, and then it is good: the world was
 // to blame.
 func pardonFails(s *scene) {
 	s.deploys(1, webFile("app:1.0"))
-	s.say(stackFile(quick, one("app:2.0").with("placement: {constraints: [node.labels.pardon == yes]}").yaml("web")))
-	s.bad(2*time.Minute, 2, map[string]string{"web": "app:1.0"}, 1)
+	s.say(stackFile(quick, app{image: "app:2.0", replicas: 2}.with("placement: {constraints: [node.labels.pardon == yes]}").yaml("web")))
+	s.bad(2*time.Minute, 2, map[string]string{"web": "app:1.0"}, 2)
 	s.docker("node", "update", "--label-add", "pardon=yes", s.lab.Nodes[0].Name)
 }
 
 func pardonMends(s *scene) {
 	s.skepSays("resume", s.stack)
 	s.phase(2*time.Minute, 3, "Healthy")
-	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 1)
+	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 2)
 }

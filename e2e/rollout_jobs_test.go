@@ -18,7 +18,7 @@ func migrated(image, schema string, env ...string) string {
     networks: [%s]
     deploy: {mode: replicated-job, restart_policy: {condition: none}}
 `, schema, join(env), stage)
-	return stackFile(quick, job, one(image).after("migrate").yaml("web"))
+	return stackFile(quick, job, app{image: image, replicas: 2}.after("migrate").yaml("web"))
 }
 
 func join(env []string) string {
@@ -51,7 +51,7 @@ func migrates(s *scene) {
 	s.probe("web")
 	began := time.Now()
 	m := s.deploys(2, migrated("app:2.0", "2"))
-	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 1)
+	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 2)
 	web, runs := s.written("web", began), s.migrations("2")
 	if len(web) != 1 || len(runs) != 1 || runs[0].Status.State != swarm.TaskStateComplete {
 		s.fail("web was written %d times, the migration ran %d times", len(web), len(runs))
@@ -73,7 +73,7 @@ func migrationFails(s *scene) {
 	s.probe("web")
 	began := time.Now()
 	s.say(migrated("app:2.0", "2", "APP_EXIT: 1"))
-	s.bad(3*time.Minute, 2, map[string]string{"web": "app:1.0"}, 1)
+	s.bad(3*time.Minute, 2, map[string]string{"web": "app:1.0"}, 2)
 	s.untouched("web", began)
 	if runs := s.migrations("2"); len(runs) != 1 {
 		s.fail("the migration ran %d times", len(runs))
@@ -88,7 +88,7 @@ func migrationMends(s *scene) {
 		s.fail("the migration ran %d times", len(runs))
 	}
 	s.deploys(3, migrated("app:2.0", "2"))
-	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 1)
+	s.running(time.Minute, map[string]string{"web": "app:2.0"}, 2)
 	s.await(10*time.Second, "the migration is done", func(*view) error {
 		for _, t := range s.migrations("2") {
 			if t.Status.State == swarm.TaskStateComplete {

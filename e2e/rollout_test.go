@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"text/tabwriter"
@@ -20,7 +21,11 @@ type part struct {
 }
 
 func script() []part {
-	parts := []part{
+	var parts []part
+	for _, k := range append(kinds(), withActions()...) {
+		parts = append(parts, part{"bad-" + k.name, k.fails, k.mends})
+	}
+	parts = append(parts, []part{
 		{"seed", seedFails, nil},
 		{"scope-stack", scopeFails("stack", "app:1.0"), scopeMends("stack")},
 		{"scope-service", scopeFails("service", "app:2.0"), scopeMends("service")},
@@ -36,12 +41,14 @@ func script() []part {
 		{"pin", pins, unpins},
 		{"suspend", suspends, resumes},
 		{"pardon", pardonFails, pardonMends},
-	}
-	for _, k := range append(kinds(), withActions()...) {
-		parts = append(parts, part{"bad-" + k.name, k.fails, k.mends})
-	}
+	}...)
+	// What takes long begins first.
+	slices.SortStableFunc(parts, func(a, b part) int { return slices.Index(long, b.stack) - slices.Index(long, a.stack) })
 	return parts
 }
+
+// long are the scenes that take more than a minute, the longest last.
+var long = []string{"bad-sick-continue", "waves", "seed", "bad-crash-5s", "newer", "hand-rollback", "guard", "bad-sick-20s"}
 
 // TestRollouts plays what can go wrong with a new version, all at once: each scene
 // is a stack of its own, and the wait that shows that nothing is tried again, with
@@ -62,6 +69,7 @@ func TestRollouts(t *testing.T) {
 	th.start()
 	play(scenes, func(s *scene) { before[s.stack](s) })
 	step("all that was bad is back")
+	t.Logf("skep made %s", th.passes())
 	th.quarantine(scenes)
 	step("nothing was tried again")
 	play(scenes, func(s *scene) {

@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -30,7 +34,8 @@ import (
 const (
 	actor     = "rollouts" // the owner of all stacks of a theatre
 	stage     = "stage"    // the network that they are all on
-	probeRate = 10
+	probeRate = 5
+	atOnce    = 12 // scenes: more would wait for the machine, and not for Swarm
 )
 
 // A theatre is a Swarm of its own where many scenes are played side by side: stacks
@@ -44,6 +49,7 @@ type theatre struct {
 	log   *logbook
 	eyes  []string // a container on each node, on the stacks' network, that probes ask from
 	skep  *process
+	addr  string // of its metrics
 
 	mu   sync.Mutex
 	view *view
@@ -125,9 +131,15 @@ func (th *theatre) start() {
 	if err != nil {
 		th.t.Fatal(err)
 	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		th.t.Fatal(err)
+	}
+	th.addr = free.Addr().String()
+	_ = free.Close()
 	p := &process{ended: make(chan struct{})}
 	p.cmd = exec.Command(self, "run", "--host", "unix://"+th.door.socket, "--specs", th.specs, "--owner", actor,
-		"--listen", "127.0.0.1:0", "--log-format", "json", "--resync", "10s")
+		"--listen", th.addr, "--log-format", "json", "--resync", "10s")
 	p.cmd.Env = append(th.lab.Env(0), asSkep+"=1", "DOCKER_HOST=")
 	p.cmd.Stdout, p.cmd.Stderr = th.log, th.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -152,6 +164,33 @@ func (th *theatre) start() {
 func (p *process) signal(sig syscall.Signal) {
 	_ = p.cmd.Process.Signal(sig) // it may have ended
 	<-p.ended
+}
+
+// passes tells how many passes skep made, how long they took on average, and how many
+// requests that were.
+func (th *theatre) passes() string {
+	resp, err := http.Get("http://" + th.addr + "/metrics")
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	sums := map[string]float64{}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, _, _ = strings.Cut(name, "{")
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
+			sums[name] += v
+		}
+	}
+	mean := func(name string) time.Duration {
+		return time.Duration(sums[name+"_sum"] / max(sums[name+"_count"], 1) * float64(time.Second)).Round(time.Millisecond)
+	}
+	return fmt.Sprintf("%.0f passes, %s each; %.0f requests, %s each; %.0fs of CPU", sums["skep_reconcile_duration_seconds_count"], mean("skep_reconcile_duration_seconds"),
+		sums["skep_docker_requests_total"], mean("skep_docker_request_duration_seconds"), sums["process_cpu_seconds_total"])
 }
 
 // close ends the daemon in good order, and says how that went.
@@ -239,7 +278,7 @@ func (v *view) runs(service, image string, n int) error {
 	return nil
 }
 
-// watch looks at the Swarm twice a second until the test ends.
+// watch looks at the Swarm about once a second until the test ends.
 func (th *theatre) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -255,7 +294,7 @@ func (th *theatre) watch() {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(750 * time.Millisecond):
 			}
 		}
 	}()
@@ -345,6 +384,11 @@ func (s *scene) fail(format string, args ...any) {
 	s.t.Helper()
 	s.ended = true
 	s.t.Errorf("%s: %s", s.stack, fmt.Sprintf(format, args...))
+	if v, _ := s.now(); v != nil && v.newest(s.stack).number > 0 {
+		var out bytes.Buffer
+		cli.Main(s.t.Context(), []string{"history", s.stack, fmt.Sprint(v.newest(s.stack).number), "--host", s.lab.DockerHost(s.door.node()), "--owner", actor}, strings.NewReader(""), &out, &out)
+		s.t.Logf("%s: its newest release:\n%s", s.stack, &out)
+	}
 	runtime.Goexit()
 }
 
@@ -454,14 +498,19 @@ func (s *scene) bad(limit time.Duration, release int, old map[string]string, n i
 	return m
 }
 
-// play has all scenes do their part at once, those that did not fail before.
+// play has the scenes do their part side by side, those that did not fail before.
 func play(scenes []*scene, part func(*scene)) {
 	var all sync.WaitGroup
+	room := make(chan struct{}, atOnce)
 	for _, s := range scenes {
 		if s.ended {
 			continue
 		}
-		all.Go(func() { part(s) })
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			part(s)
+		})
 	}
 	all.Wait()
 }

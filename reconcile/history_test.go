@@ -36,12 +36,6 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// withBake is a stack whose releases bake.
-func withBake(s *spec.Stack, bake time.Duration) *spec.Stack {
-	s.Policy.Rollout.Bake = bake
-	return s
-}
-
 // A stack's life: a first release, one that fails and goes back, a good one, a rollback
 // by hand.
 func TestHistoryOfALife(t *testing.T) {

@@ -82,11 +82,11 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 		if s.IsPinned() {
 			did = append(did, fmt.Sprintf("is no longer pinned to release %d", s.Pin))
 		}
-		file, any := unpardoned(releases, s)
+		file, some := unpardoned(releases, s)
 		if file != nil {
 			did = append(did, fmt.Sprintf("may try again what failed as %s", told(file)))
 		}
-		if any {
+		if some {
 			s.Pardoned = releases[len(releases)-1].Number
 		}
 		if len(did) == 0 {
@@ -191,20 +191,20 @@ func fileOf(releases []*Release, s State) (digest, source string) {
 }
 
 // unpardoned looks for failures that keep the stack from what its file says: file is
-// the newest release of that, if it failed, and any says that one did since then.
-func unpardoned(releases []*Release, s State) (file *Release, any bool) {
+// the newest release of that, if it failed, and some says that one did since then.
+func unpardoned(releases []*Release, s State) (file *Release, some bool) {
 	for _, rel := range slices.Backward(releases) {
 		failed := rel.Phase == PhaseFailed && rel.Number > s.Pardoned
-		any = any || failed
+		some = some || failed
 		switch {
 		case rel.By == ByHand:
 		case failed:
-			return rel, any
+			return rel, some
 		default:
-			return nil, any
+			return nil, some
 		}
 	}
-	return nil, any
+	return nil, some
 }
 
 // releasesToAsk reads a stack's releases anew; that there are none is ErrRefused.

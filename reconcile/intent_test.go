@@ -91,7 +91,7 @@ func TestUnpardoned(t *testing.T) {
 		releases string
 		pardoned int
 		file     int
-		any      bool
+		some     bool
 	}{
 		{"H1", 0, 0, false},
 		{"H1 F2", 0, 2, true},
@@ -101,13 +101,13 @@ func TestUnpardoned(t *testing.T) {
 		{"H1 H2 F3of1", 0, 0, true},
 		{"H1 F2 F3", 2, 3, true},
 	} {
-		file, any := unpardoned(past(tt.releases), State{Pardoned: tt.pardoned})
+		file, some := unpardoned(past(tt.releases), State{Pardoned: tt.pardoned})
 		number := 0
 		if file != nil {
 			number = file.Number
 		}
-		if number != tt.file || any != tt.any {
-			t.Errorf("%s, pardoned %d: release %d, %t; want %d, %t", tt.releases, tt.pardoned, number, any, tt.file, tt.any)
+		if number != tt.file || some != tt.some {
+			t.Errorf("%s, pardoned %d: release %d, %t; want %d, %t", tt.releases, tt.pardoned, number, some, tt.file, tt.some)
 		}
 	}
 }

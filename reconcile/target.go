@@ -206,8 +206,19 @@ func stoppedByOthers(h ServiceHealth) bool {
 // stoppedForGood says that nothing goes on with a service, as an earlier release left
 // it: a job that failed, an update that is paused, tasks that nobody starts again. A
 // new release starts it anew.
+//
+// What waits for a node does not: the scheduler goes on with it by itself as soon as one
+// fits, and a release that does not change it is not to answer for it.
 func stoppedForGood(h ServiceHealth) bool {
-	return h.Final || h.Verdict == string(swarm.UpdateStatePaused) || h.Verdict == string(swarm.UpdateStateRollbackPaused)
+	return h.Final && !waitsForNode(h) || h.Verdict == string(swarm.UpdateStatePaused) || h.Verdict == string(swarm.UpdateStateRollbackPaused)
+}
+
+func waitsForNode(h ServiceHealth) bool {
+	switch h.Code {
+	case CodeNoNodeFits, CodePortTaken, CodeResourcesShort, CodeMaxReplicas, CodePluginMissing:
+		return true
+	}
+	return false
 }
 
 // onceMore writes a service as it is. The engine does not ask whether anything differs:
