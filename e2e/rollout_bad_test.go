@@ -89,21 +89,29 @@ func kinds() []kind {
 	limited := app{replicas: 2, check: true, deploy: []string{"resources: {limits: {memory: 24M}}"}}
 	port := app{replicas: 3, update: "order: start-first", more: []string{"ports: [{target: 8000, published: 18511, mode: host}]"}}
 	return []kind{
-		{name: "sick", good: checked, bad: sick("APP_SICK=1"), lives: true},
-		{name: "sick-20s", policy: watched, good: checked, bad: sick("APP_SICK_AFTER=20s")},
-		{name: "crash", good: plain, bad: sick("APP_CRASH=1"), lives: true},
-		{name: "crash-5s", policy: watched, good: plain, bad: sick("APP_CRASH_AFTER=5s")},
+		{name: "sick", good: checked, bad: sick("APP_SICK=1"), lives: true,
+			codes: []string{"UpdatePaused", "Unhealthy"}, says: []string{"healthcheck failed"}},
+		{name: "sick-20s", policy: watched, good: checked, bad: sick("APP_SICK_AFTER=20s"),
+			codes: []string{"Unhealthy"}, says: []string{"healthcheck failed"}},
+		{name: "crash", good: plain, bad: sick("APP_CRASH=1"), lives: true,
+			codes: []string{"UpdatePaused", "CrashLoop", "Flapping"}, says: []string{"non-zero exit (1)"}},
+		{name: "crash-5s", policy: watched, good: plain, bad: sick("APP_CRASH_AFTER=5s"),
+			codes: []string{"CrashLoop", "Flapping"}, says: []string{"again and again", "non-zero exit (1)"}},
 		{name: "image", good: plain, lives: true,
-			bad: func(a app) app { a.image = "app:gone"; return a }},
+			bad:   func(a app) app { a.image = "app:gone"; return a },
+			codes: []string{"UpdatePaused", "ImageMissing"}, says: []string{"No such image: app:gone", "push it to a registry"}},
 		{name: "constraint", good: plain, lives: true,
 			bad: func(a app) app {
 				a.image, a.deploy = "app:bad", append(a.deploy, "placement: {constraints: [node.labels.zone == nowhere]}")
 				return a
-			}},
+			},
+			codes: []string{"NoNodeFits"}, says: []string{"node.labels.zone == nowhere"}},
 		{name: "port", good: port, lives: true,
-			bad:  sick(),
-			next: func(a app) app { a.update = "order: stop-first"; return a }},
-		{name: "memory", good: limited, bad: sick("APP_HOG_MIB=64"), lives: true},
+			bad:   sick(),
+			next:  func(a app) app { a.update = "order: stop-first"; return a },
+			codes: []string{"PortTaken"}, says: []string{"host-mode port already in use", "use order: stop-first"}},
+		{name: "memory", good: limited, bad: sick("APP_HOG_MIB=64"), lives: true,
+			codes: []string{"UpdatePaused", "OutOfMemory"}, says: []string{"non-zero exit (137)", "limit of 24MiB"}},
 	}
 }
 
@@ -123,6 +131,12 @@ func withActions() []kind {
 			its := k
 			its.name += "-" + action
 			its.good.update = "failure_action: " + action
+			switch action { // who noticed is what the reason tells
+			case "rollback":
+				its.codes = []string{"SwarmRolledBack"}
+			case "pause":
+				its.codes = []string{"UpdatePaused"}
+			}
 			its.lives = k.lives && action != "continue" // Swarm goes on to the last old task
 			all = append(all, its)
 		}
@@ -164,7 +178,7 @@ func (k kind) fails(s *scene) {
 	s.probe("web")
 	s.say(k.badFile())
 	m := s.bad(4*time.Minute, 2, old, k.good.replicas)
-	if len(k.codes) > 0 && !slices.Contains(k.codes, m.reason) {
+	if !slices.Contains(k.codes, m.reason) {
 		s.fail("the reason is %s, not one of %v: %s", m.reason, k.codes, m.message)
 	}
 	for _, w := range k.says {

@@ -462,7 +462,7 @@ func (s *scene) probe(service string) {
 
 func (s *scene) probeFrom(node int, container, url string) {
 	s.t.Helper()
-	p, err := s.lab.ProbeAt(s.t.Context(), probeRate, node, container, url)
+	p, err := s.lab.ProbeAt(s.t.Context(), probeRate, 20*time.Second, node, container, url)
 	s.try(err)
 	s.asks = p
 }

@@ -17,9 +17,9 @@ func decideFailed(s Situation, f *Release) Decision {
 	told := fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message)
 	switch {
 	case holds(s.Policy.Rollout, s.Rollouts, f):
-		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again when the file asks for something else)").about(f)
+		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again after: skep resume; or change the file)").about(f)
 	case back == nil:
-		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; it is tried again when the file asks for something else)").about(f)
+		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; it is tried again after: skep resume; or change the file)").about(f)
 	}
 	if name := anyVerdict(s.Health, "rollback_started"); name != "" {
 		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
@@ -54,9 +54,9 @@ func goingBackIs(f *Release) string {
 
 // wentBack waits for what was rolled back, and tells once when that has come to its end.
 func wentBack(s Situation, f, back *Release, told string) Decision {
-	done := fmt.Sprintf("%s; release %d (%s) runs until the file asks for something else", told, back.Number, back.Revision)
+	done := fmt.Sprintf("%s; release %d (%s) runs until the file changes, or: skep resume", told, back.Number, back.Revision)
 	if len(f.index.reverts) > 0 {
-		done = fmt.Sprintf("%s; %s went back to release %d (%s) until the file asks for something else", told, few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
+		done = fmt.Sprintf("%s; %s went back to release %d (%s) until the file changes, or: skep resume", told, few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
 	}
 	switch settled := f.index.back && len(f.index.corrected) == 0; {
 	case settled:

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"regexp"
-	"slices"
 	"sync"
 	"time"
 )
@@ -70,9 +69,9 @@ func probe(ctx context.Context, args []string) error {
 // and gives each a second: as a virtual IP would, it does not stay with one that is
 // about to go.
 func client(timeout time.Duration, dns string) *http.Client {
-	names := &names{Resolver: net.DefaultResolver, known: map[string][]string{}}
+	r := net.DefaultResolver
 	if dns != "" {
-		names.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		r = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, dns)
 		}}
 	}
@@ -81,41 +80,22 @@ func client(timeout time.Duration, dns string) *http.Client {
 		if err != nil {
 			return nil, err
 		}
-		up := &upstream{host: host, port: port, lookup: names.lookUp}
+		up := &upstream{host: host, port: port, lookup: func(ctx context.Context, host string) ([]string, error) {
+			return addresses(ctx, r, host)
+		}}
 		return up.dial(ctx, network, addr)
 	}
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
 
-// names asks a name server, as one does who asks it often: what it said last holds on
-// while it does not answer.
-type names struct {
-	*net.Resolver
-
-	mu    sync.Mutex
-	known map[string][]string
-}
-
-// lookUp asks for a host's addresses, for at most a second: a question may be lost on
-// its way.
-func (n *names) lookUp(ctx context.Context, host string) ([]string, error) {
-	limit, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	ips, err := n.LookupIP(limit, "ip4", host)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if late, ok := errors.AsType[*net.DNSError](err); ok && late.IsTimeout && n.known[host] != nil {
-		return slices.Clone(n.known[host]), nil
-	}
-	if err != nil {
-		return nil, err
-	}
+// addresses asks a name server for those of a host.
+func addresses(ctx context.Context, r *net.Resolver, host string) ([]string, error) {
+	ips, err := r.LookupIP(ctx, "ip4", host)
 	var all []string
 	for _, ip := range ips {
 		all = append(all, ip.String())
 	}
-	n.known[host] = all
-	return slices.Clone(all), nil
+	return all, err
 }
 
 // run sends a request an interval until ctx ends, and waits for all answers.

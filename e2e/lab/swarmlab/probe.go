@@ -49,17 +49,18 @@ type Probe struct {
 // localhost is the container, and service names and tasks.<service> are what its
 // name server says. ctx is for the start alone; Stop or Down ends the probe.
 func (l *Lab) Probe(ctx context.Context, node int, containerID, url string) (*Probe, error) {
-	return l.ProbeAt(ctx, ProbeRate, node, containerID, url)
+	return l.ProbeAt(ctx, ProbeRate, 5*time.Second, node, containerID, url)
 }
 
-// ProbeAt is Probe with rate requests a second, where many probes run side by side.
-func (l *Lab) ProbeAt(ctx context.Context, rate, node int, containerID, url string) (*Probe, error) {
+// ProbeAt is Probe with rate requests a second, of which each may take for so long: for
+// where many probes run side by side, and all are slow.
+func (l *Lab) ProbeAt(ctx context.Context, rate int, timeout time.Duration, node int, containerID, url string) (*Probe, error) {
 	bin, err := l.apps(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cmd, err := l.Inside(context.Background(), node, containerID, bin, "probe",
-		"-rate", strconv.Itoa(rate), "-dns", "127.0.0.11:53", url)
+		"-rate", strconv.Itoa(rate), "-timeout", timeout.String(), "-dns", "127.0.0.11:53", url)
 	if err != nil {
 		return nil, fmt.Errorf("probe %s: %w", url, err)
 	}
