@@ -322,6 +322,7 @@ func TestWatchWithoutWatches(t *testing.T) {
 	for range 2 {
 		failures <- struct{}{}
 	}
+	had := make(chan struct{}, 100)
 	signals, stop := tr.watch("specs", Poll(50*time.Millisecond), func(w *watcher) {
 		w.blind = 100 * time.Millisecond
 		w.notify = func() (*fsnotify.Watcher, error) {
@@ -329,12 +330,14 @@ func TestWatchWithoutWatches(t *testing.T) {
 			case <-failures:
 				return nil, errors.New("too many open files")
 			default:
+				had <- struct{}{}
 				return fsnotify.NewWatcher()
 			}
 		}
 	})
 	defer stop()
 	tr.told(signals, "nothing, blindly")
+	<-had
 	tr.rest(signals)
 	tr.silent(signals, "once watches can be had")
 	tr.write("specs/shop.yml", "b")
