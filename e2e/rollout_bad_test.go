@@ -134,11 +134,8 @@ func withActions() []kind {
 			its := k
 			its.name += "-" + action
 			its.good.update += ", failure_action: " + action
-			switch action { // who noticed is what the reason tells
-			case "rollback":
-				its.codes = []string{"SwarmRolledBack"}
-			case "pause":
-				its.codes = []string{"UpdatePaused"}
+			if action == "rollback" { // the reason tells who noticed first
+				its.codes = append(slices.Clip(k.codes), "SwarmRolledBack")
 			}
 			its.lives = k.lives && action != "continue" // Swarm goes on to the last old task
 			all = append(all, its)
