@@ -84,9 +84,12 @@ func sick(env ...string) func(app) app {
 // kinds are the bad versions of the issue.
 func kinds() []kind {
 	const watched = "bake: 60s, guard: 120s"
-	checked := app{replicas: 2, check: true}
-	plain := app{replicas: 2}
-	limited := app{replicas: 2, check: true, deploy: []string{"resources: {limits: {memory: 24M}}"}}
+	// Without a delay Swarm may be at the next task before it has noticed that the last
+	// one failed, and no old one is left.
+	const slowly = "delay: 3s"
+	checked := app{replicas: 2, check: true, update: slowly}
+	plain := app{replicas: 2, update: slowly}
+	limited := app{replicas: 2, check: true, update: slowly, deploy: []string{"resources: {limits: {memory: 24M}}"}}
 	port := app{replicas: 3, update: "order: start-first", more: []string{"ports: [{target: 8000, published: 18511, mode: host}]"}}
 	return []kind{
 		{name: "sick", good: checked, bad: sick("APP_SICK=1"), lives: true,
@@ -130,12 +133,9 @@ func withActions() []kind {
 			}
 			its := k
 			its.name += "-" + action
-			its.good.update = "failure_action: " + action
-			switch action { // who noticed is what the reason tells
-			case "rollback":
-				its.codes = []string{"SwarmRolledBack"}
-			case "pause":
-				its.codes = []string{"UpdatePaused"}
+			its.good.update += ", failure_action: " + action
+			if action == "rollback" { // the reason tells who noticed first
+				its.codes = append(slices.Clip(k.codes), "SwarmRolledBack")
 			}
 			its.lives = k.lives && action != "continue" // Swarm goes on to the last old task
 			all = append(all, its)

@@ -88,7 +88,7 @@ func (th *theatre) killLeader() []*scene {
 		return both
 	}
 	play([]*scene{forth}, func(s *scene) {
-		s.await(time.Minute, "another leads", func(*view) error {
+		s.await(2*time.Minute, "another leads", func(*view) error {
 			now, err := th.leader(th.t.Context(), th.door.node())
 			if err == nil && now == victim {
 				err = errors.New("it still does")

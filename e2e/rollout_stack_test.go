@@ -109,7 +109,7 @@ func (s *scene) held(limit time.Duration, reason string) {
 
 // A stack goes back as a whole, and what was not changed is not touched.
 func threeServices(scope, first, second string, env ...string) string {
-	return stackFile(quick+", scope: "+scope, one(first).yaml("one"), app{image: second, env: env, replicas: 2}.yaml("two"), one("app:1.0").yaml("three"))
+	return stackFile(quick+", scope: "+scope, one(first).yaml("one"), app{image: second, env: env, replicas: 2, update: "delay: 3s"}.yaml("two"), one("app:1.0").yaml("three"))
 }
 
 func scopeFails(scope, first string) func(*scene) {
