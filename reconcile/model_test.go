@@ -53,8 +53,9 @@ type model struct {
 // A checkedEngine holds every write of a service to what may be written.
 type checkedEngine struct {
 	*fakeEngine
-	t     *rapid.T
-	allow func(name string, before, after *swarm.ServiceSpec, status *swarm.UpdateStatus) error
+	t      *rapid.T
+	broken error // the first rule that a write broke
+	allow  func(name string, before, after *swarm.ServiceSpec, status *swarm.UpdateStatus) error
 }
 
 func (e *checkedEngine) ServiceUpdate(ctx context.Context, id string, v swarm.Version, s swarm.ServiceSpec, o swarm.ServiceUpdateOptions) (swarm.ServiceUpdateResponse, error) {
@@ -62,18 +63,23 @@ func (e *checkedEngine) ServiceUpdate(ctx context.Context, id string, v swarm.Ve
 	live := e.services[id]
 	e.mu.Unlock()
 	if live != nil && live.Version == v {
-		if err := e.allow(s.Name, &live.Spec, &s, live.UpdateStatus); err != nil {
-			e.t.Fatalf("update of %s: %v", s.Name, err)
-		}
+		e.hold("update", s.Name, e.allow(s.Name, &live.Spec, &s, live.UpdateStatus))
 	}
 	return e.fakeEngine.ServiceUpdate(ctx, id, v, s, o)
 }
 
 func (e *checkedEngine) ServiceCreate(ctx context.Context, s swarm.ServiceSpec, o swarm.ServiceCreateOptions) (swarm.ServiceCreateResponse, error) {
-	if err := e.allow(s.Name, nil, &s, nil); err != nil {
-		e.t.Fatalf("creation of %s: %v", s.Name, err)
-	}
+	e.hold("creation", s.Name, e.allow(s.Name, nil, &s, nil))
 	return e.fakeEngine.ServiceCreate(ctx, s, o)
+}
+
+// hold keeps what a write broke until the pass is over: writes are made side by side.
+func (e *checkedEngine) hold(op, name string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil && e.broken == nil {
+		e.broken = fmt.Errorf("%s of %s: %w", op, name, err)
+	}
 }
 
 func newModel(t *rapid.T) *model {
@@ -130,7 +136,7 @@ func (m *model) write(web, db string) {
 func (m *model) releases() ([]*Release, State) {
 	list, state, err := newMemory(m.fakeEngine, "skep", 50, m.now).read(context.Background(), "shop")
 	if err != nil {
-		m.t.Fatal(err)
+		panic(err) // the fake engine always answers
 	}
 	return list, state
 }
@@ -160,7 +166,7 @@ func (m *model) mayBeWritten(name string, before, after *swarm.ServiceSpec, stat
 	if same && !stopped {
 		return errors.New("a rollback to what is there already")
 	}
-	back := newest(releases, PhaseHealthy)
+	back := healthyOf(releases)
 	if back == nil || m.policy.OnFailure == spec.OnFailureHold {
 		return errors.New("there is nothing to go back to")
 	}
@@ -179,12 +185,26 @@ func (m *model) mayBeWritten(name string, before, after *swarm.ServiceSpec, stat
 	return fmt.Errorf("release %d failed, and it brings %s, which release %d does not have", r.Number, after.TaskTemplate.ContainerSpec.Image, back.Number)
 }
 
+// healthyOf is the newest release that was found healthy.
+func healthyOf(releases []*Release) *Release {
+	var found *Release
+	for _, r := range releases {
+		if r.Phase == PhaseHealthy {
+			found = r
+		}
+	}
+	return found
+}
+
 // pass makes one pass and holds what it did to the rules.
 func (m *model) pass() Result {
 	before, state := m.releases()
 	m.takeWrites()
 	res := m.r.Reconcile(context.Background(), Input{Name: "shop", Stack: m.stack})
 	writes := m.takeWrites()
+	if m.broken != nil {
+		m.t.Fatal(m.broken)
+	}
 	quietly := res.Outcome == Unchanged || res.Outcome == Held || res.Outcome == Waiting && res.Reason != "Conflict"
 	if quietly && len(res.Transitions) == 0 && len(writes) > 0 {
 		m.t.Fatalf("%s %s wrote %v", res.Outcome, res.Reason, writes)
