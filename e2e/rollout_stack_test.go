@@ -107,9 +107,10 @@ func (s *scene) held(limit time.Duration, reason string) {
 	})
 }
 
-// A stack goes back as a whole, and what was not changed is not touched.
+// A stack goes back as a whole, or only what is bad of it, and what was not changed is
+// not touched. What is bad comes when the rest has converged.
 func threeServices(scope, first, second string, env ...string) string {
-	return stackFile(quick+", scope: "+scope, one(first).yaml("one"), app{image: second, env: env, replicas: 2, update: "delay: 3s"}.yaml("two"), one("app:1.0").yaml("three"))
+	return stackFile(quick+", scope: "+scope, one(first).yaml("one"), app{image: second, env: env, replicas: 2, update: "delay: 3s"}.after("one").yaml("two"), one("app:1.0").yaml("three"))
 }
 
 func scopeFails(scope, first string) func(*scene) {
