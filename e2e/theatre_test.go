@@ -376,7 +376,6 @@ type row struct {
 	seen, decided, back time.Time
 	reason              string
 	probe               *swarmlab.ProbeResult
-	writes              int
 	note                string
 }
 
