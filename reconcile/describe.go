@@ -183,6 +183,10 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 		if left := rel.Started.Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
 			res.Message += " (must be healthy within " + inWords(left) + ")"
 		}
+	case rel.Phase == PhaseFailed && rollbackFailed(p, rel) != "":
+		name, back := rollbackFailed(p, rel), newest(p.releases, PhaseHealthy)
+		res.Outcome, res.Reason = Held, "RollbackFailed"
+		res.Message = fmt.Sprintf("%s failed: %s; the rollback to release %d (%s) failed too: %s", told, rel.Message, back.Number, back.Revision, p.health[name].Reason)
 	case rel.Phase == PhaseFailed && goesBackNow(p, rel, now):
 		back := newest(p.releases, PhaseHealthy)
 		res.Outcome, res.Reason, res.Message = Waiting, "RollingBack", fmt.Sprintf("%s failed: %s; going back to release %d (%s)", told, rel.Message, back.Number, back.Revision)
@@ -193,6 +197,15 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 	case p.state.IsPinned() && rel.repeats(p.state.Pin):
 		res.Reason, res.Message = "Pinned", fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", p.state.Pin, rel.Revision)
 	}
+}
+
+// rollbackFailed names a service that went back from a failed release and is at fault
+// again, "" where none is, as Decide has it.
+func rollbackFailed(p *pass, f *Release) string {
+	if newest(p.releases, PhaseHealthy) == nil || anyVerdict(p.health, "rollback_started") != "" {
+		return ""
+	}
+	return rollbackFault(Situation{Health: p.health, Plan: p.plan}, f)
 }
 
 // beginsBack is how soon after a release failed its rollback has begun, where there is

@@ -521,7 +521,11 @@ func tellSick(st *stackState, res *Result) []Transition {
 // tellHold tells once that, and why, nothing is written.
 func tellHold(st *stackState, res *Result) []Transition {
 	told := ""
-	if res.Outcome == Held {
+	switch {
+	case res.Outcome != Held:
+	case res.Release != nil && (res.Reason == "RollbackFailed" || res.Reason == "CorrectionFailed"):
+		told = fmt.Sprintf("%s %d", res.Reason, res.Release.Number) // its tasks go on dying, here and there
+	default:
 		told = res.Reason + ": " + res.Message
 	}
 	if told == st.told {

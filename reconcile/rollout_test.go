@@ -344,6 +344,48 @@ func TestRollbackThatFailsStalls(t *testing.T) {
 	}
 }
 
+// What failed for good is told once, wherever its tasks die next.
+func TestHoldIsToldOnce(t *testing.T) {
+	st, release := &stackState{}, &Release{Number: 2}
+	for i, c := range []struct {
+		res   Result
+		tells bool
+	}{
+		{Result{Outcome: Held, Reason: "RollbackFailed", Message: "rejected on node1", Release: release}, true},
+		{Result{Outcome: Held, Reason: "RollbackFailed", Message: "rejected on node1, node2", Release: release}, false},
+		{Result{Outcome: Held, Reason: "RollbackFailed", Message: "rejected on node1", Release: &Release{Number: 3}}, true},
+		{Result{Outcome: Held, Reason: "Drifted", Message: "in service a", Release: release}, true},
+		{Result{Outcome: Held, Reason: "Drifted", Message: "in service b", Release: release}, true},
+		{Result{Outcome: Unchanged, Release: release}, false},
+		{Result{Outcome: Held, Reason: "Drifted", Message: "in service b", Release: release}, true},
+	} {
+		if got := len(tellHold(st, &c.res)) > 0; got != c.tells {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+}
+
+// Status, which knows no file, tells of a rollback that failed what the passes do.
+func TestStatusOfARollbackThatFails(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2-bad")
+	w.until("RollingBack")
+	for range 20 {
+		w.engine.turn()
+	}
+	w.sicken("shop_web")
+	w.refresh()
+	pass := w.pass()
+	status, err := w.r.Status(t.Context(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pass.Reason != "RollbackFailed" || status.Reason != pass.Reason || !status.Conditions[3].True {
+		t.Errorf("a pass says %s: %s\nstatus says %s: %s", pass.Reason, pass.Message, status.Reason, status.Message)
+	}
+}
+
 func TestScopeServiceTakesBackTheOne(t *testing.T) {
 	scoped := func(web, db, log string) *spec.Stack {
 		s := watched(makeStack("shop", service("shop", "web", web, "db"), service("shop", "db", db), service("shop", "log", log)))
