@@ -211,8 +211,12 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s: %s: %s", at, f.Severity, f.Code, onOneLine(f.Message))
 }
 
-// maxMessage is how many characters of a sentence are told.
-const maxMessage = 2000
+// maxMessage is how many characters of a sentence are told, and maxRemedy how many of
+// them are its last ones, where what to do stands.
+const (
+	maxMessage = 2000
+	maxRemedy  = 400
+)
 
 // onOneLine is text that comes from a file as people get to see it: it cannot steer
 // a terminal, begin a line of its own, in which a CI system may see a command, or
@@ -220,7 +224,7 @@ const maxMessage = 2000
 func onOneLine(s string) string {
 	if len(s) > maxMessage {
 		if r := []rune(s); len(r) > maxMessage {
-			s = string(r[:maxMessage-1]) + "…"
+			s = string(r[:maxMessage-maxRemedy-1]) + "…" + string(r[len(r)-maxRemedy:])
 		}
 	}
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
