@@ -48,7 +48,7 @@ e2e: tools
 
 ## compare: what becomes of the bad versions of TestRollouts under docker stack deploy, without skep
 compare: tools
-	go test -count=1 -run '^TestCompare$$' -compare -v -timeout 30m ./e2e
+	go test -count=1 -run '^TestCompare$$' -v -timeout 30m ./e2e -compare
 
 ## bench: how fast it is against a real engine: a quick look; FLAGS=-full is what docs/performance.md tells, FLAGS=-h says what else
 bench: engine
