@@ -162,7 +162,7 @@ func ignoring(all []ignored, code string) bool {
 
 // foundAcrossStacks are the codes of findings that other files have a part in: a
 // comment that ignores one may be in vain today.
-var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name", "depends-on-unknown")
+var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name", "depends-on-unknown", "depends-on-cycle")
 
 // inVain tells of the comments in the stack's own file that ignore nothing, where all
 // of that file was looked at: without an error, and without services that are left
