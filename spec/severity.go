@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// How loud a finding is, and whether it is told at all, is its author's to say: under
+// x-skep.findings, or in a comment beside the value. An error stays one.
+
 // Weigh gives findings the severities that x-skep.findings sets for their codes,
 // and leaves out those that are off. Errors stay errors. It may be called again on
 // what it returned, and leaves its argument as it is.
