@@ -23,6 +23,8 @@ type report struct {
 	stream string
 	specs  string
 	told   map[string]told // by stack
+	// findings are those about the directory itself, which hold and were told.
+	findings []spec.Finding
 }
 
 // told is what was said about a stack and still holds.
@@ -104,6 +106,12 @@ func (r *report) readable(next desired) {
 		r.log.Log(again(&r.specs, next.err.Error(), zapcore.ErrorLevel), "specs cannot be read, what was read last stays in force", zap.Error(next.err))
 		return
 	}
+	for _, f := range next.findings {
+		if !slices.Contains(r.findings, f) {
+			tellFinding(r.log, f)
+		}
+	}
+	r.findings = next.findings
 	if r.specs != "" {
 		r.specs = ""
 		r.log.Info("specs can be read again", zap.String("revision", next.revision))
@@ -209,12 +217,16 @@ func (t *told) found(log *zap.Logger, stack *spec.Stack, more []spec.Finding) {
 			continue
 		}
 		t.findings = append(t.findings, f)
-		fields := []zap.Field{zap.String("reason", f.Code), zap.String("detail", f.String())}
-		if f.Service != "" {
-			fields = append(fields, zap.String("service", f.Service))
-		}
-		log.Log(severityLevel(f.Severity), "finding", fields...)
+		tellFinding(log, f)
 	}
+}
+
+func tellFinding(log *zap.Logger, f spec.Finding) {
+	fields := []zap.Field{zap.String("reason", f.Code), zap.String("detail", f.String())}
+	if f.Service != "" {
+		fields = append(fields, zap.String("service", f.Service))
+	}
+	log.Log(severityLevel(f.Severity), "finding", fields...)
 }
 
 func severityLevel(s spec.Severity) zapcore.Level {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -45,5 +46,28 @@ func TestFindingsAreToldOnceARevision(t *testing.T) {
 		if told := pass(stack(tt.fingerprint), tt.nodes); len(told) != tt.want {
 			t.Errorf("pass %d told %v, want %d", i, told, tt.want)
 		}
+	}
+}
+
+// What is found of the directory itself is told when it comes, once, and again when it
+// comes again; a scan that was not complete says nothing of it.
+func TestFindingsOfTheDirectoryAreToldOnce(t *testing.T) {
+	core, logs := observer.New(zapcore.WarnLevel)
+	r := newReport(zap.New(core))
+	bare := []spec.Finding{{File: "blog", Severity: spec.Warning, Code: "no-compose-file", Message: "no compose file"}}
+	d := desired{}
+	for i, tt := range []struct {
+		findings []spec.Finding
+		complete bool
+		want     int
+	}{{bare, true, 1}, {bare, true, 0}, {nil, false, 0}, {bare, true, 0}, {nil, true, 0}, {bare, true, 1}} {
+		next, _ := d.fold(&spec.Snapshot{Findings: tt.findings, Complete: tt.complete, Err: errors.New("unreadable")}, nil, time.Now())
+		r.source(d, next, nil)
+		told := logs.FilterMessage("finding").Len()
+		logs.TakeAll()
+		if told != tt.want {
+			t.Errorf("scan %d told %d findings, want %d", i, told, tt.want)
+		}
+		d = next
 	}
 }

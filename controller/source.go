@@ -29,6 +29,7 @@ type desired struct {
 	missing map[string]time.Time
 	gone    map[string]bool
 
+	findings []spec.Finding // about the directory itself, not about a stack
 	revision string
 	err      error // why the newest scan was not complete
 	loaded   bool  // there was a complete scan
@@ -55,6 +56,7 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		problems: scan.Problems,
 		missing:  map[string]time.Time{},
 		gone:     map[string]bool{},
+		findings: scan.Findings,
 		revision: scan.Revision,
 		loaded:   true,
 	}

@@ -8,6 +8,10 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
+// Findings with an engine at hand: how loud they are, which of them keep a release from
+// beginning, and which a release remembers. They never stand in the way of what is under
+// way already, a correction or a way back.
+
 // ofWorld are codes of findings that tell how the Swarm is just now: with a node that
 // comes or goes their sentence is another one. They are looked for anew each time.
 var ofWorld = []string{"bind-missing-on-nodes", "no-node-fits", "replicas-exceed-nodes", "host-port-taken"}

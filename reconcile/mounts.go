@@ -12,6 +12,9 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
+// What bind mounts lack on their nodes, as far as tasks have told. It is pure: no node
+// is asked, and nothing is held back for it.
+
 // noSource is what an engine says (moby's volume/mounts) of a bind mount whose path
 // its node has not, with the path behind it. No API tells a node's files, so this is
 // the only way to know.

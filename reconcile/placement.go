@@ -8,6 +8,9 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 )
 
+// Where tasks of a service may run, worked out as swarmkit's scheduler would, from data
+// alone. It foresees; it places nothing.
+
 // A constraint is one of deploy.placement.constraints. The rules are those of
 // swarmkit's manager/constraint.
 type constraint struct {

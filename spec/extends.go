@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// Services may extend others, of the stack's file and of others of its folder. What
+// stands in another file is brought into the tree here, through the folder's root, and
+// the library, which then finds all of it in one file, merges; it opens none.
+
 // importBases makes the services that this file's services extend from other
 // files part of the tree, under keys that cannot be a service's, and rewrites
 // `extends` to them. It returns those keys.

@@ -13,6 +13,11 @@ import (
 	"github.com/compose-spec/compose-go/v2/override"
 )
 
+// A stack's file may include others of its folder. They are put into its tree here,
+// before the library sees any of it: the library reads what include names by itself,
+// wherever that is. Nothing is opened but through the folder's root, and no object is
+// taken in whose definition is another elsewhere.
+
 // What a stack's compose files may be together: the file itself, those that it
 // includes, and those that its services extend from. Values are bounded like those
 // of a single file.

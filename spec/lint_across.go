@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// What stacks of one directory do to each other. It is seen when all are read, and
+// changes none of them.
+
 // across tells of what stacks of one directory do to each other. Mostly it is a
 // warning, as one stack is to stay as it is whatever another file says; where
 // x-skep.findings makes an error of it, it is one of the stack that says so.

@@ -74,15 +74,19 @@ func TestStacksThatDependOnEachOther(t *testing.T) {
 		"a.yml": depends("b"), "b.yml": depends("c"), "c.yml": depends("a"),
 		"on-circle.yml": depends("a"), "on-nothing.yml": depends("nostack"),
 		"ignored.yml": depends("nostack # skep:ignore depends-on-unknown"),
-		"fine.yml":    depends("on-nothing"), "on-broken.yml": depends("broken"),
+		"x.yml":       depends("y # skep:ignore depends-on-cycle"), "y.yml": depends("x"),
+		"fine.yml": depends("on-nothing"), "on-broken.yml": depends("broken"),
 		"broken.yml": "name: broken\nservices: {web: {}}\n",
 	})
 	snap := Scan(t.Context(), d.dir, Options{})
 	for stack, want := range map[string]struct{ cycle, unknown Severity }{
 		"a": {Warning, ""}, "b": {Warning, ""}, "c": {Warning, ""},
-		"on-circle": {}, "fine": {}, "on-broken": {}, "ignored": {}, "on-nothing": {"", Warning},
+		"x": {}, "y": {Warning, ""}, "on-circle": {}, "fine": {}, "on-broken": {}, "ignored": {}, "on-nothing": {"", Warning},
 	} {
 		found := snap.found(stack)
+		if severityIn(found, "ignore-comment") != "" {
+			t.Errorf("%s: %s", stack, findingsText(found))
+		}
 		if got := severityIn(found, "depends-on-cycle"); got != want.cycle {
 			t.Errorf("%s: cycle %q, want %q", stack, got, want.cycle)
 		}

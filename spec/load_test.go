@@ -237,3 +237,13 @@ func TestSecretInTheWrongKeyIsNotTold(t *testing.T) {
 		}
 	}
 }
+
+// A word that is neither true nor false is told at its place, and nothing panics at it.
+func TestExternalThatIsNeitherTrueNorFalse(t *testing.T) {
+	for _, section := range []string{"networks", "volumes", "configs", "secrets"} {
+		stack, found := loadText(t, "services: {web: {image: 'a:1'}}\n"+section+":\n  x: {external: truN}\n")
+		if stack != nil || len(found) != 1 || found[0].Code != "invalid-compose" || found[0].Line != 3 || !strings.Contains(found[0].Message, "truN") {
+			t.Errorf("%s: %s", section, findingsText(found))
+		}
+	}
+}

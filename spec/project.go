@@ -15,6 +15,10 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
+// The library's part: it validates a tree that is complete by now, merges what extends
+// and types the values. It reads no file, sees no environment and fills nothing in;
+// what it would lose or read otherwise than docker does goes around it.
+
 // project has the library validate the tree, resolve extends and type the values.
 // What it would lose on the way comes back beside the project: each service's
 // values as they were written, variables and extends resolved.

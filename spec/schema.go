@@ -12,6 +12,10 @@ import (
 	"github.com/compose-spec/compose-go/v2/schema"
 )
 
+// The schema that editors complete and check files by. It is made of the compose
+// specification's and of the tables by which skep itself reads x-skep, and decides
+// nothing: the loader does.
+
 // Schema is the JSON schema of compose files as skep takes them, for editors: that
 // of the compose specification, with the x-skep blocks described key by key, and
 // with the options marked as deprecated that come to nothing in a Swarm. It is the

@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// How loud a finding is, and whether it is told at all, is its author's to say: under
+// x-skep.findings, or in a comment beside the value. An error stays one.
+
 // Weigh gives findings the severities that x-skep.findings sets for their codes,
 // and leaves out those that are off. Errors stay errors. It may be called again on
 // what it returned, and leaves its argument as it is.
@@ -162,7 +165,7 @@ func ignoring(all []ignored, code string) bool {
 
 // foundAcrossStacks are the codes of findings that other files have a part in: a
 // comment that ignores one may be in vain today.
-var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name", "depends-on-unknown")
+var foundAcrossStacks = set("port-conflict", "host-port-conflict", "duplicate-name", "depends-on-unknown", "depends-on-cycle")
 
 // inVain tells of the comments in the stack's own file that ignore nothing, where all
 // of that file was looked at: without an error, and without services that are left

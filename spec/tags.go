@@ -8,6 +8,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// The two tags of compose files. Everything else that an author tags is refused: there
+// is nobody here to whom it would mean something.
+
 // tagged is a value with one of the tags by which a compose file takes back what
 // the files before it said: !reset removes it, !override replaces it where it
 // would be merged.

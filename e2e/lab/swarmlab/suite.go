@@ -18,6 +18,10 @@ import (
 	"time"
 )
 
+// Engines of other Debian suites than this machine's: each is fetched once by
+// debootstrap into a cache, and a lab's hosts see its files in place of their own. The
+// machine's own engine is never touched.
+
 // halfMade is what the name of a suite that is being made begins with, or of one
 // that never was finished.
 const halfMade = ".making-"
