@@ -93,16 +93,16 @@ func kinds() []kind {
 	port := app{replicas: 3, update: "order: start-first", more: []string{"ports: [{target: 8000, published: 18511, mode: host}]"}}
 	return []kind{
 		{name: "sick", good: checked, bad: sick("APP_SICK=1"), lives: true,
-			codes: []string{"UpdatePaused", "Unhealthy"}, says: []string{"healthcheck failed"}},
+			codes: []string{"Unhealthy"}, says: []string{"healthcheck failed"}},
 		{name: "sick-20s", policy: watched, good: checked, bad: sick("APP_SICK_AFTER=20s"),
 			codes: []string{"Unhealthy"}, says: []string{"healthcheck failed"}},
 		{name: "crash", good: plain, bad: sick("APP_CRASH=1"), lives: true,
-			codes: []string{"UpdatePaused", "CrashLoop", "Flapping"}, says: []string{"non-zero exit (1)"}},
+			codes: []string{"Crashed", "CrashLoop", "Flapping"}, says: []string{"non-zero exit (1)"}},
 		{name: "crash-5s", policy: watched, good: plain, bad: sick("APP_CRASH_AFTER=5s"),
 			codes: []string{"CrashLoop", "Flapping"}, says: []string{"again and again", "non-zero exit (1)"}},
 		{name: "image", good: plain, lives: true,
 			bad:   func(a app) app { a.image = "app:gone"; return a },
-			codes: []string{"UpdatePaused", "ImageMissing"}, says: []string{"No such image: app:gone", "push it to a registry"}},
+			codes: []string{"ImageMissing"}, says: []string{"No such image: app:gone", "push it to a registry"}},
 		{name: "constraint", good: plain, lives: true,
 			bad: func(a app) app {
 				a.image, a.deploy = "app:bad", append(a.deploy, "placement: {constraints: [node.labels.zone == nowhere]}")
@@ -114,7 +114,7 @@ func kinds() []kind {
 			next:  func(a app) app { a.update = "order: stop-first"; return a },
 			codes: []string{"PortTaken"}, says: []string{"host-mode port already in use", "use order: stop-first"}},
 		{name: "memory", good: limited, bad: sick("APP_HOG_MIB=64"), lives: true,
-			codes: []string{"UpdatePaused", "OutOfMemory"}, says: []string{"non-zero exit (137)", "limit of 24MiB"}},
+			codes: []string{"OutOfMemory"}, says: []string{"non-zero exit (137)", "limit of 24MiB"}},
 	}
 }
 

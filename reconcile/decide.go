@@ -54,6 +54,9 @@ type Situation struct {
 	// recorded: last wave first.
 	Plan *Plan
 	Back bool
+	// Whole says of a newest release that is Progressing, not known to have converged,
+	// and of another digest, that what lives is what it says.
+	Whole bool
 	// Exists says that services of the stack are live.
 	Exists bool
 	// Health is by service name: that of the services that Plan leads to, and of those
@@ -82,7 +85,7 @@ type Decision struct {
 //	pinned, and the file has changed since             unpin
 //	pinned to what is lost, or was not healthy         hold
 //	P has an error                                     hold
-//	R is of another digest, has converged and bakes:
+//	R is of another digest, and bakes, or lives as it says, whole and unseen:
 //	    a service R changed is at fault                fail
 //	    all that R changed is converged                wait for the end of the bake, then heal
 //	    else, or by hand                               go on below: it is superseded

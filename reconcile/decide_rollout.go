@@ -80,14 +80,19 @@ func decideConverged(s Situation, r *Release) Decision {
 			return d
 		}
 	}
+	return healed(r)
+}
+
+func healed(r *Release) Decision {
 	return Decision{Act: ActHeal, Reason: "Converged", Message: fmt.Sprintf("release %d has converged", r.Number), Again: again, Release: r}
 }
 
 // decideBaking lets a release that bakes, and passes, come to its end before a newer
 // file supersedes it: so there is always a newest healthy release. A person's word does
-// not wait.
+// not wait. One that converged while nobody looked, as after an apply that did not wait,
+// may have been whole for that long already.
 func decideBaking(s Situation, r *Release) (Decision, bool) {
-	if r == nil || r.Phase != PhaseProgressing || r.Converged.IsZero() || r.Digest == s.Digest || s.Pinned != nil {
+	if r == nil || r.Phase != PhaseProgressing || r.Converged.IsZero() && !s.Whole || r.Digest == s.Digest || s.Pinned != nil {
 		return Decision{}, false
 	}
 	if f := objection(s, r); f != nil {
@@ -96,11 +101,29 @@ func decideBaking(s Situation, r *Release) (Decision, bool) {
 	if !converged(s.Health, r.index.changed) {
 		return Decision{}, false
 	}
+	if bakedUnseen(s, r) {
+		return healed(r), true
+	}
 	d := decideConverged(s, r)
-	if d.Act == ActWait {
+	if d.Act == ActWait || d.Act == ActBake {
 		d.Message += "; a newer file comes then"
 	}
 	return d, true
+}
+
+// bakedUnseen says that all that a release changed has run, as it is, for longer than
+// the release's bake, though nobody was there to see it converge.
+func bakedUnseen(s Situation, r *Release) bool {
+	if !r.Converged.IsZero() {
+		return false
+	}
+	bake := bakeOf(s, r)
+	for name := range r.index.changed {
+		if h, lives := s.Health[name]; lives && (h.Since.IsZero() || s.Now.Sub(h.Since) < bake) {
+			return false
+		}
+	}
+	return s.Now.Sub(r.Started) >= bake
 }
 
 // gaveUp is Swarm's own voice: its updater paused, or rolled back, what r wrote.
@@ -115,7 +138,7 @@ func gaveUp(s Situation, r *Release) *fault {
 		return nil
 	}
 	h := s.Health[names[0]]
-	return &fault{services: names, reason: verdictWord(h.Verdict), message: h.Reason}
+	return &fault{services: names, reason: orElse(h.Died, verdictWord(h.Verdict)), message: h.Reason}
 }
 
 // isOurs says that what Swarm gave up on is what r wrote: not somebody else's update
@@ -135,7 +158,7 @@ func isOurs(s Situation, r *Release, name string, h ServiceHealth) bool {
 
 // sick is the judge's voice: a service that r wrote is Degraded by a cause of its own.
 func sick(s Situation, r *Release) *fault {
-	if r.Digest != s.Digest && r.Converged.IsZero() {
+	if r.Digest != s.Digest && r.Converged.IsZero() && !s.Whole {
 		return nil // it cannot be told what of it was written
 	}
 	var names []string

@@ -70,6 +70,7 @@ const (
 	CodeFailed        = "Failed"    // it died, and is not started again
 	CodeCrashLoop     = "CrashLoop" // it dies soon after its start, again and again
 	CodeFlapping      = "Flapping"  // it dies after Swarm's monitor, again and again
+	CodeCrashed       = "Crashed"   // it died once or twice, and Swarm gave up on its update
 	CodeJobFailed     = "JobFailed"
 	CodeNodeLost      = "NodeLost"
 
@@ -105,6 +106,9 @@ type ServiceHealth struct {
 	// tells which update that was.
 	Verdict string
 	Mark    string
+	// Died is the code of what its tasks died of on which Swarm gave up; "" where that
+	// is not known.
+	Died string
 	// Running counts the tasks of the current spec that run, Serving those of any.
 	Running uint64
 	Serving uint64

@@ -34,6 +34,7 @@ type healthWant struct {
 	Desired   uint64       `json:"desired"`
 	Cause     Cause        `json:"cause"`
 	Code      string       `json:"code"`
+	Died      string       `json:"died,omitempty"`
 	Final     bool         `json:"final"`
 	Since     time.Time    `json:"since"`
 	Until     time.Time    `json:"until,omitzero"`
@@ -49,7 +50,7 @@ func (c *healthCase) judge() ServiceHealth {
 }
 
 func wantOf(h ServiceHealth) healthWant {
-	return healthWant{h.Status, h.Converged, h.Running, h.Desired, h.Cause, h.Code, h.Final, h.Since, h.Until, h.Reason}
+	return healthWant{h.Status, h.Converged, h.Running, h.Desired, h.Cause, h.Code, h.Died, h.Final, h.Since, h.Until, h.Reason}
 }
 
 // healthCases reads testdata/health, by name.

@@ -76,6 +76,12 @@ func (h *ServiceHealth) tellVerdict(name string, x *exam) {
 	}
 	if y := x.culprit(h.Verdict); y != nil {
 		what += "; " + y.sentence(h.Desired)
+		if y.gravity == gravityDied || y.gravity == gravityFailing {
+			h.Died = y.code
+		}
+		if h.Died == CodeRestarting { // nobody will, for this update
+			h.Died = CodeCrashed
+		}
 		if h.Cause = orElse(y.cause, CauseOwn); h.Verdict == string(swarm.UpdateStatePaused) || h.Verdict == string(swarm.UpdateStateRollbackPaused) {
 			h.Since = y.since // since when it pauses is not told
 		}

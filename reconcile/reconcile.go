@@ -153,6 +153,7 @@ type pass struct {
 	pinned   *Release // what the stack is pinned to
 	pinEnds  bool     // the file has changed since it was pinned
 	failed   *Release // that quarantines the digest
+	whole    bool     // the newest release is of another digest, under way, and lives as it says
 	desired  *Desired // what plan leads to
 	back     bool     // which is a release as recorded
 	plan     *Plan
@@ -234,6 +235,9 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	st.settled = nil
 	p := &pass{stack: in.Stack, live: live, releases: releases, state: state}
 	if err := r.bind(ctx, p, true); err != nil {
+		return nil, nil, err
+	}
+	if p.whole, err = r.livesUnseen(ctx, p); err != nil {
 		return nil, nil, err
 	}
 	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
@@ -382,7 +386,7 @@ func retained(releases []*Release) func(Ref) bool {
 func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
 		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked,
-		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, Digest: p.digest, Source: p.source,
+		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, Digest: p.digest, Source: p.source, Whole: p.whole,
 		Releases: p.releases, Plan: p.plan, Back: p.back, Health: p.health, Lost: map[string]time.Time{},
 	}
 	if p.back { // which runs no job, and waits for none

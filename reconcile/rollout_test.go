@@ -717,3 +717,68 @@ func TestSuspendedWritesNothing(t *testing.T) {
 		t.Errorf("resumed: %s", w.images())
 	}
 }
+
+// An apply that does not wait leaves a release that runs and that nobody saw converge.
+// It is what a bad one after it goes back to.
+func TestReleaseThatNobodySawConvergeIsHealthyBeforeTheNext(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	if w.pass(); w.phases() != "1:Progressing" {
+		t.Fatalf("releases %s", w.phases())
+	}
+	for range 3 {
+		w.engine.turn()
+	}
+	w.engine.advance(24 * time.Hour)
+	w.restart()
+	w.stack = one("app:2")
+	if res := w.pass(); w.phases() != "1:Healthy" {
+		t.Fatalf("%s: %s; releases %s", res.Reason, res.Message, w.phases())
+	}
+	w.pass()
+	w.engine.turn()
+	w.sicken("shop_web")
+	res := w.settle()
+	if res.Reason != "RolledBack" || w.images() != "shop_web=app:1" || w.phases() != "1:Healthy 2:Failed" {
+		t.Errorf("%s: %s; %s; %s", res.Reason, res.Message, w.images(), w.phases())
+	}
+}
+
+// Where it has only just come up, it bakes first.
+func TestReleaseThatNobodySawConvergeBakesBeforeTheNext(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.pass()
+	for range 3 {
+		w.engine.turn()
+	}
+	w.restart()
+	w.stack = one("app:2")
+	res := w.pass()
+	if res.Reason != "Baking" || !strings.Contains(res.Message, "a newer file comes then") || w.images() != "shop_web=app:1" {
+		t.Fatalf("%s: %s; %s", res.Reason, res.Message, w.images())
+	}
+	w.engine.advance(2 * time.Minute)
+	w.settle()
+	if w.phases() != "1:Healthy 2:Healthy" {
+		t.Errorf("releases %s", w.phases())
+	}
+}
+
+// One that was not written wholly is superseded at once.
+func TestReleaseThatWasNotWrittenWhollyIsSuperseded(t *testing.T) {
+	ordered := func(web, db string) *spec.Stack {
+		return watched(makeStack("shop", service("shop", "web", web, "db"), service("shop", "db", db)))
+	}
+	w := newWorld(t, ordered("app:1", "db:1"))
+	w.settle()
+	w.stack = ordered("app:2", "db:2")
+	w.pass() // the first wave
+	for range 3 {
+		w.engine.turn()
+	}
+	w.restart()
+	w.stack = ordered("app:3", "db:2")
+	w.pass()
+	if w.phases() != "1:Healthy 2:Superseded 3:Progressing" {
+		t.Errorf("releases %s; %s", w.phases(), w.images())
+	}
+}

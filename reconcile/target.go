@@ -157,12 +157,27 @@ func refsOf(s *swarm.ServiceSpec) map[Ref]bool {
 	return refs
 }
 
+// livesUnseen says whether a release that a newer file is about to supersede, and that
+// nobody saw converge, has been written wholly: an apply that did not wait for it, or a
+// controller that was away, has left it so.
+func (r *Reconciler) livesUnseen(ctx context.Context, p *pass) (bool, error) {
+	rel := last(p.releases)
+	if rel == nil || rel.Phase != PhaseProgressing || !rel.Converged.IsZero() || rel.Digest == p.digest || rel.damaged || p.pinned != nil {
+		return false, nil
+	}
+	q := *p
+	if err := r.bindRecord(ctx, &q, rel, nil); err != nil {
+		return false, err
+	}
+	return q.plan.Empty(), nil
+}
+
 // judged are the services to give a verdict on: those that the plan leads to and,
 // while a release bakes that a newer file waits for, those that it changed.
 func (p *pass) judged() []DesiredService {
 	services := p.desired.Services
 	r := last(p.releases)
-	if r == nil || r.Phase != PhaseProgressing || r.Converged.IsZero() || r.Digest == p.digest {
+	if r == nil || r.Phase != PhaseProgressing || r.Converged.IsZero() && !p.whole || r.Digest == p.digest {
 		return services
 	}
 	for _, name := range sortedKeys(r.index.changed) {
