@@ -16,11 +16,11 @@ import (
 // A trace is what a real Swarm did, without skep, with a bad version that was written
 // over a good one. `make traces` records them anew.
 type trace struct {
-	About   string        `json:"about"`
-	From    string        `json:"from"`
-	Before  swarm.Service `json:"before"`
-	Nodes   []*swarm.Node `json:"nodes"`
-	Moments []recordedMoment      `json:"moments"`
+	About   string           `json:"about"`
+	From    string           `json:"from"`
+	Before  swarm.Service    `json:"before"`
+	Nodes   []*swarm.Node    `json:"nodes"`
+	Moments []recordedMoment `json:"moments"`
 }
 
 type recordedMoment struct {
@@ -143,7 +143,7 @@ func play(fate, action string, replicas uint64) outcome {
 
 // nextStates are the ways that an update's state may take: what Decide counts on.
 var nextStates = map[swarm.UpdateState][]swarm.UpdateState{
-	"": {swarm.UpdateStateUpdating},
+	"":                                 {swarm.UpdateStateUpdating},
 	swarm.UpdateStateUpdating:          {swarm.UpdateStateCompleted, swarm.UpdateStatePaused, swarm.UpdateStateRollbackStarted},
 	swarm.UpdateStateRollbackStarted:   {swarm.UpdateStateRollbackCompleted, swarm.UpdateStateRollbackPaused},
 	swarm.UpdateStateCompleted:         nil,
