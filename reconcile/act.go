@@ -222,6 +222,7 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	if n := len(p.releases); n > 0 {
 		rel.Number = p.releases[n-1].Number + 1
 	}
+	rel.Number = max(rel.Number, p.state.Pardoned+1) // a pardon is for what was, also where its records are lost
 	return rel
 }
 
@@ -369,7 +370,8 @@ func unsettled(releases []*Release) map[string]string {
 		return nil
 	}
 	r := releases[len(releases)-1]
-	if r.Phase == PhaseProgressing || r.Phase == PhaseFailed && !r.index.back {
+	switch { // superseded and yet the newest: its successor was never recorded
+	case r.Phase == PhaseProgressing, r.Phase == PhaseSuperseded, r.Phase == PhaseFailed && !r.index.back:
 		return mergeMarks(r.index.changed, r.index.corrected)
 	}
 	return r.index.corrected
@@ -472,7 +474,7 @@ func goingBack(plan *Plan) *Plan {
 		if c.Kind == KindService && c.Op == OpUpdate && onlyUpdateConfig(c.Fields) {
 			continue
 		}
-		if c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec) {
+		if isOfJob(c) {
 			continue
 		}
 		kept = append(kept, c)
@@ -483,6 +485,11 @@ func goingBack(plan *Plan) *Plan {
 		return f.Code == "mode-changed" && !slices.ContainsFunc(kept, func(c Change) bool { return c.Op == OpReplace && c.Key == f.Service })
 	})
 	return &out
+}
+
+// isOfJob says that a change would run a job.
+func isOfJob(c Change) bool {
+	return c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec)
 }
 
 // withRollbackConfig makes services that go back, as which says, do so as their rollback_config

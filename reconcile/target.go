@@ -169,7 +169,7 @@ func (r *Reconciler) livesUnseen(ctx context.Context, p *pass) (bool, error) {
 	if err := r.bindRecord(ctx, &q, rel, nil); err != nil {
 		return false, err
 	}
-	return q.plan.Empty(), nil
+	return q.plan.Empty() && !slices.ContainsFunc(r.diff(&q).Changes, isOfJob), nil
 }
 
 // judged are the services to give a verdict on: those that the plan leads to and,

@@ -1,0 +1,171 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
+)
+
+// Going back by hand runs no job, be it one that failed: it would be the failed one's.
+func TestPinRunsNoJobThatFailed(t *testing.T) {
+	w := newWorld(t, migrating("app:1", "migrate:1"))
+	w.pass()
+	w.runJob("shop_migrate", swarm.TaskStateComplete)
+	w.settle()
+	w.stack = migrating("app:2", "migrate:2")
+	w.pass()
+	w.runJob("shop_migrate", swarm.TaskStateComplete)
+	w.settle()
+	w.stack = migrating("app:3", "migrate:3")
+	w.pass()
+	w.runJob("shop_migrate", swarm.TaskStateFailed)
+	w.settle()
+	if w.phases() != "1:Healthy 2:Healthy 3:Failed" {
+		t.Fatalf("releases %s", w.phases())
+	}
+	w.pin(1)
+	w.serviceWrites()
+	res := w.settle()
+	if got := w.serviceWrites(); got != "update service shop_web" || res.Reason != "Pinned" {
+		t.Errorf("%s; %s: %s", got, res.Reason, res.Message)
+	}
+}
+
+// A job that failed is started anew by the next release in its own wave, too.
+func TestFailedJobOfALaterWaveRunsAgain(t *testing.T) {
+	make := func(db, migration string) *spec.Stack {
+		return watched(makeStack("shop", service("shop", "db", db), job(service("shop", "migrate", migration, "db"))))
+	}
+	w := newWorld(t, make("db:1", "migrate:1"))
+	w.pass()
+	w.engine.turn()
+	w.pass()
+	w.pass()
+	w.runJob("shop_migrate", swarm.TaskStateComplete)
+	w.settle()
+	w.stack = make("db:1", "migrate:2")
+	w.pass()
+	w.runJob("shop_migrate", swarm.TaskStateFailed)
+	w.settle()
+	if w.phases() != "1:Healthy 2:Failed" {
+		t.Fatalf("releases %s", w.phases())
+	}
+	w.serviceWrites()
+	w.stack = make("db:2", "migrate:2")
+	w.pass()
+	w.engine.turn()
+	for range 5 {
+		w.pass()
+	}
+	if got := w.serviceWrites(); got != "update service shop_db, update service shop_migrate" {
+		t.Errorf("writes %s", got)
+	}
+	w.runJob("shop_migrate", swarm.TaskStateComplete)
+	w.settle()
+	if w.phases() != "1:Healthy 2:Failed 3:Healthy" || w.serviceWrites() != "" {
+		t.Errorf("releases %s", w.phases())
+	}
+}
+
+// What a superseded release wrote is answered for by the next one, also where the
+// controller died before it could record that.
+func TestDeathBetweenSupersedingAndBeginning(t *testing.T) {
+	w := newWorld(t, two("app:1", "db:1"))
+	w.settle()
+	w.stack = two("app:2", "db:2")
+	w.pass()
+	w.engine.turn()
+	w.stack = two("app:3", "db:2")
+	s := w.engine.service(t, "shop_web")
+	w.engine.tasks[s.ID][0].Status.State = swarm.TaskStateStarting // it has not converged
+	down := errors.New("no such host")
+	w.engine.fault = func(op string, after bool) error {
+		if op == "create config" && !after {
+			return down
+		}
+		return nil
+	}
+	w.pass()
+	w.engine.fault = nil
+	w.restart()
+	if w.phases() != "1:Healthy 2:Superseded" {
+		t.Fatalf("releases %s", w.phases())
+	}
+	w.pass()
+	w.engine.turn()
+	w.sicken("shop_db")
+	w.settle()
+	if w.images() != "shop_db=db:1 shop_web=app:1" || w.phases() != "1:Healthy 2:Superseded 3:Failed" {
+		t.Errorf("%s; %s", w.images(), w.phases())
+	}
+}
+
+// The time that a stack is suspended for is none that its release has taken.
+func TestSuspendedTimeIsNotTheReleases(t *testing.T) {
+	ordered := func(web, db string) *spec.Stack {
+		return watched(makeStack("shop", service("shop", "web", web, "db"), service("shop", "db", db)))
+	}
+	w := newWorld(t, ordered("app:1", "db:1"))
+	w.settle()
+	w.stack = ordered("app:2", "db:2")
+	w.pass() // the first wave
+	if _, err := w.r.Suspend(context.Background(), "shop", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.engine.turn()
+	w.pass()
+	w.engine.advance(time.Hour)
+	w.resume()
+	w.settle()
+	if w.phases() != "1:Healthy 2:Healthy" || w.images() != "shop_db=db:2 shop_web=app:2" {
+		t.Errorf("%s; %s", w.phases(), w.images())
+	}
+}
+
+// A pardon is for releases that there were, not for those of a history that begins anew.
+func TestPardonOutlivesNoHistory(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.ask(func(s State) State { s.Pardoned = 8; return s })
+	for id, c := range w.engine.configs {
+		if c.Spec.Labels[labelKind] == kindRelease {
+			delete(w.engine.configs, id)
+		}
+	}
+	w.restart()
+	w.settle()
+	w.stack = one("app:2-bad")
+	w.settle()
+	if w.engine.written["app:2-bad"] != 1 {
+		t.Errorf("it was written %d times; %s", w.engine.written["app:2-bad"], w.phases())
+	}
+}
+
+// A release whose job was never written is not whole, and nobody says that it was healthy.
+func TestReleaseWhoseJobWasNeverWrittenIsSuperseded(t *testing.T) {
+	w := newWorld(t, migrating("app:1", "migrate:1"))
+	w.pass()
+	w.runJob("shop_migrate", swarm.TaskStateComplete)
+	w.settle()
+	w.stack = migrating("app:1", "migrate:2")
+	w.engine.fault = func(op string, after bool) error {
+		if op == "update service" && !after {
+			return errors.New("no such host")
+		}
+		return nil
+	}
+	w.pass()
+	w.engine.fault = nil
+	w.restart()
+	w.engine.advance(time.Hour)
+	w.stack = migrating("app:1", "migrate:3")
+	w.pass()
+	if w.phases() != "1:Healthy 2:Superseded 3:Progressing" {
+		t.Errorf("releases %s; %s", w.phases(), w.images())
+	}
+}
