@@ -110,7 +110,7 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 	rel := r.newRelease(p, PhaseHealthy)
 	rel.Reason, rel.Message, rel.Ended = res.Reason, res.Message, rel.Started
 	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: res.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, res.Message)})
-	if err := r.record(ctx, p, rel, currentPins(p), nil); err != nil {
+	if err := r.record(ctx, p, res, rel, currentPins(p), nil); err != nil {
 		return err
 	}
 	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
@@ -120,11 +120,6 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 // fails untried: so the newest release is always the file's, and who looks at the
 // Swarm alone sees what the daemon sees.
 func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Result) error {
-	if p.releases[len(p.releases)-1].Phase == PhaseProgressing {
-		if err := r.supersede(ctx, p, res); err != nil {
-			return err
-		}
-	}
 	rel := r.newRelease(p, PhaseFailed)
 	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, rel.Started
 	rel.index.back = p.plan.Empty() && allConverged(p.health) // there is no way to go
@@ -138,7 +133,7 @@ func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Resul
 	} else {
 		p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)})
 	}
-	if err := r.record(ctx, p, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
+	if err := r.record(ctx, p, res, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
 		return err
 	}
 	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
@@ -169,13 +164,8 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
 		return nil
 	}
-	if n := len(p.releases); n > 0 && p.releases[n-1].Phase == PhaseProgressing {
-		if err := r.supersede(ctx, p, res); err != nil {
-			return err
-		}
-	}
 	rel := r.newRelease(p, PhaseProgressing)
-	if err := r.record(ctx, p, rel, pins, mergeMarks(unsettled(p.releases), marksOf(p.plan.Changes, p.live))); err != nil {
+	if err := r.record(ctx, p, res, rel, pins, mergeMarks(unsettled(p.releases), marksOf(p.plan.Changes, p.live))); err != nil {
 		return err
 	}
 	res.Release = rel
@@ -226,8 +216,9 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	return rel
 }
 
-// record writes a new release's record.
-func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map[string]Pin, changed map[string]string) error {
+// record writes a new release's record, and that it supersedes one that is under way:
+// which goes on, where the record is too large.
+func (r *Reconciler) record(ctx context.Context, p *pass, res *Result, rel *Release, pins map[string]Pin, changed map[string]string) error {
 	data := recordOf(p.desired, pins, changed)
 	data.Findings, data.Severities = lasting(p.stack.Findings, p.plan.Findings, p.images), p.stack.Policy.Findings
 	data.Deadline, data.Bake = p.timesOf(changed)
@@ -236,6 +227,14 @@ func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map
 	for _, ref := range p.live.Stack(p.stack.Name) {
 		if !mine[ref] && own(ref) && p.live.labels(ref)[LabelOwner] == "" {
 			data.Left = append(data.Left, ref)
+		}
+	}
+	if old := last(p.releases); old != nil && old.Phase == PhaseProgressing {
+		if _, err := pack(data); err != nil {
+			return fmt.Errorf("record release %d of stack %s: %w", rel.Number, p.stack.Name, err)
+		}
+		if err := r.supersede(ctx, p, res); err != nil {
+			return err
 		}
 	}
 	return r.memory.create(ctx, p.stack.Name, rel, data)

@@ -3,6 +3,9 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,5 +170,73 @@ func TestReleaseWhoseJobWasNeverWrittenIsSuperseded(t *testing.T) {
 	w.pass()
 	if w.phases() != "1:Healthy 2:Superseded 3:Progressing" {
 		t.Errorf("releases %s; %s", w.phases(), w.images())
+	}
+}
+
+// A pin that nobody here has heard of yet keeps its release.
+func TestTrimKeepsWhatWasPinnedAMomentAgo(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, History: 3})
+	for _, image := range []string{"app:1", "app:2", "app:3"} {
+		w.stack = one(image)
+		w.settle()
+	}
+	w.stack = one("app:4")
+	w.until("Baking")
+	other := New(Options{Swarm: w.engine, Now: w.engine.now})
+	if _, err := other.RequestRollback(context.Background(), "shop", 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // without a word of it
+		w.pass()
+	}
+	if got := w.phases(); !strings.HasPrefix(got, "1:Healthy 3:Healthy 4:Healthy") {
+		t.Errorf("releases %s", got)
+	}
+}
+
+// What was asked of a stack that is pruned goes with it, whenever the controller dies.
+func TestPrunedStackLeavesNothingAsked(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.ask(func(s State) State { s.Pardoned = 1; return s })
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, PruneStacks: true})
+	down, left := errors.New("no such host"), 1
+	w.engine.fault = func(op string, after bool) error {
+		if op == "remove config" && !after {
+			if left--; left < 0 {
+				return down
+			}
+		}
+		return nil
+	}
+	for range 20 {
+		w.r.Reconcile(context.Background(), Input{Name: "shop"})
+		w.engine.advance(5 * time.Second)
+	}
+	w.engine.fault = nil
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, PruneStacks: true})
+	for range 5 {
+		w.r.Reconcile(context.Background(), Input{Name: "shop"})
+		w.engine.advance(5 * time.Second)
+	}
+	for _, c := range w.engine.configs {
+		t.Errorf("%s is left", c.Spec.Name)
+	}
+}
+
+// A record that is too large supersedes nothing: what is under way goes on, and is judged.
+func TestTooLargeRecordSupersedesNothing(t *testing.T) {
+	w := newWorld(t, two("app:1", "db:1"))
+	w.settle()
+	w.stack = two("app:2", "db:2")
+	w.pass()
+	w.stack = two("app:3", "db:2")
+	noise := make([]byte, maxRecord+100_000) // which nothing compresses
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	w.stack.Services[0].Spec.TaskTemplate.ContainerSpec.Env = []string{fmt.Sprintf("NOISE=%x", noise)}
+	res := w.pass()
+	if res.Err == nil || w.phases() != "1:Healthy 2:Progressing" {
+		t.Errorf("%s: %s; releases %s", res.Reason, res.Message, w.phases())
 	}
 }
