@@ -158,7 +158,7 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 		pins = r.pin(ctx, p)
 	}
 	st.findings, st.findingsOf = p.images, p.digest
-	p.plan = p.standing(p.plan, stoppedForGood)
+	p.plan = p.standing(p.plan, func(_ *swarm.Service, h ServiceHealth) bool { return stoppedForGood(h) })
 	res.Plan = p.plan
 	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/swarm"
+
 	"github.com/skep-io/skep/spec"
 )
 
@@ -243,7 +245,9 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
 	p.plan.Findings = ofFile(p.plan.Findings, p.stack)
 	if p.health, err = r.judge(ctx, p); err == nil {
-		p.plan = p.standing(p.plan, stoppedByOthers)
+		p.plan = p.standing(p.plan, func(ls *swarm.Service, h ServiceHealth) bool {
+			return stoppedByOthers(h) || p.stillToStart(ls, h)
+		})
 	}
 	return p, nil, err
 }

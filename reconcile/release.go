@@ -314,11 +314,17 @@ func newest(releases []*Release, phase Phase) *Release {
 	return nil
 }
 
+// noMark is the mark of a service that no update has begun of.
+const noMark = "-"
+
 // A mark tells two update statuses of a service apart without trusting clocks:
-// it is the engine's own time of when the update began.
+// it is the engine's own time of when the update began or, of a job, which run it is.
 func mark(s *swarm.Service) string {
-	if s == nil || s.UpdateStatus == nil || s.UpdateStatus.StartedAt == nil {
-		return "-"
+	switch {
+	case s != nil && s.JobStatus != nil:
+		return "job" + strconv.FormatUint(s.JobStatus.JobIteration.Index, 10)
+	case s == nil || s.UpdateStatus == nil || s.UpdateStatus.StartedAt == nil:
+		return noMark
 	}
 	return strconv.FormatInt(s.UpdateStatus.StartedAt.UnixNano(), 36)
 }

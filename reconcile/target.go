@@ -189,8 +189,8 @@ func (p *pass) judged() []DesiredService {
 }
 
 // standing adds to a plan the services that are as they should be and yet have come to
-// a stop: written once more, just as they are, they go on.
-func (p *pass) standing(plan *Plan, stopped func(ServiceHealth) bool) *Plan {
+// a stop: written once more, just as they are, they go on. Going back starts no job.
+func (p *pass) standing(plan *Plan, stopped func(*swarm.Service, ServiceHealth) bool) *Plan {
 	out := *plan
 	if blocks(plan.Findings) {
 		return plan
@@ -198,12 +198,22 @@ func (p *pass) standing(plan *Plan, stopped func(ServiceHealth) bool) *Plan {
 	for i := range p.desired.Services {
 		ds := &p.desired.Services[i]
 		ls, h := p.live.Services[ds.Name], p.health[ds.Name]
-		if ls == nil || h.Converged || !stopped(h) || inPlan(plan, ds.Name) {
+		if ls == nil || h.Converged || p.back && isJob(&ls.Spec) || !stopped(ls, h) || inPlan(plan, ds.Name) {
 			continue
 		}
 		out.Changes = append(slices.Clip(out.Changes), onceMore(ds, ls, h))
 	}
 	return &out
+}
+
+// stillToStart says that the release that is under way set out to start a service anew,
+// and has not come to it yet: it is of a later wave, and as it was.
+func (p *pass) stillToStart(ls *swarm.Service, h ServiceHealth) bool {
+	r, is := last(p.releases), mark(ls)
+	if r == nil || r.Phase != PhaseProgressing || r.Digest != p.digest || is == noMark || r.index.changed[ls.Spec.Name] != is {
+		return false
+	}
+	return stoppedForGood(h) || isJob(&ls.Spec) && h.Code == CodeScaling // whose deaths were before the release
 }
 
 // stoppedByOthers says that an update came to a stop that is no release's own failure:
