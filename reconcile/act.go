@@ -41,7 +41,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		err = r.begin(ctx, p, st, &res)
 	case ActContinue:
 		res.Outcome = Applied
-		err = r.write(ctx, p, st, &res, p.step())
+		err = r.carryOn(ctx, p, st, d, &res)
 	case ActBake:
 		res.Outcome = Waiting
 		err = r.bake(ctx, p, d, &res)
@@ -179,6 +179,20 @@ func (p *pass) pinnedPins() map[string]Pin {
 		return nil
 	}
 	return p.pinned.index.pins
+}
+
+// carryOn writes more of a release that is under way; where its deadline begins anew
+// that is recorded first.
+func (r *Reconciler) carryOn(ctx context.Context, p *pass, st *stackState, d Decision, res *Result) error {
+	if d.Anew {
+		rel := *d.Release
+		rel.Resumed = r.o.Now()
+		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
+			return err
+		}
+		res.Release = &rel
+	}
+	return r.write(ctx, p, st, res, p.step())
 }
 
 // bake records that all that a release changed has converged for the first time.

@@ -57,6 +57,9 @@ type Situation struct {
 	// Whole says of a newest release that is Progressing, not known to have converged,
 	// and of another digest, that what lives is what it says.
 	Whole bool
+	// Away says that nobody carried on what is under way until now: the stack was
+	// suspended, or held, or this process has only just come to it.
+	Away bool
 	// Exists says that services of the stack are live.
 	Exists bool
 	// Health is by service name: that of the services that Plan leads to, and of those
@@ -75,6 +78,8 @@ type Decision struct {
 	Release *Release // that the act is about: the one that fails, heals, is held for, or goes back
 	// Failed names the services for which a release fails, where it is for some.
 	Failed []string
+	// Anew says that a release's deadline begins anew.
+	Anew bool
 }
 
 // Decide weighs desired, live and remembered. D is the digest of the file or, of a
@@ -103,7 +108,7 @@ type Decision struct {
 //	R is of D and Progressing:
 //	    a service R changed is at fault                fail
 //	    all that R changed has converged, P is empty   bake, wait for its end, heal
-//	    the deadline is over                           fail
+//	    the deadline is over                           fail, unless nobody was there to write P
 //	    P has something of the next wave               continue
 //	    else                                           wait
 //	R is of D and Healthy:

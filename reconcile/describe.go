@@ -180,7 +180,7 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 		}
 	case rel.Phase == PhaseProgressing:
 		res.Outcome, res.Reason, res.Message = Waiting, "RollingOut", told+": "+laggard(p.health)
-		if left := rel.Started.Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
+		if left := rel.begun().Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
 			res.Message += " (must be healthy within " + inWords(left) + ")"
 		}
 	case rel.Phase == PhaseFailed && rollbackFailed(p, rel) != "":

@@ -46,6 +46,7 @@ type stackState struct {
 	settled    *settled
 	conflicts  int  // in a row
 	busy       bool // something was under way when it was last looked at
+	carriedOn  bool // the last pass might have written what was to be
 	digest     string
 	digestOf   *spec.Stack // that digest is of, with that key
 	digestKey  []byte
@@ -186,7 +187,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 		return *same
 	}
 	forgetWhatStuck(st, p.plan)
-	d := Decide(r.situation(p, in.Blocked))
+	s := r.situation(p, in.Blocked)
+	s.Away = !st.carriedOn
+	d := Decide(s)
+	st.carriedOn = d.Act != ActHold
 	res := r.act(ctx, p, st, d)
 	r.describe(&res, p, st, d)
 	res = r.finish(st, res)

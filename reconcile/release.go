@@ -39,6 +39,7 @@ const (
 	labelSince    = "skep.corrected-at"
 	labelBack     = "skep.rolled-back"
 	labelBaking   = "skep.converged"
+	labelResumed  = "skep.resumed"
 	labelFailed   = "skep.failed"
 	labelReverts  = "skep.reverts"
 	labelBy       = "skep.by"
@@ -161,6 +162,7 @@ func parseRelease(c *swarm.Config) *Release {
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])
 	r.Converged, _ = time.Parse(time.RFC3339Nano, l[labelBaking])
+	r.Resumed, _ = time.Parse(time.RFC3339Nano, l[labelResumed])
 	r.Failed = splitNames(l[labelFailed])
 	for _, name := range splitNames(l[labelReverts]) {
 		if r.index.reverts == nil {
@@ -205,6 +207,9 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	if !r.Converged.IsZero() {
 		l[labelBaking] = r.Converged.UTC().Format(time.RFC3339Nano)
 	}
+	if !r.Resumed.IsZero() {
+		l[labelResumed] = r.Resumed.UTC().Format(time.RFC3339Nano)
+	}
 	if !r.Ended.IsZero() {
 		l[labelEnded] = r.Ended.UTC().Format(time.RFC3339Nano)
 	}
@@ -218,6 +223,14 @@ func splitNames(text string) []string {
 		return nil
 	}
 	return strings.Split(text, ",")
+}
+
+// begun is when the release began or, where nobody carried it on for a while, went on.
+func (r *Release) begun() time.Time {
+	if r.Resumed.After(r.Started) {
+		return r.Resumed
+	}
+	return r.Started
 }
 
 // since is when the release came into its phase.

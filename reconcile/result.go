@@ -144,9 +144,12 @@ type Release struct {
 	// Converged is when all that the release changed had converged for the first
 	// time: since then it bakes. Zero where it does not, or not yet.
 	Converged time.Time `json:"converged,omitzero"`
-	Ended     time.Time `json:"ended,omitzero"`
-	By        string    `json:"by"`           // ByFile (or "") or ByHand
-	Of        int       `json:"of,omitempty"` // by hand: the release that is repeated
+	// Resumed is when it went on after nobody had carried it on for longer than its
+	// deadline, which counts from then.
+	Resumed time.Time `json:"resumed,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	By      string    `json:"by"`           // ByFile (or "") or ByHand
+	Of      int       `json:"of,omitempty"` // by hand: the release that is repeated
 	// Failed names the services for which the release failed, where it was for some.
 	Failed []string `json:"failed,omitempty"`
 

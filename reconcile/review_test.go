@@ -240,3 +240,59 @@ func TestTooLargeRecordSupersedesNothing(t *testing.T) {
 		t.Errorf("%s: %s; releases %s", res.Reason, res.Message, w.phases())
 	}
 }
+
+// An apply that does not wait makes one pass. The next wave is the next one's, however
+// late it comes.
+func TestReleaseThatNobodyCarriedOnIsNotLate(t *testing.T) {
+	ordered := func(web, db string) *spec.Stack {
+		return watched(makeStack("shop", service("shop", "web", web, "db"), service("shop", "db", db)))
+	}
+	w := newWorld(t, ordered("app:1", "db:1"))
+	w.settle()
+	w.stack = ordered("app:2", "db:2")
+	for range 3 {
+		w.pass()
+		for range 3 {
+			w.engine.turn()
+		}
+		w.engine.advance(15 * time.Minute)
+		w.restart()
+	}
+	w.engine.takeWrites()
+	w.settle()
+	if w.phases() != "1:Healthy 2:Healthy" || w.images() != "shop_db=db:2 shop_web=app:2" || w.serviceWrites() != "" {
+		t.Errorf("%s; %s", w.phases(), w.images())
+	}
+}
+
+// What was written and does not converge is late, whoever comes to see it; and so is what
+// cannot be written.
+func TestReleaseThatDoesNotConvergeIsLateAlsoForWhoComesLate(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2")
+	w.pass()
+	w.engine.advance(15 * time.Minute)
+	w.restart()
+	w.pass()
+	if w.phases() != "1:Healthy 2:Failed" {
+		t.Errorf("releases %s", w.phases())
+	}
+
+	w = newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2")
+	w.engine.fault = func(op string, after bool) error {
+		if op == "update service" && !after && w.engine.written["app:2"] == 0 {
+			return errors.New("the engine does not like it")
+		}
+		return nil
+	}
+	for range 15 {
+		w.pass()
+		w.engine.advance(time.Minute)
+	}
+	if w.phases() != "1:Healthy 2:Failed" {
+		t.Errorf("releases %s", w.phases())
+	}
+}
