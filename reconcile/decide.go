@@ -204,7 +204,7 @@ func decideNext(s Situation, r *Release) Decision {
 		return f.fails(r)
 	}
 	back := newest(s.Releases, PhaseHealthy)
-	switch means := s.Plan.Empty() && back != nil && livesHealthy(r, back, s.Digest); {
+	switch means := s.Plan.Empty() && back != nil && livesHealthy(s, r, back); {
 	case means && back.Digest == s.Digest:
 		return Decision{Act: ActAdopt, Reason: "SameRelease", Message: fmt.Sprintf("the file says what release %d said, which runs", back.Number), Again: again, Release: back}
 	case means:
@@ -219,15 +219,16 @@ func decideNext(s Situation, r *Release) Decision {
 	return Decision{Act: ActBegin, Reason: "NewRevision", Message: "the file asks for something else than release " + fmt.Sprint(r.Number), Again: again, Release: r}
 }
 
-// livesHealthy says that what lives was found healthy, if it is what digest says: by
+// livesHealthy says that what lives was found healthy, if it is what the file says: by
 // the newest release r, or by back, to which a failed one went back. What failed and
-// was left as it is has to prove itself, whatever its file is called now.
-func livesHealthy(r, back *Release, digest string) bool {
+// was left as it is has to prove itself, whatever its file is called now; and so has
+// what Swarm gave up on going back to.
+func livesHealthy(s Situation, r, back *Release) bool {
 	switch r.Phase {
 	case PhaseProgressing:
 		return false
 	case PhaseFailed:
-		return r.index.back || back.Digest == digest
+		return r.index.back || back.Digest == s.Digest && verdictSince(s.Health, r.index.corrected) == ""
 	}
 	return true
 }

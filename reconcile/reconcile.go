@@ -243,6 +243,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
+	p.releases = answering(p.releases, p.desired.Services)
 	if p.whole, err = r.livesUnseen(ctx, p); err != nil {
 		return nil, nil, err
 	}

@@ -225,6 +225,21 @@ func splitNames(text string) []string {
 	return strings.Split(text, ",")
 }
 
+// answering are releases of which one that is under way, and whose record cannot be read,
+// answers for all services: what it changed is not known any more.
+func answering(releases []*Release, services []DesiredService) []*Release {
+	r := last(releases)
+	if r == nil || !r.damaged || r.Phase != PhaseProgressing {
+		return releases
+	}
+	all := *r
+	all.index.changed = map[string]string{}
+	for i := range services {
+		all.index.changed[services[i].Name] = noMark
+	}
+	return append(slices.Clone(releases[:len(releases)-1]), &all)
+}
+
 // begun is when the release began or, where nobody carried it on for a while, went on.
 func (r *Release) begun() time.Time {
 	if r.Resumed.After(r.Started) {

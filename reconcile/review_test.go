@@ -296,3 +296,93 @@ func TestReleaseThatDoesNotConvergeIsLateAlsoForWhoComesLate(t *testing.T) {
 		t.Errorf("releases %s", w.phases())
 	}
 }
+
+// A node's clock that is behind hides no death: a task does not die before it is made.
+func TestDeathsByAClockThatIsBehind(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2")
+	w.until("Baking")
+	w.sicken("shop_web")
+	s := w.engine.service(t, "shop_web")
+	for i := range w.engine.tasks[s.ID] {
+		task := &w.engine.tasks[s.ID][i]
+		task.Status.Timestamp = task.Status.Timestamp.Add(-20 * time.Minute)
+	}
+	w.pass()
+	if w.phases() != "1:Healthy 2:Failed" {
+		t.Errorf("releases %s", w.phases())
+	}
+}
+
+// A service that is paused half-way is not as a healthy release was, though its spec is.
+func TestRevertToWhatCouldNotBeGoneBackToStartsItAnew(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2-bad")
+	w.until("RollingBack")
+	s := w.engine.service(t, "shop_web")
+	started := w.engine.now()
+	delete(w.engine.dirty, s.ID)
+	w.engine.tasks[s.ID] = w.engine.tasks[s.ID][:1]
+	s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStatePaused, StartedAt: &started}
+	w.engine.next++
+	s.Version.Index = uint64(w.engine.next)
+	w.refresh()
+	if res := w.pass(); res.Reason != "RollbackFailed" {
+		t.Fatalf("%s: %s", res.Reason, res.Message)
+	}
+	w.stack = one("app:1")
+	for range 3 {
+		w.pass()
+	}
+	w.engine.run(s)
+	w.settle()
+	if st := s.UpdateStatus; st != nil && st.State == swarm.UpdateStatePaused {
+		t.Errorf("it is paused for ever; releases %s", w.phases())
+	}
+}
+
+// Where that fails too there is nothing left to go back to: not what is the same.
+func TestNoWayBackToWhatFailedItself(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2")
+	w.until("Baking")
+	w.sicken("shop_web")
+	w.until("RollingBack")
+	w.stack = one("app:1") // before that has converged, and somebody else writes
+	w.touch("shop_web", func(s *swarm.Service) { s.Spec.TaskTemplate.ContainerSpec.Image = "app:9" })
+	w.until("Baking")
+	w.sicken("shop_web")
+	w.until("ReleaseFailed")
+	w.engine.takeWrites()
+	w.engine.advance(time.Hour)
+	res := w.settle()
+	if got := w.engine.takeWrites(); len(got) > 0 || w.phases() != "1:Healthy 2:Failed 3:Failed" || !strings.Contains(res.Message, "no other healthy release") {
+		t.Errorf("%v; %s; %s: %s", got, w.phases(), res.Reason, res.Message)
+	}
+}
+
+// What of a release cannot be read is no reason to find it good.
+func TestDamagedReleaseUnderWayIsJudged(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2")
+	w.pass()
+	for id, c := range w.engine.configs {
+		if c.Spec.Name == "skep-release-shop-2" {
+			c.Spec.Data = []byte("by a newer skep")
+			w.engine.configs[id] = c
+		}
+	}
+	w.engine.turn()
+	w.sicken("shop_web")
+	w.restart()
+	for range 5 {
+		w.pass()
+	}
+	if w.phases() == "1:Healthy 2:Healthy" {
+		t.Errorf("releases %s", w.phases())
+	}
+}

@@ -23,11 +23,12 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
 	p.bindPin()
 	p.failed = Quarantined(p.releases, p.digest, p.source, p.state.Pardoned)
-	back := newest(p.releases, PhaseHealthy)
-	switch {
-	case p.failed != nil && back != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), p.failed):
-		return r.bindBack(ctx, p, back)
-	case p.pinned != nil:
+	if p.failed != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), p.failed) {
+		if back := goesBackTo(p.releases, p.failed); back != nil {
+			return r.bindBack(ctx, p, back)
+		}
+	}
+	if p.pinned != nil {
 		return r.bindRecord(ctx, p, p.pinned, nil)
 	}
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})
