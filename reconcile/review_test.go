@@ -386,3 +386,27 @@ func TestDamagedReleaseUnderWayIsJudged(t *testing.T) {
 		t.Errorf("releases %s", w.phases())
 	}
 }
+
+// What was suspended before skep's first change can be resumed.
+func TestResumeOfAStackWithoutReleases(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	for id, c := range w.engine.configs {
+		if c.Spec.Labels[labelKind] == kindRelease {
+			delete(w.engine.configs, id)
+		}
+	}
+	w.restart()
+	if _, err := w.r.Suspend(context.Background(), "shop", ""); err != nil {
+		t.Fatal(err)
+	}
+	if res := w.pass(); res.Reason != "Suspended" {
+		t.Fatalf("%s: %s", res.Reason, res.Message)
+	}
+	if _, err := w.r.Resume(context.Background(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if w.settle(); w.phases() != "1:Healthy" {
+		t.Errorf("releases %s", w.phases())
+	}
+}
