@@ -48,6 +48,7 @@ type model struct {
 	ripe    map[string]time.Time // by service ID: when a late one turns sick
 	storms  int                  // writes that are to fail yet
 	version int
+	files   []*spec.Stack // all that there were
 }
 
 // A checkedEngine holds every write of a service to what may be written.
@@ -130,7 +131,7 @@ func (m *model) write(web, db string) {
 		s.Services[i].Spec.UpdateConfig.FailureAction = m.action
 	}
 	s.Policy.Rollout = m.policy
-	m.stack = s
+	m.stack, m.files = s, append(m.files, s)
 }
 
 func (m *model) releases() ([]*Release, State) {
@@ -371,6 +372,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"pass more": passes,
 		"restart":   func(*rapid.T) { m.restart() },
 		"file":      func(t *rapid.T) { m.write(fate.Draw(t, "web"), fate.Draw(t, "db")) },
+		"revert":    func(t *rapid.T) { m.stack = m.files[rapid.IntRange(0, len(m.files)-1).Draw(t, "to file")] },
 		"time":      func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute) },
 		"storm":     func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
 		"crashes": func(t *rapid.T) {
