@@ -97,7 +97,7 @@ type Decision struct {
 //	D is quarantined (its newest release failed unpardoned, or a failed one had this source):
 //	    R is another release                           refuse (a release that fails untried)
 //	    on_failure: hold, or nothing healthy yet       hold
-//	    Swarm is rolling back                          wait
+//	    Swarm is rolling back                          wait, for as long as a rollout may take
 //	    the rollback failed in turn                    hold, stalled
 //	    P to the newest healthy release is not empty   roll back, in reverse waves
 //	    what was rolled back has not converged         wait, for as long as a rollout may take

@@ -21,7 +21,7 @@ func decideFailed(s Situation, f *Release) Decision {
 	case back == nil:
 		return hold("ReleaseFailed", told+" (there is no other healthy release to go back to; it is tried again after: skep resume; or change the file)").about(f)
 	}
-	if name := anyVerdict(s.Health, "rollback_started"); name != "" {
+	if name := anyVerdict(s.Health, "rollback_started"); name != "" && !overdue(s, f) {
 		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
 	}
 	if name := rollbackFault(s, f); name != "" {

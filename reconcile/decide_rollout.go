@@ -325,10 +325,11 @@ func rolloutOf(stack spec.Rollout, services map[string]spec.Rollout, name string
 }
 
 // verdictSince names a service, of those in marks, on whose update Swarm gave up
-// after that mark was taken; "" if there is none.
+// after that mark was taken; "" if there is none. What is paused since a node went is
+// written once more instead (see standing).
 func verdictSince(health map[string]ServiceHealth, marks map[string]string) string {
 	for _, name := range sortedKeys(marks) {
-		if h, ok := health[name]; ok && h.Verdict != "" && h.Mark != marks[name] {
+		if h, ok := health[name]; ok && h.Verdict != "" && h.Mark != marks[name] && !pausedByWorld(h) {
 			return name
 		}
 	}

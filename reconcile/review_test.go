@@ -410,3 +410,62 @@ func TestResumeOfAStackWithoutReleases(t *testing.T) {
 		t.Errorf("releases %s", w.phases())
 	}
 }
+
+// pauses lets Swarm come to a stop with a service, in a state since now.
+func (w *world) pauses(name string, state swarm.UpdateState) {
+	w.t.Helper()
+	s := w.engine.service(w.t, name)
+	started := w.engine.now()
+	delete(w.engine.dirty, s.ID)
+	s.UpdateStatus = &swarm.UpdateStatus{State: state, StartedAt: &started}
+	w.engine.next++
+	s.Version.Index = uint64(w.engine.next)
+	w.refresh()
+}
+
+// Swarm's own rollback that never ends is waited for as long as a rollout may take.
+func TestSwarmsRollbackThatHangs(t *testing.T) {
+	make := func(image string) *spec.Stack {
+		s := one(image)
+		s.Services[0].Spec.UpdateConfig.FailureAction = swarm.UpdateFailureActionRollback
+		return s
+	}
+	w := newWorld(t, make("app:1"))
+	w.settle()
+	w.stack = make("app:2-bad")
+	w.pass()
+	w.engine.turn()
+	w.pauses("shop_web", swarm.UpdateStateRollbackStarted)
+	s := w.engine.service(t, "shop_web")
+	w.engine.tasks[s.ID][0].Status.State = swarm.TaskStatePreparing
+	if res := w.until("RollingBack"); res.Outcome != Waiting {
+		t.Fatalf("%s %s: %s", res.Outcome, res.Reason, res.Message)
+	}
+	w.engine.advance(11 * time.Minute)
+	res := w.settle()
+	if res.Outcome != Held || res.Reason != "RolledBack" {
+		t.Errorf("%s %s: %s", res.Outcome, res.Reason, res.Message)
+	}
+}
+
+// A node that goes in the middle of a rollback is no failure of it: it goes on.
+func TestRollbackThatANodeStopsGoesOn(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2-bad")
+	w.until("RollingBack")
+	s := w.engine.service(t, "shop_web")
+	w.engine.run(s)
+	w.engine.tasks[s.ID][0].NodeID = "n2"
+	w.engine.nodes = append(w.engine.nodes, swarm.Node{ID: "n2", Status: swarm.NodeStatus{State: swarm.NodeStateDown}})
+	w.pauses("shop_web", swarm.UpdateStatePaused)
+	w.serviceWrites()
+	w.pass()
+	if got := w.serviceWrites(); got != "update service shop_web" {
+		t.Errorf("writes %q", got)
+	}
+	w.engine.dirty[s.ID] = true
+	if res := w.settle(); res.Reason != "RolledBack" || w.images() != "shop_web=app:1" {
+		t.Errorf("%s %s: %s; %s", res.Outcome, res.Reason, res.Message, w.images())
+	}
+}

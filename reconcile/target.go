@@ -220,13 +220,12 @@ func (p *pass) stillToStart(ls *swarm.Service, h ServiceHealth) bool {
 // stoppedByOthers says that an update came to a stop that is no release's own failure:
 // Swarm's rollback failed, and versions are mixed; or a node went in the middle of it.
 func stoppedByOthers(h ServiceHealth) bool {
-	switch h.Verdict {
-	case string(swarm.UpdateStateRollbackPaused):
-		return true
-	case string(swarm.UpdateStatePaused):
-		return h.Cause == CauseWorld
-	}
-	return false
+	return h.Verdict == string(swarm.UpdateStateRollbackPaused) || pausedByWorld(h)
+}
+
+// pausedByWorld says that Swarm paused an update since a node went.
+func pausedByWorld(h ServiceHealth) bool {
+	return h.Verdict == string(swarm.UpdateStatePaused) && h.Cause == CauseWorld
 }
 
 // stoppedForGood says that nothing goes on with a service, as an earlier release left
