@@ -27,6 +27,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	case ActUnpin:
 		res.Outcome = Waiting
 		err = r.unpin(ctx, p, &res)
+	case ActMovePin:
+		res.Outcome = Waiting
+		err = r.movePin(ctx, p, &res)
 	case ActAdopt:
 		res.Outcome = Applied
 		err = r.adopt(ctx, p, &res)
@@ -85,6 +88,17 @@ func (r *Reconciler) unpin(ctx context.Context, p *pass, res *Result) error {
 	return r.memory.setState(ctx, p.stack.Name, func(s State) State {
 		if s.Pin == p.state.Pin && s.Pinned.Equal(p.state.Pinned) {
 			return s.unpinned()
+		}
+		return s
+	})
+}
+
+// movePin lets a pin hold as long as the file is as it is, unless it is another one by now.
+func (r *Reconciler) movePin(ctx context.Context, p *pass, res *Result) error {
+	res.Transitions = append(res.Transitions, Transition{Action: "pin-moved", Reason: res.Reason, Message: res.Message})
+	return r.memory.setState(ctx, p.stack.Name, func(s State) State {
+		if s.Pin == p.state.Pin && s.Pinned.Equal(p.state.Pinned) {
+			s.PinDigest, s.PinSource = p.digest, p.source
 		}
 		return s
 	})

@@ -20,6 +20,7 @@ const (
 	ActWait     Act = "wait"     // something is under way
 	ActHold     Act = "hold"     // there is a difference that is not to be written
 	ActUnpin    Act = "unpin"    // forget a pin that has come to its end
+	ActMovePin  Act = "move-pin" // let a pin hold until the file changes that waited when it was made
 	ActAdopt    Act = "adopt"    // remember what runs, which is what the file says, as a healthy release
 	ActSnapshot Act = "snapshot" // remember what runs, which differs, as healthy release 0
 	ActRefuse   Act = "refuse"   // remember that the file asks for what failed before
@@ -46,6 +47,9 @@ type Situation struct {
 	// that release is none to go back to. PinEnds says that the file has changed since.
 	Pinned  *Release
 	PinEnds bool
+	// PinMoves says that the file is another than when it was released last, and was so
+	// before the stack was pinned.
+	PinMoves bool
 	// Digest and Source are the file's or, of a stack that is pinned, that release's.
 	Digest, Source string
 	Releases       []*Release // oldest first
@@ -88,6 +92,7 @@ type Decision struct {
 //
 //	suspended, by the file or by hand                  hold
 //	pinned, and the file has changed since             unpin
+//	pinned while a newer file waited                   move the pin to that file
 //	pinned to what is lost, or was not healthy         hold
 //	P has an error                                     hold
 //	R is of another digest, and bakes, or lives as it says, whole and unseen:
@@ -134,6 +139,8 @@ func Decide(s Situation) Decision {
 		return hold("Suspended", suspendedBy(s.State))
 	case s.PinEnds:
 		return Decision{Act: ActUnpin, Reason: "PinEnded", Message: fmt.Sprintf("the files have changed since the stack was pinned to release %d", s.State.Pin), Again: again / 4}
+	case s.PinMoves:
+		return Decision{Act: ActMovePin, Reason: "PinMoved", Message: fmt.Sprintf("a newer file waited when the stack was pinned to release %d, which holds until that file changes, or: skep resume", s.State.Pin), Again: again / 4}
 	case s.State.IsPinned() && s.Pinned == nil:
 		return hold("PinLost", fmt.Sprintf("the stack is pinned to release %d, which is not remembered any more or was never healthy (pin it to another, or: skep resume)", s.State.Pin))
 	case bad != nil:

@@ -69,7 +69,7 @@ type Condition struct {
 type Transition struct {
 	// Action is "rollout-started", "rollout-converged", "rollout-healthy",
 	// "rollout-failed", "rollout-refused", "rolled-back", "rollback-finished",
-	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned",
+	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned", "pin-moved",
 	// "degraded", "recovered", "held" or "stack-removed".
 	Action  string
 	Service string // where it is about one

@@ -469,3 +469,27 @@ func TestRollbackThatANodeStopsGoesOn(t *testing.T) {
 		t.Errorf("%s %s: %s; %s", res.Outcome, res.Reason, res.Message, w.images())
 	}
 }
+
+// A file that was there and waited when a person asked for another release is no change
+// since then.
+func TestPinHoldsThoughANewerFileWaits(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2")
+	w.until("Baking")
+	w.stack = one("app:3")
+	if res := w.pass(); res.Reason != "Baking" {
+		t.Fatalf("%s: %s", res.Reason, res.Message)
+	}
+	w.pin(1)
+	w.settle()
+	w.restart()
+	w.settle()
+	if w.images() != "shop_web=app:1" || w.engine.written["app:3"] > 0 {
+		t.Errorf("%s; %s", w.images(), w.phases())
+	}
+	w.stack = one("app:4")
+	if w.settle(); w.images() != "shop_web=app:4" {
+		t.Errorf("%s; %s", w.images(), w.phases())
+	}
+}

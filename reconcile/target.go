@@ -43,7 +43,7 @@ func (p *pass) bindPin() {
 		return
 	}
 	if p.digest != p.state.PinDigest && p.source != p.state.PinSource {
-		p.pinEnds = true
+		p.pinEnds, p.pinMoves = !p.fileWaited, p.fileWaited
 		return
 	}
 	if p.pinned = pinnedTo(p.state.Pin, p.releases); p.pinned != nil {
