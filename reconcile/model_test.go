@@ -53,6 +53,7 @@ type model struct {
 	given   map[string]time.Time // by service ID: when Swarm, which is to continue, has given every task its chance
 	storms  int                  // writes that are to fail yet
 	version int
+	files   []*spec.Stack // all that there were
 }
 
 // A checkedEngine holds every write of a service to what may be written.
@@ -139,7 +140,7 @@ func (m *model) write(web, db string) {
 		}
 	}
 	s.Policy.Rollout = m.policy
-	m.stack = s
+	m.stack, m.files = s, append(m.files, s)
 }
 
 func (m *model) releases() ([]*Release, State) {
@@ -420,6 +421,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"pass more": passes,
 		"restart":   func(*rapid.T) { m.restart() },
 		"file":      func(t *rapid.T) { m.write(fate.Draw(t, "web"), fate.Draw(t, "db")) },
+		"revert":    func(t *rapid.T) { m.stack = m.files[rapid.IntRange(0, len(m.files)-1).Draw(t, "to file")] },
 		"time":      func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute) },
 		"storm":     func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
 		"crashes": func(t *rapid.T) {
