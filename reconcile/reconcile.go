@@ -169,8 +169,9 @@ type pass struct {
 	images   []spec.Finding // of the images of a new release
 	// fileWaited says that the file was there, unreleased, before the stack was pinned.
 	fileWaited bool
-	closely    bool          // look at the tasks of every service
-	retry      time.Duration // when a removal that was refused may be tried again; 0: there is none
+	added      func(Ref) bool // what came with the failed release that is taken back
+	closely    bool           // look at the tasks of every service
+	retry      time.Duration  // when a removal that was refused may be tried again; 0: there is none
 }
 
 // Reconcile makes one pass over one stack: observe, decide, at most one act,
@@ -358,6 +359,7 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Prune:    p.stack.Policy.Prune,
 		Owned:    r.owned(p.live, p.releases),
 		Retained: retained(p.releases),
+		Added:    p.added,
 	})
 	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
 	if blocks(plan.Findings) {

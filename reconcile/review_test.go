@@ -493,3 +493,41 @@ func TestPinHoldsThoughANewerFileWaits(t *testing.T) {
 		t.Errorf("%s; %s", w.images(), w.phases())
 	}
 }
+
+// A service that a failed release added goes, whatever x-skep.prune says of what leaves
+// the file.
+func TestRollbackRemovesWhatWasAddedWithoutPrune(t *testing.T) {
+	before := watched(makeStack("shop", service("shop", "web", "app:1")))
+	after := watched(makeStack("shop", service("shop", "web", "app:2"), service("shop", "new", "new:1")))
+	before.Policy.Prune, after.Policy.Prune = false, false
+	w := newWorld(t, before)
+	w.settle()
+	w.stack = after
+	w.until("Baking")
+	w.sicken("shop_new")
+	if res := w.settle(); w.images() != "shop_web=app:1" {
+		t.Errorf("%s; %s: %s", w.images(), res.Reason, res.Message)
+	}
+}
+
+// A file that was broken for long while a release was under way fails nothing.
+func TestErrorInTheMiddleOfARelease(t *testing.T) {
+	ordered := func(web, db string) *spec.Stack {
+		return watched(makeStack("shop", service("shop", "web", web, "db"), service("shop", "db", db)))
+	}
+	w := newWorld(t, ordered("app:1", "db:1"))
+	w.settle()
+	w.stack = ordered("app:2", "db:2")
+	w.pass()
+	w.engine.turn()
+	s := w.engine.service(t, "shop_web")
+	w.touch("shop_web", func(s *swarm.Service) { s.Spec.Labels[LabelOwner] = "other" })
+	w.engine.advance(time.Hour)
+	if res := w.pass(); res.Outcome != Held {
+		t.Fatalf("%s %s", res.Outcome, res.Reason)
+	}
+	w.touch("shop_web", func(*swarm.Service) { s.Spec.Labels[LabelOwner] = "skep" })
+	if res := w.settle(); w.phases() != "1:Healthy 2:Healthy" {
+		t.Errorf("%s; %s: %s", w.phases(), res.Reason, res.Message)
+	}
+}

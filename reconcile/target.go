@@ -69,6 +69,9 @@ func pinnedTo(n int, releases []*Release) *Release {
 // bindBack leads to the newest healthy release: as a whole or, where only some
 // services go back, with these.
 func (r *Reconciler) bindBack(ctx context.Context, p *pass, back *Release) error {
+	p.added = func(ref Ref) bool {
+		return slices.ContainsFunc(p.releases, func(rel *Release) bool { return rel.Number > back.Number && rel.index.objects[ref] })
+	}
 	if len(p.failed.index.reverts) == 0 || p.failed != last(p.releases) || p.failed.damaged {
 		return r.bindRecord(ctx, p, back, nil)
 	}
