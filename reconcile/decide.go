@@ -130,7 +130,9 @@ type Decision struct {
 //	    else                                           begin (R, if Progressing, is superseded)
 //
 // At fault is a service on which Swarm gave up, or that is Degraded by a cause of its
-// own (see voices, where more may have a say).
+// own (see voices, where more may have a say). A file that has an error, or waits for
+// another stack, leaves D to a release R that is under way or still has to go back (see
+// goOn).
 func Decide(s Situation) Decision {
 	switch bad := firstError(s.Plan); {
 	case s.Policy.Suspend:

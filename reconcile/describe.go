@@ -22,6 +22,7 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	if res.Release == nil && len(p.releases) > 0 {
 		res.Release = p.releases[len(p.releases)-1]
 	}
+	tellWaiting(res, p.waiting)
 	r.tellProgress(res, p)
 	res.Findings = append(append([]spec.Finding{}, p.stack.Findings...), p.plan.Findings...)
 	if st.findingsOf == p.digest {

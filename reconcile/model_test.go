@@ -422,8 +422,12 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"restart":   func(*rapid.T) { m.restart() },
 		"file":      func(t *rapid.T) { m.write(fate.Draw(t, "web"), fate.Draw(t, "db")) },
 		"revert":    func(t *rapid.T) { m.stack = m.files[rapid.IntRange(0, len(m.files)-1).Draw(t, "to file")] },
-		"time":      func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute) },
-		"storm":     func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
+		"file that cannot be": func(t *rapid.T) {
+			m.write(fate.Draw(t, "web"), fate.Draw(t, "db"))
+			m.stack = broken(m.stack)
+		},
+		"time":  func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute) },
+		"storm": func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
 		"crashes": func(t *rapid.T) {
 			m.mu.Lock()
 			defer m.mu.Unlock()

@@ -160,6 +160,7 @@ type pass struct {
 	pinEnds  bool     // the file has changed since it was pinned
 	pinMoves bool     // the file is not that of the newest release, and was not when it was pinned
 	failed   *Release // that quarantines the digest
+	waiting  string   // why the file waits, where the newest release goes on in its place
 	whole    bool     // the newest release is of another digest, under way, and lives as it says
 	desired  *Desired // what plan leads to
 	back     bool     // which is a release as recorded
@@ -248,6 +249,9 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	st.settled = nil
 	p := &pass{stack: in.Stack, live: live, releases: releases, state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state)}
 	if err := r.bind(ctx, p, true); err != nil {
+		return nil, nil, err
+	}
+	if err := r.goOn(ctx, p, in.Blocked); err != nil {
 		return nil, nil, err
 	}
 	p.releases = answering(p.releases, p.desired.Services)
