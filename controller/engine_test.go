@@ -244,8 +244,8 @@ func TestExplainEngine(t *testing.T) {
 	}
 }
 
-// engine plays as much of an engine as a check looks at. Its manager inspects
-// the Swarm, any other says what a real one says.
+// engine plays as much of an engine as a check looks at. Its manager lists
+// nodes, any other says what a real one says.
 func engine(version, swarm string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) {
@@ -254,7 +254,7 @@ func engine(version, swarm string) http.Handler {
 			w.Header().Set("Swarm", swarm)
 		}
 	})
-	mux.HandleFunc("/v1.41/swarm", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	mux.HandleFunc("/v1.41/nodes", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("[]")) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -307,7 +307,7 @@ func otherCA(t *testing.T) string {
 	return path
 }
 
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
