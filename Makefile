@@ -7,6 +7,7 @@ COUNT ?= 1
 RUN ?= .
 BENCH ?= .
 FUZZTIME ?= 1m
+BUILDVCS ?= auto
 FUZZED := ./spec ./controller
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
@@ -66,9 +67,10 @@ lint:
 	bin/staticcheck ./...
 	cd spec/conformance && go vet ./... && ../../bin/staticcheck ./...
 
-## build: dist/skep, static
+## build: dist/skep, static; the same commit and the same Go give the same bytes, wherever and whenever
+# What a person's own go env says would be in them: BUILDVCS=false where git cannot be asked.
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/skep .
+	CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)' -o dist/skep .
 
 ## image: dist/skep as the image skep, with this machine's certificates; pulls nothing
 image: build
