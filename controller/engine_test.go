@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -141,6 +142,47 @@ func TestConnectSpeaksTLS(t *testing.T) {
 			t.Error("no error")
 		}
 	})
+}
+
+// An engine that asks for a certificate gets the one that flags or DOCKER_CERT_PATH
+// name; without it nobody gets in.
+func TestConnectShowsItsCertificate(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate(t, dir, "cert")
+	rename(t, key, filepath.Join(dir, "key.pem"))
+	key = filepath.Join(dir, "key.pem")
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(cert)
+	if err != nil || !pool.AppendCertsFromPEM(text) {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(engine("1.45", "active/manager"))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // one handshake is meant to fail
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	server.StartTLS()
+	defer server.Close()
+	host := "tcp://" + server.Listener.Addr().String()
+	ca := filepath.Join(dir, "ca.pem")
+	write(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	for name, tt := range map[string]struct {
+		o  EngineOptions
+		in bool
+	}{
+		"flags":       {EngineOptions{Host: host, TLSVerify: true, CACert: ca, Cert: cert, Key: key, ConfigDir: t.TempDir(), Getenv: noEnv}, true},
+		"environment": {EngineOptions{Getenv: env("DOCKER_HOST", host, "DOCKER_TLS_VERIFY", "1", "DOCKER_CERT_PATH", dir), ConfigDir: t.TempDir()}, true},
+		"without one": {EngineOptions{Host: host, TLSVerify: true, CACert: ca, ConfigDir: t.TempDir(), Getenv: noEnv}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Connect(tt.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := CheckEngine(t.Context(), c); (err == nil) != tt.in {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
 }
 
 func TestConnectWrapsEveryRequest(t *testing.T) {
