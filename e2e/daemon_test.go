@@ -56,7 +56,7 @@ func start(t *testing.T, d *daemon) *daemon {
 	listening := make(chan net.Addr, 1)
 	go func() {
 		done <- controller.Run(ctx, controller.Config{
-			Specs: d.specs, Owner: d.owner, Client: skepClient(lab, 0), PruneStacks: d.prune, Resync: 20 * time.Second,
+			Specs: d.specs, Owner: d.owner, Client: skepClient(lab, 0, "run"), PruneStacks: d.prune, Resync: 20 * time.Second,
 			Listen: "127.0.0.1:0", Listening: func(a net.Addr) { listening <- a },
 			Registry: prometheus.NewRegistry(), Logger: d.log.logger(),
 		})
@@ -180,7 +180,7 @@ func (l *logbook) lines(action string) []map[string]any {
 // status is what skep status knows of a stack: from the Swarm alone.
 func status(t *testing.T, owner, stack string) reconcile.Result {
 	t.Helper()
-	res, err := reconcile.New(reconcile.Options{Swarm: skepClient(lab, 1), Owner: owner}).Status(t.Context(), stack)
+	res, err := reconcile.New(reconcile.Options{Swarm: skepClient(lab, 1, "status"), Owner: owner}).Status(t.Context(), stack)
 	if err != nil {
 		t.Fatal(err)
 	}

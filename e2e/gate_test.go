@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,20 +18,33 @@ import (
 	"github.com/skep-io/skep/e2e/rights"
 )
 
-// Whatever skep says to an engine in the scenarios goes through one gate, which has
-// the list of docs/rights.md, and whatever it says at all is looked through for values
+// Whatever skep says to an engine in the scenarios goes through a gate, which has the
+// list of docs/rights.md for that verb, and whatever it says at all is looked through for values
 // that were planted. What the tests themselves ask, they ask the engine.
 var (
 	leaked leaks.Watch
-	gate   = gates{Gate: rights.NewGate(rights.List()), open: map[string]*opened{}}
+	gate   = newGates()
 )
 
-func init() { gate.Tap = leaked.LookAtRequest }
-
+// gates are one for each kind of verb, before any number of engines.
 type gates struct {
-	*rights.Gate
+	of   map[string]*rights.Gate // by rights.Who
 	mu   sync.Mutex
 	open map[string]*opened // by socket
+}
+
+func newGates() *gates {
+	g := &gates{of: map[string]*rights.Gate{}, open: map[string]*opened{}}
+	for _, who := range rights.Who {
+		g.of[who] = rights.NewGate(rights.For(who))
+		g.of[who].Tap = leaked.LookAtRequest
+	}
+	return g
+}
+
+// guard puts the gate for a verb before an engine that something else leads to.
+func (g *gates) guard(verb string, next http.Handler) http.Handler {
+	return g.of[rights.OfVerb(verb)].Guard(next)
 }
 
 type opened struct {
@@ -37,15 +52,16 @@ type opened struct {
 	shut   func()
 }
 
-// before opens the gate before node i of l, and gives what stands there.
-func (g *gates) before(l *swarmlab.Lab, i int) (host string, c *client.Client) {
+// before opens the gate for a verb before node i of l, and gives what stands there.
+func (g *gates) before(l *swarmlab.Lab, i int, verb string) (host string, c *client.Client) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	socket := filepath.Join(l.Dir, fmt.Sprintf("gate%d.sock", i))
+	who := rights.OfVerb(verb)
+	socket := filepath.Join(l.Dir, fmt.Sprintf("%s%d.sock", who, i))
 	host = "unix://" + socket
 	o := g.open[socket]
 	if o == nil {
-		shut, err := g.Open(socket, l.Nodes[i].Socket)
+		shut, err := g.of[who].Open(socket, l.Nodes[i].Socket)
 		if err == nil {
 			err = sameAccess(socket, l.Nodes[i].Socket)
 		}
@@ -56,6 +72,7 @@ func (g *gates) before(l *swarmlab.Lab, i int) (host string, c *client.Client) {
 		if o.client, err = client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation()); err != nil {
 			panic(err) // the only input is a path that was made here
 		}
+		o.client.NegotiateAPIVersion(context.Background()) // which is no thing to do side by side
 		g.open[socket] = o
 	}
 	return host, o.client
@@ -80,23 +97,25 @@ func (g *gates) close() {
 	}
 }
 
-// skepHost is the address by which skep reaches node i of l.
-func skepHost(l *swarmlab.Lab, i int) string {
-	host, _ := gate.before(l, i)
+// skepHost is the address by which a verb of skep reaches node i of l.
+func skepHost(l *swarmlab.Lab, i int, verb string) string {
+	host, _ := gate.before(l, i, verb)
 	return host
 }
 
-// skepClient is a client for parts of skep that run within the test.
-func skepClient(l *swarmlab.Lab, i int) *client.Client {
-	_, c := gate.before(l, i)
+// skepClient is a client for a verb, or a part of one, that runs within the test.
+func skepClient(l *swarmlab.Lab, i int, verb string) *client.Client {
+	_, c := gate.before(l, i, verb)
 	return c
 }
 
 // overstepped says what skep asked for or told that it may not, in all scenarios.
 func overstepped() error {
 	var errs []error
-	if refused := gate.Refused(); len(refused) > 0 {
-		errs = append(errs, fmt.Errorf("skep asked for more than docs/rights.md says:\n\t%s", strings.Join(refused, "\n\t")))
+	for _, who := range rights.Who {
+		if refused := gate.of[who].Refused(); len(refused) > 0 {
+			errs = append(errs, fmt.Errorf("skep asked for more than docs/rights.md says of those who %s:\n\t%s", who, strings.Join(refused, "\n\t")))
+		}
 	}
 	if found := leaked.Found(); len(found) > 0 {
 		errs = append(errs, fmt.Errorf("skep tells what it must not:\n\t%s", strings.Join(found, "\n\t")))

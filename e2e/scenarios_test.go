@@ -468,7 +468,7 @@ func skep(t *testing.T, args ...string) (code int, out, words string) {
 	defer cancel()
 	all := args
 	if args[0] != "validate" { // which knows no engine
-		all = append(all, "--host", skepHost(lab, 0))
+		all = append(all, "--host", skepHost(lab, 0, args[0]))
 	}
 	code = cli.Main(ctx, all, strings.NewReader(""), &stdout, &stderr)
 	leaked.Look("skep "+args[0], append(bytes.Clone(stdout.Bytes()), stderr.Bytes()...))

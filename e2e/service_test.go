@@ -176,7 +176,7 @@ func gitSyncImage(t *testing.T, ref string) {
 func offerSocket(t *testing.T) {
 	t.Helper()
 	for i, n := range lab.Nodes {
-		if out, err := lab.Shell(t.Context(), i, "ln", "-sfn", strings.TrimPrefix(skepHost(lab, i), "unix://"), "/run/docker.sock").CombinedOutput(); err != nil {
+		if out, err := lab.Shell(t.Context(), i, "ln", "-sfn", strings.TrimPrefix(skepHost(lab, i, "run"), "unix://"), "/run/docker.sock").CombinedOutput(); err != nil {
 			t.Fatalf("offer %s's socket: %v\n%s", n.Name, err, out)
 		}
 	}

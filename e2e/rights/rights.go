@@ -40,6 +40,25 @@ func List() []Right {
 	return list
 }
 
+// For is what one of Who may ask for.
+func For(who string) []Right {
+	most := slices.Index(Who, who)
+	return slices.DeleteFunc(List(), func(r Right) bool { return slices.Index(Who, r.Who) > most })
+}
+
+// OfVerb is which of Who a verb of the command line is.
+func OfVerb(verb string) string {
+	switch verb {
+	case "run":
+		return "run"
+	case "apply":
+		return "act"
+	case "rollback", "suspend", "resume", "prune":
+		return "ask"
+	}
+	return "look"
+}
+
 func parse(text string) ([]Right, error) {
 	var list []Right
 	lines := bufio.NewScanner(strings.NewReader(text))

@@ -64,6 +64,25 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestWho(t *testing.T) {
+	for verb, want := range map[string]map[string]bool{
+		"status":  {"GET /v1.45/services": true, "POST /v1.45/configs/create": false, "GET /v1.45/events": false},
+		"suspend": {"GET /v1.45/services": true, "POST /v1.45/configs/x/update": true, "DELETE /v1.45/configs/x": false, "POST /v1.45/services/create": false},
+		"apply":   {"POST /v1.45/services/create": true, "DELETE /v1.45/secrets/x": true, "GET /v1.45/events": false},
+		"run":     {"POST /v1.45/services/create": true, "GET /v1.45/events": true},
+	} {
+		list := For(OfVerb(verb))
+		for s, allowed := range want {
+			if got := of(list, request(t, s)) >= 0; got != allowed {
+				t.Errorf("%s, %s: %v", verb, s, got)
+			}
+		}
+	}
+	if len(For("run")) != len(List()) {
+		t.Error("run may not do all that there is")
+	}
+}
+
 // docs/rights.md lists the same, in the same order.
 func TestDocs(t *testing.T) {
 	text := docs(t)
