@@ -150,7 +150,7 @@ secrets: {s: {file: ./s.txt}}
 		}
 	}
 	d.stop()
-	d = start(t, &daemon{owner: d.owner, specs: d.specs, log: d.log})
+	start(t, &daemon{owner: d.owner, specs: d.specs, log: d.log})
 	always(t, 25*time.Second, "steady state", func() error { // longer than a resync
 		if after := all(); after != before {
 			return fmt.Errorf("versions moved from %s to %s", before, after)
