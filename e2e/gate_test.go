@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 
 	"github.com/docker/docker/client"
 
@@ -110,15 +112,44 @@ func skepClient(l *swarmlab.Lab, i int, verb string) *client.Client {
 }
 
 // overstepped says what skep asked for or told that it may not, in all scenarios.
-func overstepped() error {
+func overstepped(g *gates, w *leaks.Watch) error {
 	var errs []error
 	for _, who := range rights.Who {
-		if refused := gate.of[who].Refused(); len(refused) > 0 {
+		if refused := g.of[who].Refused(); len(refused) > 0 {
 			errs = append(errs, fmt.Errorf("skep asked for more than docs/rights.md says of those who %s:\n\t%s", who, strings.Join(refused, "\n\t")))
 		}
 	}
-	if found := leaked.Found(); len(found) > 0 {
+	if found := w.Found(); len(found) > 0 {
 		errs = append(errs, fmt.Errorf("skep tells what it must not:\n\t%s", strings.Join(found, "\n\t")))
 	}
 	return errors.Join(errs...)
+}
+
+// TestOversteppingIsTold sees that the end of a run would tell: each verb is held to
+// its own rights, and a value that gets out is seen.
+func TestOversteppingIsTold(t *testing.T) {
+	g, w := newGates(), &leaks.Watch{}
+	ask := func(verb, method, path string) int {
+		answer := httptest.NewRecorder()
+		g.guard(verb, http.NotFoundHandler()).ServeHTTP(answer, httptest.NewRequest(method, path, nil))
+		return answer.Code
+	}
+	for verb, path := range map[string]string{"run": "/v1.45/services/create", "apply": "/v1.45/services/create", "suspend": "/v1.45/configs/create"} {
+		if code := ask(verb, http.MethodPost, path); code != http.StatusNotFound {
+			t.Errorf("%s, POST %s: %d", verb, path, code)
+		}
+	}
+	if err := overstepped(g, w); err != nil {
+		t.Errorf("told without reason: %v", err)
+	}
+	if code := ask("status", http.MethodPost, "/v1.45/configs/create"); code != http.StatusForbidden {
+		t.Errorf("status may write: %d", code)
+	}
+	if err := overstepped(g, w); err == nil || !strings.Contains(err.Error(), "POST /v1.45/configs/create (1 times)") {
+		t.Errorf("told: %v", err)
+	}
+	w.Look("a log", []byte("it is "+w.Plant("the value", leaks.Secret)))
+	if err := overstepped(g, w); err == nil || !strings.Contains(err.Error(), "a log has the value, as it is") {
+		t.Errorf("told: %v", err)
+	}
 }

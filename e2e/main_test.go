@@ -55,7 +55,7 @@ func run(m *testing.M) int {
 		code = m.Run()
 	}
 	gate.close()
-	if err := overstepped(); err != nil {
+	if err := overstepped(gate, &leaked); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		code = 1
 	}
