@@ -7,6 +7,8 @@ COUNT ?= 1
 RUN ?= .
 BENCH ?= .
 FUZZTIME ?= 1m
+BUILDVCS ?= auto
+FUZZED := ./spec ./controller
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
@@ -28,18 +30,20 @@ test: tools
 conformance:
 	cd spec/conformance && go test -race -timeout 20m
 
-## fuzz: each fuzz target for FUZZTIME=1m, one after the other, or RUN=FuzzLoad alone; what breaks one is kept in spec/testdata/fuzz
+## fuzz: each fuzz target for FUZZTIME=1m, one after the other, or RUN=FuzzLoad alone; what breaks one is kept in the package's testdata/fuzz
 # The time may end at a moment when go test takes its own end for a failure: then it
 # says that the deadline was exceeded, and names no input.
 fuzz:
-	@all=$$(go test -list '$(RUN)' ./spec) || { echo "$$all"; exit 1; }; \
-	log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	for target in $$(grep '^Fuzz' <<<"$$all"); do \
-		if ! go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -parallel 2 -timeout 0 ./spec >"$$log" 2>&1 && \
-			! grep -A1 -- "--- FAIL: $$target (" "$$log" | grep -qx ' *context deadline exceeded'; then \
-			echo "$$target failed:"; cat "$$log"; exit 1; \
-		fi; \
-		printf '%-14s %s\n' "$$target" "$$(grep 'execs:' "$$log" | tail -n 1)"; \
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	for package in $(FUZZED); do \
+		all=$$(go test -list '$(RUN)' $$package) || { echo "$$all"; exit 1; }; \
+		for target in $$(grep '^Fuzz' <<<"$$all"); do \
+			if ! go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -parallel 2 -timeout 0 $$package >"$$log" 2>&1 && \
+				! grep -A1 -- "--- FAIL: $$target (" "$$log" | grep -qx ' *context deadline exceeded'; then \
+				echo "$$target failed:"; cat "$$log"; exit 1; \
+			fi; \
+			printf '%-14s %s\n' "$$target" "$$(grep 'execs:' "$$log" | tail -n 1)"; \
+		done; \
 	done
 
 ## e2e: the tests on a real Swarm alone; COUNT=3 runs them three times, RUN=TestX only some
@@ -67,9 +71,10 @@ lint:
 	bin/staticcheck ./...
 	cd spec/conformance && go vet ./... && ../../bin/staticcheck ./...
 
-## build: dist/skep, static
+## build: dist/skep, static; the same commit and the same Go give the same bytes, wherever and whenever
+# What a person's own go env says would be in them: BUILDVCS=false where git cannot be asked.
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/skep .
+	CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)' -o dist/skep .
 
 ## image: dist/skep as the image skep, with this machine's certificates; pulls nothing
 image: build

@@ -74,10 +74,14 @@ type Config struct {
 
 	Listen    string         // address of metrics and health; empty: none
 	Listening func(net.Addr) // told the address that is listened on, if not nil
-	Registry  *prometheus.Registry
-	Logger    *zap.Logger
-	Version   string
-	Now       func() time.Time
+	// TokenFile names the file of the token that all needs but metrics and health;
+	// empty: none. TLSCert and TLSKey are PEM files; empty: no TLS. All are read anew
+	// when they change.
+	TokenFile, TLSCert, TLSKey string
+	Registry                   *prometheus.Registry
+	Logger                     *zap.Logger
+	Version                    string
+	Now                        func() time.Time
 }
 
 // check fills in defaults and says what is missing.
@@ -192,23 +196,22 @@ func run(ctx context.Context, cfg Config, e edges) error {
 // daemon starts every part, waits until ctx ends or a part breaks, and stops them
 // in the opposite order.
 func (c *controller) daemon(ctx context.Context) error {
-	var listener net.Listener
+	var site *site
 	if c.Listen != "" {
-		l, err := listen(c.Listen)
-		if err != nil {
+		var err error
+		if site, err = c.site(); err != nil {
 			c.queue.work.ShutDown()
 			return err
 		}
-		listener = l
 	}
 	c.Logger.Info("started", zap.String("version", c.Version), zap.String("specs", c.Specs), zap.Duration("resync", c.Resync))
 	p := newParts(ctx)
-	if listener != nil {
+	if site != nil {
 		p.start("http", func(ctx context.Context) error {
-			return serve(ctx, listener, handler(c.Registry, c.health.check, c.ready), c.Logger)
+			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready), c.Logger)
 		})
 		if c.Listening != nil {
-			c.Listening(listener.Addr())
+			c.Listening(site.listener.Addr())
 		}
 	}
 	p.start("workers", endless(c.work))

@@ -17,6 +17,7 @@ import (
 	"github.com/docker/cli/cli/context/docker"
 	"github.com/docker/cli/cli/context/store"
 	"github.com/docker/cli/opts"
+	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 	"github.com/docker/go-connections/tlsconfig"
@@ -282,9 +283,10 @@ func CheckEngine(ctx context.Context, c *client.Client) error {
 	if ping.SwarmStatus != nil && ping.SwarmStatus.ControlAvailable {
 		return nil
 	}
-	// Engines before 23.0 don't tell in a ping, and the word of an engine that
-	// does not manage the Swarm is better than ours.
-	if _, err := c.SwarmInspect(ctx); err != nil {
+	// Engines before 23.0 don't tell in a ping, and the word of an engine that does
+	// not manage the Swarm is better than ours. Any listing brings it; this one is
+	// among what every verb asks for (docs/rights.md), and is short.
+	if _, err := c.NodeList(ctx, swarm.NodeListOptions{}); err != nil {
 		return ExplainEngine(c.DaemonHost(), err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -143,6 +144,47 @@ func TestConnectSpeaksTLS(t *testing.T) {
 	})
 }
 
+// An engine that asks for a certificate gets the one that flags or DOCKER_CERT_PATH
+// name; without it nobody gets in.
+func TestConnectShowsItsCertificate(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate(t, dir, "cert")
+	rename(t, key, filepath.Join(dir, "key.pem"))
+	key = filepath.Join(dir, "key.pem")
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(cert)
+	if err != nil || !pool.AppendCertsFromPEM(text) {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(engine("1.45", "active/manager"))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // one handshake is meant to fail
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	server.StartTLS()
+	defer server.Close()
+	host := "tcp://" + server.Listener.Addr().String()
+	ca := filepath.Join(dir, "ca.pem")
+	write(t, ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	for name, tt := range map[string]struct {
+		o  EngineOptions
+		in bool
+	}{
+		"flags":       {EngineOptions{Host: host, TLSVerify: true, CACert: ca, Cert: cert, Key: key, ConfigDir: t.TempDir(), Getenv: noEnv}, true},
+		"environment": {EngineOptions{Getenv: env("DOCKER_HOST", host, "DOCKER_TLS_VERIFY", "1", "DOCKER_CERT_PATH", dir), ConfigDir: t.TempDir()}, true},
+		"without one": {EngineOptions{Host: host, TLSVerify: true, CACert: ca, ConfigDir: t.TempDir(), Getenv: noEnv}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Connect(tt.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := CheckEngine(t.Context(), c); (err == nil) != tt.in {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 func TestConnectWrapsEveryRequest(t *testing.T) {
 	server := httptest.NewServer(engine("1.45", "active/manager"))
 	defer server.Close()
@@ -244,8 +286,8 @@ func TestExplainEngine(t *testing.T) {
 	}
 }
 
-// engine plays as much of an engine as a check looks at. Its manager inspects
-// the Swarm, any other says what a real one says.
+// engine plays as much of an engine as a check looks at. Its manager lists
+// nodes, any other says what a real one says.
 func engine(version, swarm string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) {
@@ -254,7 +296,7 @@ func engine(version, swarm string) http.Handler {
 			w.Header().Set("Swarm", swarm)
 		}
 	})
-	mux.HandleFunc("/v1.41/swarm", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	mux.HandleFunc("/v1.41/nodes", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("[]")) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -307,7 +349,7 @@ func otherCA(t *testing.T) string {
 	return path
 }
 
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,35 +16,108 @@ import (
 	"go.uber.org/zap"
 )
 
-// shutdownLimit is how long requests under way may go on after a stop; then their
-// connections are closed.
-const shutdownLimit = 3 * time.Second
+// What one client, or all of them, may take of the daemon. A stop waits no longer
+// for requests under way than shutdownLimit; then their connections are closed.
+const (
+	headerLimit   = 16 << 10 // bytes of a request's line and fields
+	headerTime    = 5 * time.Second
+	requestTime   = 10 * time.Second
+	answerTime    = 30 * time.Second
+	idleTime      = 20 * time.Second // a scraper may connect anew
+	shutdownLimit = 3 * time.Second
+)
 
 // A check is nil while what it looks at is good; its error says why it is not.
 type check func() error
 
-// handler serves what watches skep: nothing here changes anything.
-func handler(metrics prometheus.Gatherer, healthy, ready check) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	mux.Handle("GET /healthz", answer(healthy))
-	mux.Handle("GET /readyz", answer(ready))
-	return mux
+// handler serves what watches skep: nothing here changes anything. Paths are
+// matched as they are: http.ServeMux would answer one that it cleans with a
+// redirect, which repeats the path.
+func handler(metrics prometheus.Gatherer, healthy, ready check) byPath {
+	return byPath{
+		"/metrics": promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: requestTime}),
+		"/healthz": answer(healthy),
+		"/readyz":  answer(ready),
+	}
+}
+
+type byPath map[string]http.Handler
+
+func (b byPath) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h, ok := b[r.URL.Path]; ok {
+		h.ServeHTTP(w, r)
+		return
+	}
+	say(w, http.StatusNotFound, "there is nothing here")
+}
+
+// pages are what may be seen with the token only.
+func pages() http.Handler {
+	return byPath{"/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		say(w, http.StatusOK, "skep: see /metrics, /healthz and /readyz")
+	})}
 }
 
 // answer says "ok", or 503 and why not.
 func answer(c check) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if err := c(); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = io.WriteString(w, err.Error()+"\n")
+			say(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		_, _ = io.WriteString(w, "ok\n")
+		say(w, http.StatusOK, "ok")
 	}
+}
+
+// say answers with a line of plain text, which never is of the request.
+func say(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text+"\n")
+}
+
+// A site is the daemon's HTTP side as its configuration wants it: where it listens,
+// and what stands between a client and the handlers.
+type site struct {
+	listener net.Listener
+	tls      *tls.Config // nil: none
+	door     *door
+}
+
+// site opens the address and reads the files of token and certificate, so that what
+// is wrong with them is told before anything starts.
+func (c *Config) site() (*site, error) {
+	s := &site{door: &door{}}
+	if c.TokenFile != "" {
+		t, err := newToken(c.TokenFile, c.Now, c.Logger)
+		if err != nil {
+			return nil, err
+		}
+		s.door.token = t
+	}
+	if c.TLSCert != "" || c.TLSKey != "" {
+		pair, err := newKeyPair(c.TLSCert, c.TLSKey, c.Now, c.Logger)
+		if err != nil {
+			return nil, err
+		}
+		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.certificate}
+	}
+	l, err := listen(c.Listen)
+	if err != nil {
+		return nil, err
+	}
+	s.listener = l
+	local := isLoopback(l.Addr().String())
+	s.door.ownNameOnly = local && s.door.token == nil
+	if s.door.token != nil && s.tls == nil && !local {
+		c.Logger.Warn("the token comes in clear over the network (give --http-tls-cert and --http-tls-key)")
+	}
+	return s, nil
+}
+
+// serve answers requests until ctx ends, open ones to all, pages through the door.
+func (s *site) serve(ctx context.Context, open byPath, log *zap.Logger) error {
+	return serve(ctx, s.listener, s.tls, s.door.guard(open, pages()), log)
 }
 
 // listen opens the address, so that a bad one is told before anything starts.
@@ -56,19 +130,38 @@ func listen(address string) (net.Listener, error) {
 }
 
 // serve answers requests on l until ctx ends, then lets those under way finish
-// within shutdownLimit.
-func serve(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger) error {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+// within shutdownLimit. Of HTTP it speaks version 1 alone: with TLS too, one
+// connection is one request at a time, and the limits hold for all of it.
+func serve(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handler, log *zap.Logger) error {
+	// Go has a line for each client that breaks off or speaks no HTTP: by default
+	// whoever can connect could fill the log.
+	quiet, err := zap.NewStdLogAt(log, zap.DebugLevel)
+	if err != nil {
+		return fmt.Errorf("serve metrics and health: %w", err)
 	}
+	var only1 http.Protocols
+	only1.SetHTTP1(true)
+	server := &http.Server{
+		Handler:                      h,
+		TLSConfig:                    secure,
+		Protocols:                    &only1,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is a method like any other
+		ReadHeaderTimeout:            headerTime,
+		ReadTimeout:                  requestTime,
+		WriteTimeout:                 answerTime,
+		IdleTimeout:                  idleTime,
+		MaxHeaderBytes:               headerLimit,
+		ErrorLog:                     quiet,
+	}
+	l = limitConnections(l, maxConnections, maxConnectionsEach)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() {
+		if secure != nil {
+			served <- server.ServeTLS(l, "", "")
+		} else {
+			served <- server.Serve(l)
+		}
+	}()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve metrics and health: %w", err)
@@ -76,7 +169,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger)
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer cancel()
-	err := server.Shutdown(limit)
+	err = server.Shutdown(limit)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}

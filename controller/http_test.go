@@ -184,7 +184,7 @@ func TestHandlerSaysWhyNot(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(ctx, l, handler(prometheus.NewRegistry(), func() error { return nil }, ready), zap.NewNop())
+		done <- serve(ctx, l, nil, (&door{}).guard(handler(prometheus.NewRegistry(), func() error { return nil }, ready), pages()), zap.NewNop())
 	}()
 	base := "http://" + l.Addr().String()
 	if code, body := get(t, base+"/readyz"); code != 200 || body != "ok\n" {
@@ -196,7 +196,7 @@ func TestHandlerSaysWhyNot(t *testing.T) {
 	if code, body := get(t, base+"/readyz"); code != 503 || body != "engine: connection refused\n" {
 		t.Errorf("not ready: %d %q", code, body)
 	}
-	if code, _ := get(t, base+"/"); code != 404 {
+	if code, _ := get(t, base+"/other"); code != 404 {
 		t.Errorf("another path: %d", code)
 	}
 	response, err := http.Post(base+"/metrics", "text/plain", nil)

@@ -73,7 +73,6 @@ var single = map[string]string{
 	"events":  "Events",
 	"info":    "Info",
 	"version": "ServerVersion",
-	"swarm":   "SwarmInspect",
 }
 
 // operation names a request as Docker's Go client names the call behind it. It has

@@ -95,7 +95,7 @@ func TestOperation(t *testing.T) {
 		"GET /v1.51/events":                           "Events",
 		"HEAD /_ping":                                 "Ping",
 		"GET /v1.51/info":                             "Info",
-		"GET /v1.51/swarm":                            "SwarmInspect",
+		"GET /v1.51/swarm":                            "Other",
 		"GET /v1.51/services/a/b/c":                   "Other",
 		"PUT /v1.51/services/a":                       "Other",
 		"GET /":                                       "Other",

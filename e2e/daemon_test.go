@@ -56,7 +56,7 @@ func start(t *testing.T, d *daemon) *daemon {
 	listening := make(chan net.Addr, 1)
 	go func() {
 		done <- controller.Run(ctx, controller.Config{
-			Specs: d.specs, Owner: d.owner, Client: lab.Client(0), PruneStacks: d.prune, Resync: 20 * time.Second,
+			Specs: d.specs, Owner: d.owner, Client: skepClient(lab, 0, "run"), PruneStacks: d.prune, Resync: 20 * time.Second,
 			Listen: "127.0.0.1:0", Listening: func(a net.Addr) { listening <- a },
 			Registry: prometheus.NewRegistry(), Logger: d.log.logger(),
 		})
@@ -64,6 +64,7 @@ func start(t *testing.T, d *daemon) *daemon {
 	var once sync.Once
 	d.stop = func() {
 		once.Do(func() {
+			d.lookAtMetrics()
 			cancel()
 			if err := <-done; err != nil {
 				t.Errorf("the daemon ended with %v", err)
@@ -120,19 +121,36 @@ func (d *daemon) get(path string) (int, string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	leaked.Look("the daemon's "+path, text)
 	return resp.StatusCode, string(text)
+}
+
+// lookAtMetrics looks for what was planted in what a daemon has counted; one that has
+// ended has nothing to say.
+func (d *daemon) lookAtMetrics() {
+	resp, err := http.Get("http://" + d.addr + "/metrics")
+	if err != nil {
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, _ := io.ReadAll(resp.Body)
+	leaked.Look("the daemon's metrics", text)
 }
 
 // A logbook keeps what a daemon logs, as JSON lines.
 type logbook struct {
 	mu   sync.Mutex
 	text strings.Builder
+	eye  io.Writer // looks for what was planted
 }
 
 func (l *logbook) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.text.Write(p)
+	if l.eye == nil {
+		l.eye = leaked.Writer("a daemon's log", &l.text)
+	}
+	return l.eye.Write(p)
 }
 
 func (l *logbook) String() string {
@@ -162,9 +180,14 @@ func (l *logbook) lines(action string) []map[string]any {
 // status is what skep status knows of a stack: from the Swarm alone.
 func status(t *testing.T, owner, stack string) reconcile.Result {
 	t.Helper()
-	res, err := reconcile.New(reconcile.Options{Swarm: lab.Client(1), Owner: owner}).Status(t.Context(), stack)
+	res, err := reconcile.New(reconcile.Options{Swarm: skepClient(lab, 1, "status"), Owner: owner}).Status(t.Context(), stack)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if text, err := json.Marshal(res); err != nil {
+		t.Error(err)
+	} else {
+		leaked.Look("the status of "+stack, text)
 	}
 	return res
 }

@@ -54,7 +54,7 @@ func newDoor(t *testing.T, lab *swarmlab.Lab, to int) *door {
 		FlushInterval: -1, // events come one by one
 		ErrorLog:      log.New(io.Discard, "", 0),
 	}
-	srv := &http.Server{Handler: d.note(through)}
+	srv := &http.Server{Handler: gate.guard("run", d.note(through))}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	return d

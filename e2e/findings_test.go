@@ -39,7 +39,7 @@ func TestMissingBindIsTold(t *testing.T) {
     volumes: ["%s/data:/data"]
     deploy: {mode: global}
 `, dir))
-	skepSays[applied](t, lab.DockerHost(0), stack, "apply", specs)
+	skepSays[applied](t, skepHost(lab, 0, "apply"), stack, "apply", specs)
 	await(t, time.Minute, "plan names the nodes", func() error {
 		f := finding(t, stack, specs, "bind-missing-on-nodes")
 		if f == nil {
@@ -65,7 +65,7 @@ func TestModeChangeReplaces(t *testing.T) {
 	const stack = "mode-change"
 	cleanUp(t, stack)
 	specs := specsWith(t, stack, web("app:1.0", 1))
-	skepSays[applied](t, lab.DockerHost(0), stack, "apply", specs)
+	skepSays[applied](t, skepHost(lab, 0, "apply"), stack, "apply", specs)
 	awaitRunning(t, time.Minute, stack+"_web", "app:1.0", 1)
 	before := service(t, stack+"_web").ID
 
@@ -76,7 +76,7 @@ func TestModeChangeReplaces(t *testing.T) {
 	if f := finding(t, stack, specs, "mode-changed"); f == nil {
 		t.Error("plan does not say that the service is replaced")
 	}
-	skepSays[applied](t, lab.DockerHost(0), stack, "apply", specs)
+	skepSays[applied](t, skepHost(lab, 0, "apply"), stack, "apply", specs)
 	awaitRunning(t, time.Minute, stack+"_web", "app:1.0", len(lab.Nodes))
 	if s := service(t, stack+"_web"); s.ID == before || s.Spec.Mode.Global == nil {
 		t.Errorf("it is not another service, or not a global one: %s, %+v", s.ID, s.Spec.Mode)
@@ -99,7 +99,7 @@ func specsWith(t *testing.T, stack, text string) (specs string) {
 // finding asks skep plan for a finding, nil where it has none.
 func finding(t *testing.T, owner, specs, code string) *spec.Finding {
 	t.Helper()
-	for _, p := range skepSays[reconcile.PlanView](t, lab.DockerHost(0), owner, "plan", specs) {
+	for _, p := range skepSays[reconcile.PlanView](t, skepHost(lab, 0, "plan"), owner, "plan", specs) {
 		for _, f := range p.Findings {
 			if f.Code == code {
 				return &f
@@ -128,6 +128,7 @@ func skepSays[T any](t *testing.T, host, owner, verb, specs string) []T {
 		t.Fatalf("skep %s ended with %d: %s", verb, code, &stderr)
 	}
 	var all []T
+	leaked.Look("skep "+verb, append(bytes.Clone(stdout.Bytes()), stderr.Bytes()...))
 	for dec := json.NewDecoder(&stdout); ; {
 		var v T
 		err := dec.Decode(&v)

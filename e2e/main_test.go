@@ -54,6 +54,11 @@ func run(m *testing.M) int {
 	} else {
 		code = m.Run()
 	}
+	gate.close()
+	if err := overstepped(gate, &leaked); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
 	close(ended)
 	if err := l.Down(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: the lab left something behind:", err)

@@ -186,7 +186,7 @@ func runs(t *testing.T, args ...string) *daemon {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
-	all := append([]string{"run", "--host", lab.DockerHost(0), "--specs", d.specs, "--owner", d.owner,
+	all := append([]string{"run", "--host", skepHost(lab, 0, "run"), "--specs", d.specs, "--owner", d.owner,
 		"--listen", "127.0.0.1:0", "--log-format", "json"}, args...)
 	go func() { code <- cli.Main(ctx, all, strings.NewReader(""), d.log, d.log) }()
 	d.stop = sync.OnceFunc(func() {

@@ -70,10 +70,11 @@ func (s *scene) skepSays(args ...string) string {
 	var out, words bytes.Buffer
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	args = append(args, "--host", s.lab.DockerHost(s.door.node()), "--owner", actor)
+	args = append(args, "--host", skepHost(s.lab, s.door.node(), args[0]), "--owner", actor)
 	if code := cli.Main(ctx, args, strings.NewReader(""), &out, &words); code != 0 {
 		s.fail("skep %s: exit %d: %s", strings.Join(args, " "), code, &words)
 	}
+	leaked.Look("skep "+args[0], []byte(out.String()+words.String()))
 	return out.String() + words.String()
 }
 
@@ -81,7 +82,7 @@ func (s *scene) skepSays(args ...string) string {
 func (s *scene) condition(limit time.Duration, want reconcile.ConditionType) {
 	s.t.Helper()
 	s.await(limit, fmt.Sprintf("it is %s", want), func(*view) error {
-		res, err := reconcile.New(reconcile.Options{Swarm: s.lab.Client(s.door.node()), Owner: actor}).Status(s.t.Context(), s.stack)
+		res, err := reconcile.New(reconcile.Options{Swarm: skepClient(s.lab, s.door.node(), "status"), Owner: actor}).Status(s.t.Context(), s.stack)
 		if err != nil {
 			return err
 		}

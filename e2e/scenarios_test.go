@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 
 	"github.com/skep-io/skep/controller/cli"
+	"github.com/skep-io/skep/e2e/leaks"
 	"github.com/skep-io/skep/reconcile"
 )
 
@@ -62,7 +63,8 @@ func TestAdoptionRestartsNothing(t *testing.T) {
 configs: {motd: {file: ./motd.txt}}
 secrets: {token: {file: ./token.txt}}
 `
-	for name, text := range map[string]string{"motd.txt": "hello\n", "token.txt": "s3cr3t-adopted\n", "compose.yaml": file} {
+	secret := leaked.Plant("the secret of an adopted stack", leaks.Secret)
+	for name, text := range map[string]string{"motd.txt": "hello\n", "token.txt": secret + "\n", "compose.yaml": file} {
 		if err := os.MkdirAll(filepath.Join(dir, stack), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +104,7 @@ secrets: {token: {file: ./token.txt}}
 	if s := service(t, stack+"_web").Spec.TaskTemplate.ContainerSpec.Secrets[0].SecretName; s != stack+"_token" {
 		t.Errorf("the secret, which did not change, is now %s", s)
 	}
-	d.write(stack+"/token.txt", "s3cr3t-changed\n")
+	d.write(stack+"/token.txt", leaked.Plant("the secret that replaced it", leaks.Secret)+"\n")
 	await(t, time.Minute, "the new secret rolls the service", func() error {
 		if s := service(t, stack+"_web").Spec.TaskTemplate.ContainerSpec.Secrets[0].SecretName; !strings.HasPrefix(s, stack+"_token-") {
 			return fmt.Errorf("it uses %s", s)
@@ -110,9 +112,6 @@ secrets: {token: {file: ./token.txt}}
 		return nil
 	})
 	awaitReady(t, d, stack, 1)
-	if text := d.log.String(); strings.Contains(text, "s3cr3t") {
-		t.Error("a secret's value is in the log")
-	}
 }
 
 // TestSteadyStateWritesNothing: no version of any object moves, however often
@@ -127,7 +126,7 @@ func TestSteadyStateWritesNothing(t *testing.T) {
 configs: {c: {content: hello}}
 secrets: {s: {file: ./s.txt}}
 `
-	d.write("s.txt", "s3cr3t-steady\n")
+	d.write("s.txt", leaked.Plant("the secret of a steady state", leaks.Secret)+"\n")
 	stacks := []string{"steady-1", "steady-2", "steady-3"}
 	for _, stack := range stacks {
 		cleanUp(t, stack)
@@ -151,7 +150,7 @@ secrets: {s: {file: ./s.txt}}
 		}
 	}
 	d.stop()
-	d = start(t, &daemon{owner: d.owner, specs: d.specs, log: d.log})
+	start(t, &daemon{owner: d.owner, specs: d.specs, log: d.log})
 	always(t, 25*time.Second, "steady state", func() error { // longer than a resync
 		if after := all(); after != before {
 			return fmt.Errorf("versions moved from %s to %s", before, after)
@@ -160,9 +159,6 @@ secrets: {s: {file: ./s.txt}}
 	})
 	if now := service(t, "steady-1_web").PreviousSpec; !reflect.DeepEqual(previous, now) {
 		t.Errorf("the spec to roll back to is not what it was: %+v", now)
-	}
-	if strings.Contains(d.log.String(), "s3cr3t") {
-		t.Error("a secret's value is in the log")
 	}
 }
 
@@ -470,7 +466,12 @@ func skep(t *testing.T, args ...string) (code int, out, words string) {
 	var stdout, stderr bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	code = cli.Main(ctx, append(args, "--host", lab.DockerHost(0)), strings.NewReader(""), &stdout, &stderr)
+	all := args
+	if args[0] != "validate" { // which knows no engine
+		all = append(all, "--host", skepHost(lab, 0, args[0]))
+	}
+	code = cli.Main(ctx, all, strings.NewReader(""), &stdout, &stderr)
+	leaked.Look("skep "+args[0], append(bytes.Clone(stdout.Bytes()), stderr.Bytes()...))
 	return code, stdout.String(), stderr.String()
 }
 
@@ -491,18 +492,19 @@ func TestVerbs(t *testing.T) {
 			t.Errorf("skep %s: exit %d, want %d and %q:\n%s%s", strings.Join(args, " "), code, want, contains, out, words)
 		}
 	}
-	write(web("app:1.0", 1) + "    environment: {DB_PASSWORD: hunter2-verbs}\n")
+	password, later := leaked.Plant("a password", leaks.Env), leaked.Plant("a password that changed", leaks.Env)
+	write(web("app:1.0", 1) + "    environment: {DB_PASSWORD: \"" + password + "\"}\n")
 	expect(1, "2 to create", "plan", "--specs", dir, "--owner", "verbs", stack)
 	expect(0, stack, "apply", "--specs", dir, "--owner", "verbs", "--wait", stack)
 	expect(0, "", "plan", "--specs", dir, "--owner", "verbs", stack)
 	expect(1, "other-owner", "plan", "--specs", dir, "--owner", "somebody-else", stack)
 	expect(0, stack, "status", stack)
-	write(web("app:2.0", 1) + "    environment: {DB_PASSWORD: hunter3-verbs}\n")
+	write(web("app:2.0", 1) + "    environment: {DB_PASSWORD: \"" + later + "\"}\n")
 	code, out, words := skep(t, "plan", "--specs", dir, "--owner", "verbs", stack)
 	if code != 1 || !strings.Contains(out, "app:1.0") || !strings.Contains(out, "app:2.0") || !strings.Contains(out, "DB_PASSWORD") {
 		t.Errorf("plan: exit %d:\n%s%s", code, out, words)
 	}
-	if strings.Contains(out+words, "hunter") {
+	if strings.Contains(out+words, "planted") {
 		t.Errorf("plan shows a secret:\n%s", out)
 	}
 	t.Logf("plan:\n%s", out)

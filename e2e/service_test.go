@@ -171,12 +171,12 @@ func gitSyncImage(t *testing.T, ref string) {
 	}
 }
 
-// offerSocket puts each host's engine socket where stack.yml looks for it; in a
-// lab's host, /run is the host's own.
+// offerSocket puts a socket of each host's engine, the one before which the gate
+// stands, where stack.yml looks for it; in a lab's host, /run is the host's own.
 func offerSocket(t *testing.T) {
 	t.Helper()
 	for i, n := range lab.Nodes {
-		if out, err := lab.Shell(t.Context(), i, "ln", "-sfn", n.Socket, "/run/docker.sock").CombinedOutput(); err != nil {
+		if out, err := lab.Shell(t.Context(), i, "ln", "-sfn", strings.TrimPrefix(skepHost(lab, i, "run"), "unix://"), "/run/docker.sock").CombinedOutput(); err != nil {
 			t.Fatalf("offer %s's socket: %v\n%s", n.Name, err, out)
 		}
 	}

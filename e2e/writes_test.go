@@ -38,12 +38,12 @@ func countWrites(t *testing.T, l *swarmlab.Lab) *writeCount {
 	engine := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "engine"})
 	engine.Transport = transport
 	w := &writeCount{host: "unix://" + socket}
-	srv := &http.Server{Handler: http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+	srv := &http.Server{Handler: gate.guard("apply", http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.note(r.Method + " " + r.URL.Path)
 		}
 		engine.ServeHTTP(out, r)
-	})}
+	}))}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(ln) }()
 	t.Cleanup(func() {

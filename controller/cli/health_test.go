@@ -20,14 +20,14 @@ func TestHealth(t *testing.T) {
 	}))
 	address := server.Listener.Addr().String()
 
-	if err := askHealth(t.Context(), address); err != nil {
+	if err := askHealth(t.Context(), address, false); err != nil {
 		t.Errorf("well: %v", err)
 	}
 	answer = http.StatusServiceUnavailable
-	err := askHealth(t.Context(), address)
+	err := askHealth(t.Context(), address, false)
 	checkVerdict(t, err, "not healthy: 503 Service Unavailable the engine loop is silent")
 	server.Close()
-	checkVerdict(t, askHealth(t.Context(), address), "not healthy: ")
+	checkVerdict(t, askHealth(t.Context(), address, false), "not healthy: ")
 }
 
 func TestHealthOfSilence(t *testing.T) {
@@ -35,7 +35,17 @@ func TestHealthOfSilence(t *testing.T) {
 	defer server.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	checkVerdict(t, askHealth(ctx, server.Listener.Addr().String()), "not healthy: ")
+	checkVerdict(t, askHealth(ctx, server.Listener.Addr().String(), false), "not healthy: ")
+}
+
+// The certificate is of the name under which others ask.
+func TestHealthOverTLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	defer server.Close()
+	if err := askHealth(t.Context(), server.Listener.Addr().String(), true); err != nil {
+		t.Error(err)
+	}
+	checkVerdict(t, askHealth(t.Context(), server.Listener.Addr().String(), false), "not healthy: ")
 }
 
 func TestLocal(t *testing.T) {

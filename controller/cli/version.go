@@ -61,15 +61,22 @@ func (b build) String() string {
 }
 
 func (a *app) version() *cobra.Command {
-	var format formatFlag
+	var (
+		format formatFlag
+		sbom   bool
+	)
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Tell which skep this is",
 		GroupID: groupFiles,
 		Example: `  skep version
-  skep version --format '{{.Version}}'`,
+  skep version --format '{{.Version}}'
+  skep version --sbom > skep.cdx.json`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if sbom {
+				return printMaterials(a.out)
+			}
 			t, err := format.parse()
 			if err != nil {
 				return err
@@ -82,5 +89,6 @@ func (a *app) version() *cobra.Command {
 		},
 	}
 	format.install(cmd, "table", "json")
+	cmd.Flags().BoolVar(&sbom, "sbom", false, "Tell what this binary is made of, as CycloneDX JSON")
 	return cmd
 }
