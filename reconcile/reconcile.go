@@ -23,6 +23,11 @@ type Options struct {
 	Owner       string      // default "skep"
 	History     int         // releases kept a stack, default 10
 	PruneStacks bool        // remove a stack whose file is gone
+	// Policy gives the operator's policy that is in force, nil where there is none. It
+	// may be another one each time; nil: there never is any.
+	Policy func() *spec.ClusterPolicy
+	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
+	AllowHostRoot bool
 	Now         func() time.Time
 }
 
@@ -65,6 +70,7 @@ type settled struct {
 	stamp   uint64
 	reading int
 	blocked string
+	policy  *spec.ClusterPolicy
 	result  Result
 }
 
@@ -160,6 +166,8 @@ type pass struct {
 	health   map[string]ServiceHealth
 	missing  []spec.Finding // what tasks found missing on their nodes
 	images   []spec.Finding // of the images of a new release
+	guard    Guard          // what the stack may ask for
+	resolved bool           // images are as they will be written
 	closely  bool           // look at the tasks of every service
 	retry    time.Duration  // when a removal that was refused may be tried again; 0: there is none
 }
@@ -190,7 +198,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	res = r.finish(st, res)
 	st.last, st.lastStack = res, in.Stack
 	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
-		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
+		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, p.guard.Policy, quiet(res)}
 	}
 	return res
 }
@@ -229,11 +237,11 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, nil, err
 	}
 	if s := st.settled; s != nil && s.stack == in.Stack && s.stamp == live.stampOf(in.Name) &&
-		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked {
+		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked && s.policy == r.guard().Policy {
 		return nil, &s.result, nil
 	}
 	st.settled = nil
-	p := &pass{stack: in.Stack, live: live, releases: releases, state: state}
+	p := &pass{stack: in.Stack, live: live, releases: releases, state: state, guard: r.guard()}
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
@@ -273,6 +281,7 @@ func keyedHash(key []byte, fingerprint string) string {
 func (r *Reconciler) pin(ctx context.Context, p *pass) map[string]Pin {
 	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), touched(p), p.live)
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
+	p.resolved = true
 	p.plan = r.diff(p)
 	p.images = p.grade(findings)
 	if blocks(p.images) {
@@ -336,11 +345,28 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Owned:    r.owned(p.live, p.releases),
 		Retained: retained(p.releases),
 	})
-	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
+	plan.Findings = append(p.grade(append(plan.Findings, r.claims(p)...)), p.refusals(plan)...)
 	if blocks(plan.Findings) {
 		plan.hold()
 	}
 	return plan
+}
+
+// guard is what stacks may ask for just now.
+func (r *Reconciler) guard() Guard {
+	g := Guard{AllowHostRoot: r.o.AllowHostRoot}
+	if r.o.Policy != nil {
+		g.Policy = r.o.Policy()
+	}
+	return g
+}
+
+// refusals are what the plan's way leads to and may not. No file can set them lower, so
+// they are not graded. Of a release that has not begun the registry was not asked yet
+// for what its images are.
+func (p *pass) refusals(plan *Plan) []spec.Finding {
+	pinned := p.resolved || !p.beginning() || p.stack.Policy.Images == spec.ImagesAsWritten
+	return ofFile(p.guard.Check(p.desired, p.stack.Source.File, p.live, plan, pinned), p.stack)
 }
 
 // claims tells of what is not for this controller to decide: a stack that another
@@ -439,7 +465,7 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	if err != nil {
 		return nil, err
 	}
-	p := &pass{stack: stack, live: live, releases: releases, state: state}
+	p := &pass{stack: stack, live: live, releases: releases, state: state, guard: r.guard()}
 	if err := r.bind(ctx, p, false); err != nil {
 		return nil, err
 	}
