@@ -34,7 +34,7 @@ type Guard struct {
 // else holds what becomes of the services that live. Pinned says that images are named
 // as they will be: what has no digest by then gets none.
 func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned bool) []spec.Finding {
-	a := &asking{Guard: g, desired: d, live: live, pinned: pinned, told: map[spec.Finding]bool{}}
+	a := &inspection{Guard: g, desired: d, live: live, pinned: pinned, told: map[spec.Finding]bool{}}
 	if g.Policy != nil {
 		a.rules = g.Policy.For(d.Stack, file)
 	}
@@ -61,13 +61,13 @@ func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned boo
 }
 
 // CheckStack is Check without an engine: of a stack as its file has it.
-func (g Guard) CheckStack(stack *spec.Stack, file string) []spec.Finding {
+func (g Guard) CheckStack(stack *spec.Stack) []spec.Finding {
 	d := Bind(stack, Binding{})
-	return ofFile(g.Check(d, file, nil, nil, stack.Policy.Images == spec.ImagesAsWritten), stack)
+	return ofFile(g.Check(d, stack.Source.File, nil, nil, stack.Policy.Images == spec.ImagesAsWritten), stack)
 }
 
-// An asking goes through what one stack asks for.
-type asking struct {
+// An inspection goes through what one stack asks for.
+type inspection struct {
 	Guard
 	rules   spec.Selection
 	desired *Desired
@@ -78,7 +78,7 @@ type asking struct {
 	told    map[spec.Finding]bool
 }
 
-func (a *asking) refuse(service, code, format string, args ...any) {
+func (a *inspection) refuse(service, code, format string, args ...any) {
 	f := spec.Finding{Severity: spec.Error, Code: code, Service: service, Message: Printable(maskText(fmt.Sprintf(format, args...)))}
 	if !a.told[f] {
 		a.told[f] = true
@@ -87,7 +87,7 @@ func (a *asking) refuse(service, code, format string, args ...any) {
 }
 
 // requires asks the policy, where there is one, for what the words name.
-func (a *asking) requires(code string, q spec.Request, format string, args ...any) {
+func (a *inspection) requires(code string, q spec.Request, format string, args ...any) {
 	if a.Policy == nil {
 		return
 	}
@@ -97,13 +97,13 @@ func (a *asking) requires(code string, q spec.Request, format string, args ...an
 }
 
 // noRule refuses, where there is a policy, what none can allow.
-func (a *asking) noRule(code, words string) {
+func (a *inspection) noRule(code, words string) {
 	if a.Policy != nil {
 		a.refuse(a.key, code, "%s is not allowed: no rule of %s can allow it (write it in another way)", words, path.Base(a.Policy.File))
 	}
 }
 
-func (a *asking) network(n *DesiredNetwork) {
+func (a *inspection) network(n *DesiredNetwork) {
 	a.key = ""
 	if n.External {
 		return // who attaches to it asks
@@ -122,7 +122,7 @@ func (a *asking) network(n *DesiredNetwork) {
 	}
 }
 
-func (a *asking) object(kind Kind, o DesiredObject) {
+func (a *inspection) object(kind Kind, o DesiredObject) {
 	a.key = ""
 	if reserved(o.Name) || reserved(o.Plain) {
 		a.refuse("", "skep-own", "%s %s has the name of what skep keeps for itself (give it another name)", kind, o.Plain)
@@ -145,7 +145,7 @@ func reserved(name string) bool {
 	})
 }
 
-func (a *asking) service(key string, s *swarm.ServiceSpec) {
+func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	a.key = key
 	for _, n := range networksOf(s) {
 		a.attachment(n.Target)
@@ -178,7 +178,7 @@ func (a *asking) service(key string, s *swarm.ServiceSpec) {
 // logsOnNode are log drivers that keep what they get on the node.
 var logsOnNode = []string{"", "none", "local", "json-file", "journald"}
 
-func (a *asking) attachment(target string) {
+func (a *inspection) attachment(target string) {
 	name := target
 	if a.live != nil {
 		name = cmp.Or(a.live.networkNames[target], target)
@@ -193,7 +193,7 @@ func (a *asking) attachment(target string) {
 	}
 }
 
-func (a *asking) port(p swarm.PortConfig) {
+func (a *inspection) port(p swarm.PortConfig) {
 	number := "a port that the engine chooses"
 	if p.PublishedPort > 0 {
 		number = fmt.Sprintf("port %d", p.PublishedPort)
@@ -205,7 +205,7 @@ func (a *asking) port(p swarm.PortConfig) {
 	a.requires("policy-port", spec.Request{Aspect: spec.AspectPorts, Port: p.PublishedPort}, "publishing %s", number)
 }
 
-func (a *asking) image(image string) {
+func (a *inspection) image(image string) {
 	if a.Policy == nil || image == "" {
 		return
 	}
@@ -233,7 +233,7 @@ func (a *asking) image(image string) {
 }
 
 // references looks at the configs and secrets that a container gets.
-func (a *asking) references(c *swarm.ContainerSpec) {
+func (a *inspection) references(c *swarm.ContainerSpec) {
 	for _, r := range c.Configs {
 		a.reference(KindConfig, r.ConfigName)
 	}
@@ -245,7 +245,7 @@ func (a *asking) references(c *swarm.ContainerSpec) {
 	}
 }
 
-func (a *asking) reference(kind Kind, name string) {
+func (a *inspection) reference(kind Kind, name string) {
 	objects, aspect := a.desired.Configs, spec.AspectConfigs
 	if kind == KindSecret {
 		objects, aspect = a.desired.Secrets, spec.AspectSecrets
@@ -264,7 +264,7 @@ func (a *asking) reference(kind Kind, name string) {
 	}
 }
 
-func (a *asking) privileges(c *swarm.ContainerSpec) {
+func (a *inspection) privileges(c *swarm.ContainerSpec) {
 	for _, name := range c.CapabilityAdd {
 		name = spec.CanonicalCapability(name)
 		a.requires("policy-privilege", spec.Request{Aspect: spec.AspectCapabilities, Value: name}, "the capability %s", name)
@@ -289,7 +289,7 @@ func (a *asking) privileges(c *swarm.ContainerSpec) {
 	}
 }
 
-func (a *asking) devices(r *swarm.ResourceRequirements) {
+func (a *inspection) devices(r *swarm.ResourceRequirements) {
 	if r == nil || r.Reservations == nil {
 		return
 	}
@@ -300,7 +300,7 @@ func (a *asking) devices(r *swarm.ResourceRequirements) {
 }
 
 // limits holds a service against a rule's.
-func (a *asking) limits(rule string, l spec.PolicyLimit, s *swarm.ServiceSpec) {
+func (a *inspection) limits(rule string, l spec.PolicyLimit, s *swarm.ServiceSpec) {
 	over := func(key, has, most string) {
 		a.refuse(a.key, "policy-limit", "%s, and limit.%s of %s is %s (ask for less, or have the operator raise it)", has, key, rule, most)
 	}
@@ -355,7 +355,7 @@ func replicaCount(s *swarm.ServiceSpec) uint64 {
 
 // Mounts.
 
-func (a *asking) mount(m mount.Mount) {
+func (a *inspection) mount(m mount.Mount) {
 	switch m.Type {
 	case mount.TypeTmpfs:
 	case mount.TypeBind:
@@ -374,7 +374,7 @@ func (a *asking) mount(m mount.Mount) {
 }
 
 // path looks at a path of nodes that a container gets to see, however it does.
-func (a *asking) path(source string, readOnly bool, words string) {
+func (a *inspection) path(source string, readOnly bool, words string) {
 	clean, opaque := spec.CanonicalPath(source)
 	opens := opaque && strings.Contains(source, "{{") || !opaque && opensNode(clean)
 	switch {
@@ -442,7 +442,7 @@ func opensNode(clean string) bool {
 
 // volume looks at a volume: at its name, its driver and, of the local one, at what it
 // mounts.
-func (a *asking) volume(m mount.Mount) {
+func (a *inspection) volume(m mount.Mount) {
 	if m.Source != "" && !strings.HasPrefix(m.Source, a.desired.Stack+"_") {
 		a.requires("policy-external", spec.Request{Aspect: spec.AspectVolumes, Value: m.Source}, "the volume %s, whose name is not the stack's,", m.Source)
 	}

@@ -28,7 +28,7 @@ type Options struct {
 	Policy func() *spec.ClusterPolicy
 	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
 	AllowHostRoot bool
-	Now         func() time.Time
+	Now           func() time.Time
 }
 
 // A Reconciler makes passes over stacks of one Swarm. It may be used from many

@@ -557,7 +557,7 @@ func globEntry(text string) (entry, error) {
 		return entry{}, fmt.Errorf("has more than %d parts (shorten it)", maxPathParts)
 	}
 	whole := globExpr(parts)
-	around := []string{whole + `(/.*)?`}
+	around := []string{strings.TrimSuffix(whole, "/") + `(/.*)?`}
 	for i := 1; i < len(parts); i++ {
 		around = append(around, cmp.Or(globExpr(parts[:i]), "/"))
 	}
@@ -681,8 +681,8 @@ var windowsStart = regexp.MustCompile(`^([A-Za-z]:[\\/]|\\\\)`)
 // nobody can tell before what the path will be.
 func CanonicalPath(source string) (clean string, opaque bool) {
 	source = onePart.ReplaceAllString(source, Placeholder)
-	if strings.Contains(source, "{{") {
-		return source, true
+	if strings.Contains(source, "{{") || strings.Contains(source, Placeholder) && slices.Contains(strings.Split(source, "/"), "..") {
+		return source, true // a placeholder may be nothing, and .. then another folder
 	}
 	if windowsStart.MatchString(source) {
 		return path.Clean(strings.ToLower(strings.ReplaceAll(source, `\`, "/"))), false
