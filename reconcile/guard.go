@@ -49,6 +49,7 @@ func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned boo
 	}
 	for i := range d.Services {
 		a.service(d.Services[i].Key, &d.Services[i].Spec)
+		a.image(d.Services[i].Written) // its tag, where the digest took its place
 	}
 	if plan != nil {
 		for _, c := range slices.Concat(plan.Changes, plan.Held) {
@@ -164,6 +165,7 @@ func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	}
 	c := containerOf(s)
 	a.image(c.Image)
+	a.digest(c.Image)
 	for _, m := range c.Mounts {
 		a.mount(m)
 	}
@@ -223,7 +225,15 @@ func (a *inspection) image(image string) {
 		q.Tag = tagged.Tag()
 	}
 	a.requires("policy-image", q, "the image %s", showImage(image))
-	if _, ok := ref.(reference.Digested); !ok && a.pinned {
+}
+
+// digest looks whether an image is named by its digest, where it has to be by then.
+func (a *inspection) digest(image string) {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil || a.Policy == nil || !a.pinned {
+		return
+	}
+	if _, ok := ref.(reference.Digested); !ok {
 		a.rules.Limits(func(rule string, l spec.PolicyLimit) {
 			if l.Digest {
 				a.refuse(a.key, "policy-image", "the image %s is named by no digest, and limit.digest of %s demands one (write NAME@sha256:…, or see that skep can ask the registry)", showImage(image), rule)
@@ -368,6 +378,7 @@ func (a *inspection) mount(m mount.Mount) {
 		a.requires("policy-external", spec.Request{Aspect: spec.AspectClusterVolumes, Value: m.Source}, "the cluster volume %s", m.Source)
 	case mount.TypeImage:
 		a.image(m.Source)
+		a.digest(m.Source)
 	default:
 		a.noRule("policy-bind", fmt.Sprintf("a mount of the type %s", m.Type))
 	}

@@ -219,7 +219,7 @@ func (s Selection) Refuses(q Request) (why string, refused bool) {
 	for _, r := range s.rules {
 		for _, e := range r.deny[q.Aspect] {
 			if e.denies(q) {
-				return fmt.Sprintf("denied by %s, whose deny.%s has %s", s.name(r), q.Aspect, e.text), true
+				return fmt.Sprintf("denied by %s, whose deny.%s has %s (take it out)", s.name(r), q.Aspect, e.text), true
 			}
 		}
 	}
