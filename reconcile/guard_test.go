@@ -529,16 +529,16 @@ func TestPolicyPage(t *testing.T) {
 		{"shop", "shop/compose.yaml", image("ghcr.io/a/b:1"), "policy-image"},
 		{"shop", "shop/compose.yaml", image("nginx:1", ingressPort(80)), "policy-port"},
 		{"shop", "shop/compose.yaml", image("nginx:1", func(s *swarm.ServiceSpec) { s.TaskTemplate.Resources = nil }), "policy-limit"},
-		{"traefik", "infra/traefik/compose.yaml", image("traefik:3", readOnly, hostPort(443)), ""},
-		{"traefik", "infra/traefik/compose.yaml", image("traefik:3", binding("/run/docker.sock")), "policy-bind"}, // not :ro
+		{"traefik", "infra-traefik/compose.yaml", image("traefik:3", readOnly, hostPort(443)), ""},
+		{"traefik", "infra-traefik/compose.yaml", image("traefik:3", binding("/run/docker.sock")), "policy-bind"}, // not :ro
 		{"traefik", "shop/compose.yaml", image("traefik:3", readOnly), "policy-bind"},
-		{"prometheus", "infra/prometheus.yml", image("registry.example.com/p:1", binding("/srv/prometheus/x"), ingressPort(9090)), ""},
-		{"prometheus", "infra/prometheus.yml", image("registry.example.com/p:1", binding("/proc")), "policy-bind"},
+		{"prometheus", "infra-prometheus/compose.yaml", image("registry.example.com/p:1", binding("/srv/prometheus/x"), ingressPort(9090)), ""},
+		{"prometheus", "infra-prometheus/compose.yaml", image("registry.example.com/p:1", binding("/proc")), "policy-bind"},
 	}, {
-		{"a", "team-a/a/compose.yaml", image("registry.example.com/team-a/x:1", mounting(mount.Mount{Type: mount.TypeVolume, Source: "shared-1", Target: "/x"})), ""},
-		{"a", "team-a/a/compose.yaml", image("registry.example.com/team-b/x:1"), "policy-image"},
-		{"b", "team-b/b.yml", image("registry.example.com/team-b/x:1", on("node.role == worker"), user, binding("/srv/team-b/{{.Node.Hostname}}")), ""},
-		{"b", "team-b/b.yml", image("registry.example.com/team-b/x:1", user), "policy-limit"},
+		{"a", "team-a-a/compose.yaml", image("registry.example.com/team-a/x:1", mounting(mount.Mount{Type: mount.TypeVolume, Source: "shared-1", Target: "/x"})), ""},
+		{"a", "team-a-a/compose.yaml", image("registry.example.com/team-b/x:1"), "policy-image"},
+		{"b", "team-b-b/compose.yaml", image("registry.example.com/team-b/x:1", on("node.role == worker"), user, binding("/srv/team-b/{{.Node.Hostname}}")), ""},
+		{"b", "team-b-b/compose.yaml", image("registry.example.com/team-b/x:1", user), "policy-limit"},
 		{"c", "c.yml", image("registry.example.com/team-a/x:1"), "policy-image"},
 	}, {
 		{"x", "x.yml", image("any.example/x:1", everything), ""},
