@@ -66,7 +66,10 @@ type Config struct {
 	Credentials reconcile.Credentials // nil: none
 	Owner       string                // default "skep"
 	PruneStacks bool                  // remove a stack whose file is gone
-	History     int                   // releases kept a stack; 0: package reconcile's default
+	PolicyFile  string                // what stacks may ask for; empty: no policy
+	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
+	AllowHostRoot bool
+	History       int // releases kept a stack; 0: package reconcile's default
 
 	Resync  time.Duration // between readings of everything, default 1m
 	Workers int           // stacks worked on at a time, default 4
@@ -120,12 +123,18 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	policy, err := openPolicy(c.PolicyFile)
+	if err != nil {
+		return err
+	}
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
 	return run(ctx, c, edges{
 		reconciler: reconcile.New(reconcile.Options{
 			Swarm: c.Client, Credentials: c.Credentials, Owner: c.Owner,
 			History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
+			Policy: policy.policy, AllowHostRoot: c.AllowHostRoot,
 		}),
+		policy: policy,
 		events: c.Client,
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
@@ -138,6 +147,7 @@ type edges struct {
 	events     Events
 	scan       func(context.Context) *spec.Snapshot
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
+	policy     *policyFile                           // nil: there is none
 }
 
 // A controller is the daemon at work.
@@ -218,6 +228,9 @@ func (c *controller) daemon(ctx context.Context) error {
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))
 	p.start("source", endless(c.readFiles))
+	if c.policy != nil {
+		p.start("policy", endless(c.watchPolicy))
+	}
 	broken := p.wait(ctx)
 	err := errors.Join(broken, p.stop(stopLimit))
 	c.Logger.Info("stopped", zap.Error(err))

@@ -22,6 +22,7 @@ type report struct {
 	engine string // why the engine is away, as told; empty while it is not
 	stream string
 	specs  string
+	broken string          // why the policy file cannot be read
 	told   map[string]told // by stack
 	// findings are those about the directory itself, which hold and were told.
 	findings []spec.Finding

@@ -86,6 +86,30 @@ func TestModeChangeReplaces(t *testing.T) {
 	}
 }
 
+// TestSocketIsRefused: a stack that mounts the engine's socket is root on its node. It
+// is held, and nothing of it is there, until somebody allows it.
+func TestSocketIsRefused(t *testing.T) {
+	t.Parallel()
+	const stack = "socket"
+	cleanUp(t, stack)
+	specs := specsWith(t, stack, `services:
+  web:
+    image: app:1.0
+    volumes: ["/var/run/docker.sock:/var/run/docker.sock:ro"]
+`)
+	for _, r := range skepSays[applied](t, lab.DockerHost(0), stack, "apply", specs) {
+		if r.Outcome != reconcile.Held || !strings.Contains(r.Message, "--allow-host-root") {
+			t.Errorf("it is %s: %s", r.Outcome, r.Message)
+		}
+	}
+	if f := finding(t, stack, specs, "host-root"); f == nil || f.Severity != spec.Error {
+		t.Errorf("plan says: %+v", f)
+	}
+	if out, err := lab.Docker(t.Context(), 0, "service", "ls", "-q", "--filter", "name="+stack+"_"); err != nil || strings.TrimSpace(out) != "" {
+		t.Errorf("services live: %s, %v", out, err)
+	}
+}
+
 // specsWith makes a directory of stacks with one in it.
 func specsWith(t *testing.T, stack, text string) (specs string) {
 	t.Helper()

@@ -214,9 +214,10 @@ func exitCode(t *swarm.Task) int {
 	return 0
 }
 
-// taskError is what a task says of itself, with its exit code.
+// taskError is what a task says of itself, with its exit code. It may tell the command
+// that could not be started, with all that stands in it.
 func taskError(t *swarm.Task) string {
-	text := strings.TrimSpace(strings.Trim(t.Status.Err, "\""))
+	text := maskText(strings.TrimSpace(strings.Trim(t.Status.Err, "\"")))
 	if code := exitCode(t); code != 0 && !strings.Contains(text, fmt.Sprint(code)) {
 		text = strings.TrimSpace(fmt.Sprintf("%s (exit code %d)", text, code))
 	}

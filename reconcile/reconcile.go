@@ -25,7 +25,12 @@ type Options struct {
 	Owner       string      // default "skep"
 	History     int         // releases kept a stack, default 10
 	PruneStacks bool        // remove a stack whose file is gone
-	Now         func() time.Time
+	// Policy gives the operator's policy that is in force, nil where there is none. It
+	// may be another one each time; nil: there never is any.
+	Policy func() *spec.ClusterPolicy
+	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
+	AllowHostRoot bool
+	Now           func() time.Time
 }
 
 // A Reconciler makes passes over stacks of one Swarm. It may be used from many
@@ -71,6 +76,7 @@ type settled struct {
 	stamp   uint64
 	reading int
 	blocked string
+	policy  *spec.ClusterPolicy
 	result  Result
 }
 
@@ -170,6 +176,8 @@ type pass struct {
 	images   []spec.Finding // of the images of a new release
 	// fileWaited says that the file was there, unreleased, before the stack was pinned.
 	fileWaited bool
+	guard      Guard          // what the stack may ask for
+	resolved   bool           // images are as they will be written
 	added      func(Ref) bool // what came with the failed release that is taken back
 	closely    bool           // look at the tasks of every service
 	retry      time.Duration  // when a removal that was refused may be tried again; 0: there is none
@@ -204,7 +212,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	res = r.finish(st, res)
 	st.last, st.lastStack = res, in.Stack
 	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
-		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
+		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, p.guard.Policy, quiet(res)}
 	}
 	return res
 }
@@ -243,11 +251,11 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, nil, err
 	}
 	if s := st.settled; s != nil && s.stack == in.Stack && s.stamp == live.stampOf(in.Name) &&
-		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked {
+		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked && s.policy == r.guard().Policy {
 		return nil, &s.result, nil
 	}
 	st.settled = nil
-	p := &pass{stack: in.Stack, live: live, releases: releases, state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state)}
+	p := &pass{stack: in.Stack, live: live, releases: releases, state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state), guard: r.guard()}
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
@@ -301,6 +309,7 @@ func keyedHash(key []byte, fingerprint string) string {
 func (r *Reconciler) pin(ctx context.Context, p *pass) map[string]Pin {
 	pins, findings := r.images.pins(ctx, p.stack, currentPins(p), touched(p), p.live)
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: pins})
+	p.resolved = true
 	p.plan = r.diff(p)
 	p.images = p.grade(findings)
 	if blocks(p.images) {
@@ -365,11 +374,28 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Retained: retained(p.releases),
 		Added:    p.added,
 	})
-	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
+	plan.Findings = append(p.grade(append(plan.Findings, r.claims(p)...)), p.refusals(plan)...)
 	if blocks(plan.Findings) {
 		plan.hold()
 	}
 	return plan
+}
+
+// guard is what stacks may ask for just now.
+func (r *Reconciler) guard() Guard {
+	g := Guard{AllowHostRoot: r.o.AllowHostRoot}
+	if r.o.Policy != nil {
+		g.Policy = r.o.Policy()
+	}
+	return g
+}
+
+// refusals are what the plan's way leads to and may not. No file can set them lower, so
+// they are not graded. Of a release that has not begun the registry was not asked yet
+// for what its images are.
+func (p *pass) refusals(plan *Plan) []spec.Finding {
+	pinned := p.resolved || !p.beginning() || p.stack.Policy.Images == spec.ImagesAsWritten
+	return ofFile(p.guard.Check(p.desired, p.stack.Source.File, p.live, plan, pinned), p.stack)
 }
 
 // claims tells of what is not for this controller to decide: a stack that another
@@ -468,7 +494,7 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	if err != nil {
 		return nil, err
 	}
-	p := &pass{stack: stack, live: live, releases: releases, state: state}
+	p := &pass{stack: stack, live: live, releases: releases, state: state, guard: r.guard()}
 	if err := r.bind(ctx, p, false); err != nil {
 		return nil, err
 	}

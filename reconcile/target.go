@@ -96,6 +96,7 @@ func (r *Reconciler) bindRecord(ctx context.Context, p *pass, rel *Release, fail
 		return err
 	}
 	p.desired.fillFrom(Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)}))
+	p.resolved = true
 	p.plan, p.back = goingBack(r.diff(p)), true
 	return nil
 }
@@ -173,7 +174,7 @@ func (r *Reconciler) livesUnseen(ctx context.Context, p *pass) (bool, error) {
 	if err := r.bindRecord(ctx, &q, rel, nil); err != nil {
 		return false, err
 	}
-	return q.plan.Empty() && !slices.ContainsFunc(r.diff(&q).Changes, isOfJob), nil
+	return q.plan.Empty() && !blocks(q.plan.Findings) && !slices.ContainsFunc(r.diff(&q).Changes, isOfJob), nil
 }
 
 // judged are the services to give a verdict on: those that the plan leads to and,

@@ -110,7 +110,7 @@ func codeArgument(call *ast.CallExpr) (index int, severity Severity, ok bool) {
 			return 0, "", false // fields.fail, whose code is x-skep
 		}
 		switch f.Sel.Name {
-		case "fail":
+		case "fail", "requires", "noRule":
 			return 0, Error, true
 		case "warn":
 			return 0, Warning, true

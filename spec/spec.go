@@ -154,13 +154,22 @@ type Secret struct {
 
 // Sensitive holds a secret's bytes from the file to the engine. It prints as
 // "•••" with every verb and in JSON; Reveal is the only way in.
-type Sensitive struct{ b []byte }
+//
+// The bytes are behind two pointers: package fmt cannot ask a value that stands in an
+// unexported field how it prints, and would print what is in it. It does not follow a
+// pointer there; one alone it does, for a verb that it does not know.
+type Sensitive struct{ b **[]byte }
 
 // NewSensitive wraps b, which the caller must not change afterwards.
-func NewSensitive(b []byte) Sensitive { return Sensitive{b} }
+func NewSensitive(b []byte) Sensitive { return Sensitive{new(&b)} }
 
 // Reveal returns the bytes themselves: for the engine and for keyed hashes only.
-func (s Sensitive) Reveal() []byte { return s.b }
+func (s Sensitive) Reveal() []byte {
+	if s.b == nil {
+		return nil
+	}
+	return **s.b
+}
 
 const masked = "•••"
 

@@ -47,6 +47,10 @@ ready in time.`,
 			if err != nil {
 				return err
 			}
+			guard, err := acting.guard.load()
+			if err != nil {
+				return err
+			}
 			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
 			if err != nil {
 				return err
@@ -65,7 +69,7 @@ ready in time.`,
 			a.tellProblems(snapshot, args)
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
-			reconciler, names := acting.reconciler(swarm), args
+			reconciler, names := acting.reconciler(swarm, guard), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)

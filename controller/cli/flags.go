@@ -225,10 +225,12 @@ type actingFlags struct {
 	pruneStacks    bool
 	history        int
 	registryConfig string
+	guard          guardFlags
 }
 
 func (x *actingFlags) install(cmd *cobra.Command) {
 	installOwner(cmd, &x.owner)
+	x.guard.install(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&x.pruneStacks, "prune-stacks", false, "Remove stacks whose file is gone")
 	f.IntVar(&x.history, "history", 10, "Releases to remember of a stack")
@@ -239,9 +241,42 @@ func (x *actingFlags) credentials() reconcile.Credentials {
 	return controller.NewRegistryCredentials(x.registryConfig)
 }
 
-// reconciler makes one for swarm.
-func (x *actingFlags) reconciler(swarm reconcile.Swarm) *reconcile.Reconciler {
+// reconciler makes one for swarm, which lets stacks have what guard allows.
+func (x *actingFlags) reconciler(swarm reconcile.Swarm, guard reconcile.Guard) *reconcile.Reconciler {
 	return reconcile.New(reconcile.Options{
 		Swarm: swarm, Credentials: x.credentials(), Owner: x.owner, History: x.history, PruneStacks: x.pruneStacks,
+		Policy: func() *spec.ClusterPolicy { return guard.Policy }, AllowHostRoot: guard.AllowHostRoot,
 	})
+}
+
+// guardFlags say what stacks may ask for.
+type guardFlags struct {
+	policy        string
+	allowHostRoot bool
+}
+
+func (g *guardFlags) install(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&g.policy, "policy", "", "File that says what stacks may ask for")
+	f.BoolVar(&g.allowHostRoot, "allow-host-root", false, "Let every stack mount the engine's socket and the node's root; with --policy that file says who may")
+	_ = cmd.MarkFlagFilename("policy", "yml", "yaml")
+}
+
+// check refuses flags that say two things.
+func (g *guardFlags) check() error {
+	if g.policy != "" && g.allowHostRoot {
+		return usagef("--allow-host-root and --policy exclude each other (name the paths in the policy, in allow.binds of a rule for the stacks that need them)")
+	}
+	return nil
+}
+
+// load reads the policy.
+func (g *guardFlags) load() (reconcile.Guard, error) {
+	guard := reconcile.Guard{AllowHostRoot: g.allowHostRoot}
+	if err := g.check(); err != nil || g.policy == "" {
+		return guard, err
+	}
+	var err error
+	guard.Policy, err = spec.LoadClusterPolicy(g.policy)
+	return guard, err
 }

@@ -51,6 +51,10 @@ skep validate to tell.`,
 			if err != nil {
 				return err
 			}
+			guard, err := acting.guard.load()
+			if err != nil {
+				return err
+			}
 			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
 			if err != nil {
 				return err
@@ -64,7 +68,7 @@ skep validate to tell.`,
 				return err
 			}
 			defer swarm.Close()
-			p := planning{planner: acting.reconciler(swarm), explain: engine.explain}
+			p := planning{planner: acting.reconciler(swarm, guard), explain: engine.explain}
 			if err := p.make(cmd.Context(), stacks); err != nil {
 				return err
 			}

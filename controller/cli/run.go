@@ -42,6 +42,9 @@ them. With --once it ends when every stack is settled.`,
 			if config.Resync <= 0 {
 				return usagef("--resync %s: must be more than nothing", config.Resync)
 			}
+			if err := acting.guard.check(); err != nil {
+				return err
+			}
 			o, err := specs.options(a.lookup)
 			if err != nil {
 				return err
@@ -64,6 +67,7 @@ them. With --once it ends when every stack is settled.`,
 			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize
 			config.Client, config.Credentials = swarm, acting.credentials()
 			config.Owner, config.PruneStacks, config.History = acting.owner, acting.pruneStacks, acting.history
+			config.PolicyFile, config.AllowHostRoot = acting.guard.policy, acting.guard.allowHostRoot
 			config.Version = buildVersion().Version
 			err = controller.Run(cmd.Context(), config)
 			if errors.Is(err, controller.ErrNotReady) {

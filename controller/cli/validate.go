@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
 
@@ -23,6 +24,7 @@ func (a *app) validate() *cobra.Command {
 		dir    string
 		strict bool
 		quiet  bool
+		guard  guardFlags
 	)
 	cmd := &cobra.Command{
 		Use:     "validate [--specs DIR] [PATH...]",
@@ -33,6 +35,10 @@ func (a *app) validate() *cobra.Command {
 A PATH is a compose file, the folder of one, or a specs directory; by default the
 current directory. --specs says that a directory is one of stacks, even where a
 compose file of something else lies in it too. No engine is asked.
+
+With --policy it finds what that refuses too, as far as files tell it. The directories
+of a policy are those below the specs directory, and for a PATH those of the path as
+it is written.
 
 Exit code 1 says that there are errors, and with --strict warnings; 2 that a file
 could not be read.`,
@@ -49,10 +55,14 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
+			guarded, err := guard.load()
+			if err != nil {
+				return err
+			}
 			if len(args) > 0 && a.byVariable["specs"] {
 				dir = "" // who names paths means these
 			}
-			var report validation
+			report := validation{guard: guarded}
 			report.readAll(cmd.Context(), dir, args, o)
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("validate: %w", err)
@@ -84,6 +94,7 @@ could not be read.`,
 		},
 	}
 	specs.install(cmd)
+	guard.install(cmd)
 	format.install(cmd, "text", "json", "github")
 	installSpecs(cmd, &dir)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
@@ -93,6 +104,7 @@ could not be read.`,
 
 // A validation gathers what was found in several paths.
 type validation struct {
+	guard    reconcile.Guard
 	findings []spec.Finding
 	stacks   map[string]bool // the absolute path of each stack's file
 	unread   []error         // why one cannot tell
@@ -129,6 +141,9 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 		v.scan(ctx, path, o)
 		return
 	}
+	if stack != nil {
+		v.note("", v.guard.CheckStack(stack))
+	}
 	v.add("", stack, findings)
 }
 
@@ -147,6 +162,7 @@ func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
 	}
 	for _, stack := range snapshot.Stacks {
 		v.add(dir, stack, stack.Findings)
+		v.note(dir, v.guard.CheckStack(stack))
 	}
 	for _, problems := range snapshot.Problems {
 		v.add(dir, nil, problems)
