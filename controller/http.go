@@ -17,7 +17,7 @@ import (
 
 // shutdownLimit is how long requests under way may go on after a stop; then their
 // connections are closed.
-const shutdownLimit = 3 * time.Second
+const shutdownLimit = 500 * time.Millisecond
 
 // A check is nil while what it looks at is good; its error says why it is not.
 type check func() error

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -63,6 +64,8 @@ them. With --once it ends when every stack is settled.`,
 			}
 			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize
 			config.Client, config.Credentials = swarm, acting.credentials()
+			config.Check = func(ctx context.Context) error { return controller.CheckEngine(ctx, swarm) }
+			config.Explain = func(err error) error { return controller.ExplainEngine(swarm.DaemonHost(), err) }
 			config.Owner, config.PruneStacks, config.History = acting.owner, acting.pruneStacks, acting.history
 			config.Version = buildVersion().Version
 			err = controller.Run(cmd.Context(), config)
