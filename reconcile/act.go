@@ -20,8 +20,10 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	switch d.Act {
 	case ActNothing:
 		res.Outcome = Unchanged
+		err = r.tidy(ctx, p, &res)
 	case ActHold:
 		res.Outcome = Held
+		err = r.tidy(ctx, p, &res)
 	case ActWait:
 		res.Outcome = Waiting
 	case ActUnpin:
@@ -79,6 +81,20 @@ func (p *pass) step() []Change {
 	})
 }
 
+// tidy removes the records that are beyond the number kept, which the end of a release
+// does where nothing comes between: skep was killed, or the engine failed. What only
+// they named goes after them.
+func (r *Reconciler) tidy(ctx context.Context, p *pass, res *Result) error {
+	if p.state.IsSuspended() || p.stack.Policy.Suspend {
+		return nil
+	}
+	trimmed, err := r.memory.trim(ctx, p.stack.Name, p.releases)
+	if trimmed > 0 {
+		res.Requeue = again
+	}
+	return err
+}
+
 // unpin forgets a pin that has come to its end, unless it is another one by now.
 func (r *Reconciler) unpin(ctx context.Context, p *pass, res *Result) error {
 	res.Transitions = append(res.Transitions, Transition{Action: "unpinned", Reason: res.Reason, Message: res.Message})
@@ -113,7 +129,8 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 	if err := r.record(ctx, p, rel, currentPins(p), nil); err != nil {
 		return err
 	}
-	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	_, err := r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	return err
 }
 
 // refuse remembers that the file asks for what failed before, as a release that
@@ -141,7 +158,8 @@ func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Resul
 	if err := r.record(ctx, p, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
 		return err
 	}
-	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	_, err := r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	return err
 }
 
 // snapshot remembers what lives before anything is written over it, so that there
@@ -282,8 +300,8 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 	}
 	res.Release = &rel
 	res.Transitions = append(res.Transitions, t)
-	releases := append(append([]*Release{}, p.releases[:len(p.releases)-1]...), &rel)
-	return r.memory.trim(ctx, p.stack.Name, releases)
+	_, err := r.memory.trim(ctx, p.stack.Name, append(append([]*Release{}, p.releases[:len(p.releases)-1]...), &rel))
+	return err
 }
 
 // reverts names the services that go back from a failed release, where all those for

@@ -38,6 +38,8 @@ type fakeEngine struct {
 	digest  string         // of every image a registry is asked for; "": it is not reachable
 	noImage error          // what a registry says instead
 	written map[string]int // image → how often it was written into a service
+	// replaced counts, by service name, how often its tasks had to make room for others.
+	replaced map[string]int
 	onTasks func()         // called before tasks are listed
 	// fault, if set, is asked before and after each write.
 	fault func(op string, after bool) error
@@ -48,7 +50,7 @@ func newFakeEngine() *fakeEngine {
 		clock:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		services: map[string]*swarm.Service{}, tasks: map[string][]swarm.Task{}, dirty: map[string]bool{},
 		networks: map[string]network.Summary{}, configs: map[string]swarm.Config{}, secrets: map[string]swarm.Secret{},
-		written: map[string]int{}, nodes: []swarm.Node{{ID: "n1", Status: swarm.NodeStatus{State: swarm.NodeStateReady}}},
+		written: map[string]int{}, replaced: map[string]int{}, nodes: []swarm.Node{{ID: "n1", Status: swarm.NodeStatus{State: swarm.NodeStateReady}}},
 	}
 }
 
@@ -168,6 +170,7 @@ func (e *fakeEngine) ServiceCreate(_ context.Context, s swarm.ServiceSpec, _ swa
 			}
 		}
 		id := e.id()
+		e.replaced[s.Name]++
 		e.services[id] = &swarm.Service{ID: id, Meta: e.meta(swarm.Meta{CreatedAt: e.clock}), Spec: e.stored(s)}
 		e.dirty[id] = true
 		resp.ID = id
@@ -189,6 +192,9 @@ func (e *fakeEngine) ServiceUpdate(_ context.Context, id string, v swarm.Version
 		}
 		prev := o.Spec
 		o.PreviousSpec, o.Spec, o.Meta, o.UpdateStatus = &prev, e.stored(s), e.meta(o.Meta), nil
+		if !reflect.DeepEqual(prev.TaskTemplate, o.Spec.TaskTemplate) {
+			e.replaced[s.Name]++
+		}
 		e.dirty[id] = e.dirty[id] || !reflect.DeepEqual(prev.TaskTemplate, o.Spec.TaskTemplate) || replicasOf(&prev) != replicasOf(&o.Spec)
 		return nil
 	})

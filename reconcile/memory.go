@@ -338,8 +338,12 @@ func (m *memory) put(stack string, r *Release, forgets int) {
 // trim removes the oldest releases beyond the number that is kept, but never the newest
 // nor one that there may be a way back to: the newest healthy one, that before it as
 // long as the newest is not sure, and the one that the stack is pinned to. They count,
-// so that more than that number stay only where these alone are more.
-func (m *memory) trim(ctx context.Context, stack string, releases []*Release) error {
+// so that more than that number stay only where these alone are more. It says how many
+// it removed.
+func (m *memory) trim(ctx context.Context, stack string, releases []*Release) (trimmed int, err error) {
+	if len(releases) <= m.keep {
+		return 0, nil
+	}
 	ways := m.waysBack(stack, releases)
 	left := len(releases)
 	for _, old := range releases {
@@ -351,11 +355,12 @@ func (m *memory) trim(ctx context.Context, stack string, releases []*Release) er
 		}
 		m.forget(stack)
 		if err := m.swarm.ConfigRemove(ctx, old.id); err != nil && !isNotFound(err) {
-			return fmt.Errorf("remove the record of release %d of stack %s: %w", old.Number, stack, err)
+			return trimmed, fmt.Errorf("remove the record of release %d of stack %s: %w", old.Number, stack, err)
 		}
 		left--
+		trimmed++
 	}
-	return nil
+	return trimmed, nil
 }
 
 // waysBack are the releases that a stack may have to go back to.
@@ -373,9 +378,13 @@ func (m *memory) waysBack(stack string, releases []*Release) []*Release {
 	return ways
 }
 
-// removeAll forgets a stack for good; what another owner remembers of it stays.
+// removeAll forgets a stack for good; what another owner remembers of it stays. The
+// records go last: as long as there is one, what was cut off here is done again.
 func (m *memory) removeAll(ctx context.Context, stack string, releases []*Release) error {
 	defer m.forget(stack)
+	if err := m.removeState(ctx, stack); err != nil {
+		return err
+	}
 	for _, r := range releases {
 		if r.owner != m.owner {
 			continue
@@ -384,7 +393,7 @@ func (m *memory) removeAll(ctx context.Context, stack string, releases []*Releas
 			return fmt.Errorf("remove the record of release %d of stack %s: %w", r.Number, stack, err)
 		}
 	}
-	return m.removeState(ctx, stack)
+	return nil
 }
 
 // load fetches a release's stored desired stack.
