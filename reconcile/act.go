@@ -165,7 +165,7 @@ func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Resul
 // snapshot remembers what lives before anything is written over it, so that there
 // is something to go back to.
 func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
-	now := r.o.Now()
+	now := r.time.now()
 	found := fromLive(p.stack.Name, p.live)
 	rel := &Release{Number: 0, Digest: "live:" + p.digest, Revision: "as found", Phase: PhaseHealthy, Reason: "Adopted",
 		Message: "what was running before skep's first change", Started: now, Ended: now}
@@ -212,7 +212,7 @@ func (p *pass) pinnedPins() map[string]Pin {
 // bake records that all that a release changed has converged for the first time.
 func (r *Reconciler) bake(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := *d.Release
-	rel.Converged = r.o.Now()
+	rel.Converged = r.time.now()
 	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 		return err
 	}
@@ -223,14 +223,14 @@ func (r *Reconciler) bake(ctx context.Context, p *pass, d Decision, res *Result)
 
 func (r *Reconciler) supersede(ctx context.Context, p *pass, res *Result) error {
 	old := *p.releases[len(p.releases)-1]
-	old.Phase, old.Reason, old.Message, old.Ended = PhaseSuperseded, "Superseded", "a newer revision came before it was healthy", r.o.Now()
+	old.Phase, old.Reason, old.Message, old.Ended = PhaseSuperseded, "Superseded", "a newer revision came before it was healthy", r.time.now()
 	res.Transitions = append(res.Transitions, Transition{Action: "superseded", Reason: old.Reason, Message: fmt.Sprintf("release %d: %s", old.Number, old.Message)})
 	return r.memory.update(ctx, p.stack.Name, &old)
 }
 
 func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	src := p.stack.Source
-	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.o.Now()}
+	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.time.now()}
 	if src.Commit != nil {
 		rel.Subject = src.Commit.Subject
 	}
@@ -287,7 +287,7 @@ func marksOf(changes []Change, live *Live) map[string]string {
 // end records how the current release ended.
 func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := *d.Release
-	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, r.o.Now()
+	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, r.time.now()
 	t := Transition{Action: "rollout-healthy", Reason: d.Reason, Message: fmt.Sprintf("release %d is healthy", rel.Number), Duration: rel.Ended.Sub(rel.Started)}
 	rel.Phase = PhaseHealthy
 	if d.Act == ActFail {
@@ -367,7 +367,7 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	if marks := mergeMarks(d.Release.index.corrected, marksOf(changes, p.live)); !maps.Equal(marks, d.Release.index.corrected) {
 		rel := *d.Release
-		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, r.o.Now(), false
+		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, r.time.now(), false
 		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 			return err
 		}
@@ -431,7 +431,7 @@ func (r *Reconciler) write(ctx context.Context, p *pass, st *stackState, res *Re
 	a := &applier{swarm: r.o.Swarm, creds: r.o.Credentials, owner: r.o.Owner, live: p.live}
 	err := a.apply(ctx, changes)
 	for id := range a.refused {
-		st.refused[id] = refusal{r.o.Now(), st.refused[id].times + 1}
+		st.refused[id] = refusal{r.time.steady(), st.refused[id].times + 1}
 	}
 	if err != nil {
 		return err

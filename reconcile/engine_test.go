@@ -40,7 +40,7 @@ type fakeEngine struct {
 	written map[string]int // image → how often it was written into a service
 	// replaced counts, by service name, how often its tasks had to make room for others.
 	replaced map[string]int
-	onTasks func()         // called before tasks are listed
+	onTasks  func() // called before tasks are listed
 	// fault, if set, is asked before and after each write.
 	fault func(op string, after bool) error
 }

@@ -256,8 +256,11 @@ type stage struct {
 	began  time.Time
 }
 
-func newStage(t *testing.T) *stage {
-	s := &stage{t: t, engine: &faulty{fakeEngine: newFakeEngine(), calls: map[string]int{}}}
+func newStage(t *testing.T) *stage { return newStageOf(t, 0) }
+
+// newStageOf is a stage on which releases bake.
+func newStageOf(t *testing.T, bake time.Duration) *stage {
+	s := &stage{t: t, bake: bake, engine: &faulty{fakeEngine: newFakeEngine(), calls: map[string]int{}}}
 	s.began = s.engine.now()
 	// With one key the names of secrets are the same on every stage.
 	if _, err := s.engine.fakeEngine.ConfigCreate(context.Background(), swarm.ConfigSpec{
@@ -271,7 +274,7 @@ func newStage(t *testing.T) *stage {
 
 // restart is a new process: it knows nothing.
 func (s *stage) restart() {
-	s.r = New(Options{Swarm: s.engine, History: 3, PruneStacks: true, Now: s.now})
+	s.r = New(Options{Swarm: s.engine, History: 3, PruneStacks: true, Now: s.now, Uptime: func() time.Duration { return s.engine.now().Sub(s.began) }})
 }
 
 // asked writes down that somebody asked for something of the stack: that what failed
@@ -288,6 +291,9 @@ func (s *stage) now() time.Time { return s.engine.now().Add(s.skew) }
 // play brings the stack to where the chapter ends, however many passes fail, calling
 // after after each of them. It says whether it came to an end.
 func (s *stage) play(stack *spec.Stack, after func(Result)) bool {
+	if stack != nil && s.bake > 0 {
+		stack.Policy.Rollout.Bake, stack.Policy.Rollout.Guard = s.bake, 2*s.bake
+	}
 	for range 300 {
 		if _, err := s.r.Refresh(context.Background()); err == nil { // as events and resyncs have it
 			res := s.r.Reconcile(context.Background(), Input{Name: "shop", Stack: stack})
@@ -336,9 +342,11 @@ type tally struct {
 	writes  map[string]int // of names
 }
 
-func undisturbed(t *testing.T) []tally {
+func undisturbed(t *testing.T) []tally { return undisturbedOf(t, 0) }
+
+func undisturbedOf(t *testing.T, bake time.Duration) []tally {
 	t.Helper()
-	s := newStage(t)
+	s := newStageOf(t, bake)
 	var all []tally
 	for _, c := range tale() {
 		if c.stack == nil {
@@ -522,4 +530,63 @@ func TestEachFaultAtEachCall(t *testing.T) {
 		}
 	}
 	t.Logf("%d faults", times)
+}
+
+// TestClockSetBackAndForth puts our clock an hour back or forth, and back again some
+// passes later, at each pass of each chapter: whatever is measured in times of day, a
+// deadline, a bake or a guard, nothing is taken back or written for it. The engine's
+// clock, and what it says of tasks, stays as it is.
+func TestClockSetBackAndForth(t *testing.T) {
+	const bake = 10 * time.Second
+	want := undisturbedOf(t, bake)
+	times := 0
+	for i, c := range tale() {
+		passes := 0
+		s := newStageOf(t, bake)
+		s.upTo(i)
+		s.play(c.stack, func(Result) { passes++ })
+		for _, by := range []time.Duration{time.Hour, -time.Hour} {
+			for at := 1; at <= passes; at += max(1, passes/5) {
+				times++
+				t.Run(fmt.Sprintf("%s/%s at pass %d", c.name, by, at), func(t *testing.T) {
+					s := newStageOf(t, bake)
+					s.upTo(i)
+					n := 0
+					if !s.play(c.stack, func(Result) {
+						switch n++; n {
+						case at:
+							s.skew = by
+						case at + 7:
+							s.skew = 0
+						}
+					}) {
+						t.Fatal("it does not come to an end")
+					}
+					s.holds(c, want[i])
+				})
+			}
+		}
+	}
+	t.Logf("the clock was set %d times", times)
+}
+
+// TestClockThatIsWrongAllAlong has a clock that is an hour ahead of the engine's, or
+// behind it, from the beginning.
+func TestClockThatIsWrongAllAlong(t *testing.T) {
+	const bake = 10 * time.Second
+	want := undisturbedOf(t, bake)
+	for _, skew := range []time.Duration{time.Hour, -time.Hour} {
+		for i, c := range tale() {
+			t.Run(fmt.Sprintf("%s/%s", c.name, skew), func(t *testing.T) {
+				s := newStageOf(t, bake)
+				s.skew = skew
+				s.restart()
+				s.upTo(i)
+				if !s.play(c.stack, nil) {
+					t.Fatal("it does not come to an end")
+				}
+				s.holds(c, want[i])
+			})
+		}
+	}
 }
