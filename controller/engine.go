@@ -312,13 +312,19 @@ func tooOld(host, version string) error {
 }
 
 // ExplainEngine turns an error of the engine at host into one that says what to
-// do. Errors it does not know come back as they are; nil stays nil.
+// do. Errors it does not know, or has explained, come back as they are; nil stays nil.
 func ExplainEngine(host string, err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	if explained, ok := errors.AsType[*engineError](err); ok {
+		return explained
+	}
+	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return &engineError{err, fmt.Sprintf("no permission to use the Docker engine at %s (run as root or as a member of the socket's group, usually docker)", host)}
+	case isTLS(err):
+		return &engineError{err, fmt.Sprintf("the Docker engine at %s and skep do not trust each other: %s (see --tlscacert for the engine's certificate, --tlscert and --tlskey for skep's own)", host, tlsWords(err))}
 	case client.IsErrConnectionFailed(err):
 		return &engineError{err, fmt.Sprintf("no Docker engine answers at %s: is it running? (start it, or name another with -H or DOCKER_HOST)%s", host, because(err))}
 	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "code = DeadlineExceeded"):
@@ -331,6 +337,23 @@ func ExplainEngine(host string, err error) error {
 		return &engineError{err, fmt.Sprintf("the Swarm at %s is locked since its engine started (on that manager: `docker swarm unlock`)", host)}
 	}
 	return err
+}
+
+// isTLS says that it was over certificates that a connection failed.
+func isTLS(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "tls: ") && !strings.Contains(text, "first record does not look like a TLS handshake") || strings.Contains(text, "x509: ")
+}
+
+// tlsWords is what of an error tells of certificates.
+func tlsWords(err error) string {
+	text := err.Error()
+	for _, word := range []string{"x509: ", "tls: "} {
+		if i := strings.Index(text, word); i >= 0 {
+			return text[i+len(word):]
+		}
+	}
+	return text
 }
 
 // because adds the cause to a failed connection where the client's sentence has

@@ -112,7 +112,7 @@ func TestEngineAwayIsAskedByOneLoop(t *testing.T) {
 						t.Errorf("ready after it is back: %v", err)
 					}
 					passes, _ := o.taken()
-					if got := len(slices.Compact(slices.Clone(passes))); got != 50 || len(passes) > 100 {
+					if got := len(slices.Compact(slices.Clone(passes))); got != 50 || len(passes) > 150 { // the listing, the scan and a resync each ask for them
 						t.Errorf("%d passes over %d stacks when it was back", len(passes), got)
 					}
 				}
@@ -338,4 +338,42 @@ func TestStopIsNotHeldUpByWhatHangs(t *testing.T) {
 		close(hang)
 		synctest.Wait()
 	})
+}
+
+// Run with Once ends by itself, and says that it could not tell, though the engine goes
+// away in the middle of it, or takes every request and never answers.
+func TestOnceEndsThoughTheEngineGoes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		hangs time.Duration // what each request takes before it fails
+		most  time.Duration
+	}{
+		"refused":   {0, time.Minute},
+		"half-open": {requestLimit, 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.snapshot = manyStacks(3)
+				began := time.Now()
+				w.reconcile = func(ctx context.Context, in reconcile.Input) reconcile.Result {
+					if time.Since(began) < 5*time.Second {
+						r := result(reconcile.Applied, false, reconcile.Progressing)
+						r.Requeue = 2 * time.Second
+						return r
+					}
+					w.with(func() { w.refreshErr = io.EOF })
+					_ = sleep(ctx, tt.hangs)
+					return failed(in.Name, "EngineError", io.EOF)
+				}
+				defer w.queue.work.ShutDown()
+				err := w.once(t.Context())
+				if !errors.Is(err, io.EOF) || errors.Is(err, ErrNotReady) {
+					t.Errorf("error %v", err)
+				}
+				if took := time.Since(began); took > tt.most {
+					t.Errorf("it ended after %s", took)
+				}
+			})
+		})
+	}
 }
