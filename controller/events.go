@@ -24,6 +24,8 @@ const (
 	// streamGood is how long a stream has to last to count as more than a failed try:
 	// there are engines, and proxies in front of them, that take one and drop it.
 	streamGood = time.Minute
+	// streamSome is how long it has to have lasted for its end to be news of the engine.
+	streamSome = 5 * time.Second
 )
 
 // errSilent ends a stream that told nothing for too long.
@@ -54,17 +56,21 @@ func (s *stream) run(ctx context.Context) {
 	delay := backoff{first: engineFirst, most: engineMost}
 	for s.gate.pass(ctx) {
 		began := time.Now()
-		_, err := s.follow(ctx)
+		err := s.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) >= streamGood {
+		lasted := time.Since(began)
+		if lasted >= streamGood {
 			delay.reset()
 		}
 		if errors.Is(err, errSilent) {
 			continue
 		}
 		s.report.streamLost(err)
+		if lasted >= streamSome { // the engine may have gone with it: a listing tells
+			poke(s.hints)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -73,18 +79,18 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
-// follow opens a stream and follows it to its end. It says whether it opened.
-func (s *stream) follow(ctx context.Context) (opened bool, err error) {
+// follow opens a stream and follows it to its end.
+func (s *stream) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(openLimit, func() { cancel(fmt.Errorf("no answer within %s", openLimit)) })
 	messages, errs := s.source.Events(ctx, events.ListOptions{Filters: swarmEvents()})
 	if !late.Stop() {
-		return false, fmt.Errorf("open the event stream: %w", context.Cause(ctx))
+		return fmt.Errorf("open the event stream: %w", context.Cause(ctx))
 	}
 	select {
 	case err := <-errs:
-		return false, fmt.Errorf("open the event stream: %w", ended(err))
+		return fmt.Errorf("open the event stream: %w", ended(err))
 	default:
 	}
 	s.report.streamOpen()
@@ -101,11 +107,11 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 			silence.Reset(spread(streamSilence))
 			s.heard(m)
 		case <-silence.C:
-			return true, errSilent
+			return errSilent
 		case err := <-errs:
-			return true, fmt.Errorf("follow the event stream: %w", ended(err))
+			return fmt.Errorf("follow the event stream: %w", ended(err))
 		case <-ctx.Done():
-			return true, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

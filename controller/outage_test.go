@@ -83,11 +83,18 @@ func TestEngineAwayIsAskedByOneLoop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inOutage(t, func(o *outage) { o.snapshot = manyStacks(50) }, func(t *testing.T, o *outage) {
 				for range 3 {
+					o.sleep(2 * streamSome)
 					o.asked()
 					o.with(func() { o.checkErr, o.refreshErr, o.openErr = tt.check, tt.list, tt.open })
 					if tt.list == nil { // it only shows when it is away altogether
 						o.with(func() { o.refreshErr, o.openErr = tt.check, tt.check })
 						o.broken <- io.EOF
+					}
+					if tt.list == nil {
+						o.sleep(2 * time.Second) // a stream that ends has the engine listed
+						if err := o.ready(); err == nil {
+							t.Error("ready 2 s after the engine went")
+						}
 					}
 					o.sleep(o.Resync) // by then a resync has seen it
 					if passes, _ := o.taken(); len(passes) > 0 {
