@@ -45,9 +45,10 @@ type rig struct {
 	specs string
 	log   *logbook
 
-	mu   sync.Mutex
-	skep *process
-	addr string
+	killing sync.Mutex // one at a time kills the daemon and starts another one
+	mu      sync.Mutex
+	skep    *process
+	addr    string
 }
 
 func newRig(t *testing.T) *rig {
@@ -351,6 +352,8 @@ func (v *victim) objects() *regexp.Regexp {
 // change, and starts another one.
 func (v *victim) killed(n int) {
 	strike := func(faults.Request) {
+		v.killing.Lock()
+		defer v.killing.Unlock()
 		v.signal(syscall.SIGKILL)
 		v.start()
 	}
@@ -364,6 +367,12 @@ func (v *victim) killed(n int) {
 // streamFails does to the event stream what it can suffer, and changes a service by
 // hand: that is seen all the same, by the next stream or by a resync.
 func (r *rig) streamFails(n int, v *victim) {
+	await(r.t, time.Minute, "a stream is open", func() error {
+		if r.proxy.Streams() == 0 {
+			return errors.New("none is")
+		}
+		return nil
+	})
 	[]func(*faults.Proxy){(*faults.Proxy).CutStreams, (*faults.Proxy).SilenceStreams, (*faults.Proxy).HalfOpenStreams}[n%3](r.proxy)
 	s := r.service(v.name + "_web")
 	if s == nil {
@@ -475,14 +484,12 @@ func TestFaults(t *testing.T) {
 	together(all, 2*time.Minute)
 	step("all stacks are there")
 
-	// One after the other: a daemon dies once at a time.
 	for i, v := range kills {
-		n := 2*i + i%2 // before, after, before: each at another kind of write
-		v.killed(n)
-		together([]*victim{v}, time.Minute)
-		if r.proxy.Struck() != i+1 {
-			t.Errorf("%d kills struck, want %d", r.proxy.Struck(), i+1)
-		}
+		v.killed(2*i + i%2) // before, after, before: each at another kind of write
+	}
+	together(kills, 2*time.Minute)
+	if got := r.proxy.Struck(); got != len(kills) {
+		t.Errorf("%d kills struck, want %d", got, len(kills))
 	}
 	r.proxy.Clear()
 	step("skep was killed three times")
@@ -491,17 +498,18 @@ func TestFaults(t *testing.T) {
 	for i, v := range api {
 		v.callFails(i + len(apiFaults())*(i%3)) // each fault, at three kinds of write
 	}
-	together(api, 2*time.Minute)
+	var calls sync.WaitGroup
+	calls.Go(func() { together(api, 2*time.Minute) })
+	for n, v := range kills { // the slowest of the others takes 20 s
+		r.streamFails(n, v)
+	}
+	step("the event stream failed three times")
+	calls.Wait()
 	if got := r.proxy.Struck(); got != len(api) {
 		t.Errorf("%d faults struck, want %d", got, len(api))
 	}
 	r.proxy.Clear()
 	step("each API fault struck")
-
-	for n := range 3 {
-		r.streamFails(n, all[n])
-	}
-	step("the event stream failed three times")
 
 	r.leaderDies(all[:3])
 	step("the leader's engine was killed")

@@ -484,7 +484,7 @@ type apiFault struct {
 // "after" makes no difference.
 var apiFaults = []apiFault{
 	{"500", false, errors.New("rpc error: code = Unknown desc = The swarm does not have a leader")},
-	{"503", false, fmt.Errorf("This node is not a swarm manager: %w", cerrdefs.ErrUnavailable)},
+	{"503", false, fmt.Errorf("node is not a swarm manager: %w", cerrdefs.ErrUnavailable)},
 	{"conflict", false, fmt.Errorf("rpc error: code = Unknown desc = update out of sequence: %w", cerrdefs.ErrConflict)},
 	{"slow", true, fmt.Errorf("no answer within 30s: %w", context.DeadlineExceeded)},
 	{"reset before send", false, io.ErrUnexpectedEOF},
