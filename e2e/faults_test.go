@@ -197,17 +197,17 @@ func (v *victim) converged(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	up := 0
+	up := map[int]bool{} // slots: where its leader changes in the middle of an update, Swarm may run two tasks in one
 	for _, t := range tasks {
 		if t.DesiredState == swarm.TaskStateRunning && t.Status.State == swarm.TaskStateRunning {
-			up++
+			up[t.Slot] = true
 			if generation(t) != v.age {
 				return fmt.Errorf("a task of version %d runs, want %d", generation(t), v.age)
 			}
 		}
 	}
-	if up != rigReplicas || res != "" {
-		return fmt.Errorf("%d tasks run; %s", up, res)
+	if len(up) != rigReplicas || res != "" {
+		return fmt.Errorf("%d slots run; %s", len(up), res)
 	}
 	return nil
 }

@@ -369,7 +369,10 @@ func (e *fakeEngine) ConfigUpdate(_ context.Context, id string, v swarm.Version,
 }
 
 func (e *fakeEngine) ConfigRemove(_ context.Context, id string) error {
-	return e.write("remove config", e.configs[id].Spec.Name, func() error { delete(e.configs, id); return nil })
+	e.mu.Lock()
+	name := e.configs[id].Spec.Name
+	e.mu.Unlock()
+	return e.write("remove config", name, func() error { delete(e.configs, id); return nil })
 }
 
 func (e *fakeEngine) SecretList(context.Context, swarm.SecretListOptions) ([]swarm.Secret, error) {
@@ -404,7 +407,10 @@ func (e *fakeEngine) SecretUpdate(_ context.Context, id string, v swarm.Version,
 }
 
 func (e *fakeEngine) SecretRemove(_ context.Context, id string) error {
-	return e.write("remove secret", e.secrets[id].Spec.Name, func() error { delete(e.secrets, id); return nil })
+	e.mu.Lock()
+	name := e.secrets[id].Spec.Name
+	e.mu.Unlock()
+	return e.write("remove secret", name, func() error { delete(e.secrets, id); return nil })
 }
 
 func (e *fakeEngine) DistributionInspect(context.Context, string, string) (d registry.DistributionInspect, err error) {
