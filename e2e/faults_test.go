@@ -498,18 +498,17 @@ func TestFaults(t *testing.T) {
 	for i, v := range api {
 		v.callFails(i + len(apiFaults())*(i%3)) // each fault, at three kinds of write
 	}
-	var calls sync.WaitGroup
-	calls.Go(func() { together(api, 2*time.Minute) })
-	for n, v := range kills { // the slowest of the others takes 20 s
-		r.streamFails(n, v)
-	}
-	step("the event stream failed three times")
-	calls.Wait()
+	together(api, 2*time.Minute)
 	if got := r.proxy.Struck(); got != len(api) {
 		t.Errorf("%d faults struck, want %d", got, len(api))
 	}
 	r.proxy.Clear()
 	step("each API fault struck")
+
+	for n, v := range kills {
+		r.streamFails(n, v)
+	}
+	step("the event stream failed three times")
 
 	r.leaderDies(all[:3])
 	step("the leader's engine was killed")

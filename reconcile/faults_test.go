@@ -429,7 +429,6 @@ func TestKilledAtEachWrite(t *testing.T) {
 		for _, kind := range writeKinds {
 			for nth := 1; nth <= want[i].calls[kind]; nth++ {
 				for _, after := range []bool{false, true} {
-					points[kind]++
 					t.Run(fmt.Sprintf("%s/%s %d, after=%v", c.name, kind, nth, after), func(t *testing.T) {
 						s := newStage(t)
 						s.upTo(i)
@@ -454,9 +453,13 @@ func TestKilledAtEachWrite(t *testing.T) {
 								s.restart()
 							}
 						})
-						if !ended || !died {
+						if !ended || !died && nth == 1 {
 							t.Fatalf("it came to an end: %v; it was killed: %v", ended, died)
 						}
+						if !died {
+							return // what is removed side by side is in use by chance: a call more or less
+						}
+						points[kind]++
 						s.holds(c, want[i])
 					})
 				}
