@@ -373,6 +373,7 @@ func (r *rig) streamFails(n int, v *victim) {
 		}
 		return nil
 	})
+	r.idle(2 * time.Second) // what is asked for in any case would see it too
 	[]func(*faults.Proxy){(*faults.Proxy).CutStreams, (*faults.Proxy).SilenceStreams, (*faults.Proxy).HalfOpenStreams}[n%3](r.proxy)
 	s := r.service(v.name + "_web")
 	if s == nil {
@@ -392,6 +393,20 @@ func (r *rig) streamFails(n int, v *victim) {
 		return nil
 	})
 	r.t.Logf("stream fault %d: the drift was put right after %s", n, time.Since(began).Round(100*time.Millisecond))
+}
+
+// idle waits until nothing was asked of the engine for so long.
+func (r *rig) idle(d time.Duration) {
+	n, since := -1, time.Now()
+	await(r.t, 30*time.Second, "the daemon has nothing to ask", func() error {
+		if now := len(r.proxy.Recorded()); now != n {
+			n, since = now, time.Now()
+		}
+		if time.Since(since) < d {
+			return errors.New("it has")
+		}
+		return nil
+	})
 }
 
 func (r *rig) service(name string) *swarm.Service {
