@@ -31,9 +31,14 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
-// stopLimit is how long a stop may take as a whole: Docker kills a container ten
-// seconds after it asked it to stop.
-const stopLimit = 9 * time.Second
+const (
+	// stopLimit is how long a stop may take as a whole: five seconds, with what the
+	// process needs besides.
+	stopLimit = 4500 * time.Millisecond
+	// partLimit is how long a stop waits for one part before it goes on to the next
+	// one; the part may end later. Passes under way have a longer one of their own.
+	partLimit = 500 * time.Millisecond
+)
 
 // A Reconciler makes passes. *reconcile.Reconciler is one.
 type Reconciler interface {
@@ -62,7 +67,13 @@ type Config struct {
 	// MaxFileSize bounds a compose file, in bytes; 0: package spec's default.
 	MaxFileSize int64
 
-	Client      Engine
+	Client Engine
+	// Check says whether the engine will do, as CheckEngine does; nil: it will. It is
+	// asked before anything else is, and again after every outage.
+	Check func(context.Context) error
+	// Explain makes a sentence that says what to do of an engine's error, as
+	// ExplainEngine does; nil: errors are told as they are.
+	Explain     func(error) error
 	Credentials reconcile.Credentials // nil: none
 	Owner       string                // default "skep"
 	PruneStacks bool                  // remove a stack whose file is gone
@@ -109,6 +120,12 @@ func (c *Config) check() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Check == nil {
+		c.Check = func(context.Context) error { return nil }
+	}
+	if c.Explain == nil {
+		c.Explain = func(err error) error { return err }
 	}
 	return nil
 }
@@ -179,6 +196,8 @@ func newController(cfg Config, e edges) *controller {
 	c.desired.Store(&desired{})
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
+		check:       cfg.Check,
+		explain:     cfg.Explain,
 		resync:      cfg.Resync,
 		queue:       c.queue,
 		report:      c.report,
@@ -188,7 +207,7 @@ func newController(cfg Config, e edges) *controller {
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: e.reconciler.Noticed}
+	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: e.reconciler.Noticed}
 	registerProcess(cfg.Registry, cfg.Version)
 	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up}))
 	return c
@@ -224,7 +243,7 @@ func (c *controller) daemon(ctx context.Context) error {
 			c.Listening(site.listener.Addr())
 		}
 	}
-	p.start("workers", endless(c.work))
+	p.start("workers", endless(c.work)).limit = drainLimit + partLimit
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))
 	p.start("source", endless(c.readFiles))
@@ -256,6 +275,7 @@ type parts struct {
 type part struct {
 	name   string
 	cancel context.CancelFunc
+	limit  time.Duration // a stop waits for so long before it goes on to the next part
 	done   chan struct{}
 	err    error // valid when done is closed
 }
@@ -265,9 +285,9 @@ func newParts(ctx context.Context) *parts {
 	return &parts{base: context.WithoutCancel(ctx), broken: make(chan error, 1)}
 }
 
-func (p *parts) start(name string, f func(context.Context) error) {
+func (p *parts) start(name string, f func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(p.base)
-	x := &part{name: name, cancel: cancel, done: make(chan struct{})}
+	x := &part{name: name, cancel: cancel, limit: partLimit, done: make(chan struct{})}
 	p.started = append(p.started, x)
 	go func() {
 		defer close(x.done)
@@ -284,6 +304,7 @@ func (p *parts) start(name string, f func(context.Context) error) {
 		default:
 		}
 	}()
+	return x
 }
 
 // wait returns nil when ctx ends, or the error of the first part that broke.
@@ -296,23 +317,36 @@ func (p *parts) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends the parts, the last started first, all of them within the limit.
+// stop ends the parts, the last started first, all of them within the limit. One that
+// hangs, as a scan of a mount that is gone does, holds nobody up for long.
 func (p *parts) stop(limit time.Duration) error {
 	late := time.NewTimer(limit)
 	defer late.Stop()
-	var errs []error
-	for i, x := range slices.Backward(p.started) {
+	for _, x := range slices.Backward(p.started) {
 		x.cancel()
+		patience := time.NewTimer(x.limit)
+		select {
+		case <-x.done:
+		case <-patience.C:
+		case <-late.C:
+			late.Reset(0)
+		}
+		patience.Stop()
+	}
+	var errs []error
+	for _, x := range slices.Backward(p.started) {
+		select {
+		case <-x.done:
+		case <-late.C:
+			late.Reset(0)
+		}
 		select {
 		case <-x.done:
 			if x.err != nil {
 				errs = append(errs, fmt.Errorf("stop %s: %w", x.name, x.err))
 			}
-		case <-late.C:
-			for _, rest := range p.started[:i] {
-				rest.cancel()
-			}
-			return errors.Join(append(errs, fmt.Errorf("stop %s: it still ran after %s", x.name, limit))...)
+		default:
+			errs = append(errs, fmt.Errorf("stop %s: it still ran after %s", x.name, limit))
 		}
 	}
 	return errors.Join(errs...)

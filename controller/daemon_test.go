@@ -123,6 +123,11 @@ func (w *world) put(s *spec.Snapshot) {
 // event sends one and lets the daemon settle.
 func (w *world) event() { w.events <- events.Message{Type: events.ServiceEventType} }
 
+// renewal sends the event of a lease that is renewed.
+func (w *world) renewal() {
+	w.events <- events.Message{Type: events.ConfigEventType, Actor: events.Actor{Attributes: map[string]string{"name": "skep-lease-skep"}}}
+}
+
 // sleep lets d pass, and everything settle that is due by then.
 func (w *world) sleep(d time.Duration) {
 	time.Sleep(d)
@@ -270,7 +275,10 @@ func TestSteadyStateListsOnceAResyncAndSaysNothing(t *testing.T) {
 	inDaemon(t, func(w *world) { w.snapshot = snapshot(stack("a", "1"), stack("b", "1")) }, func(t *testing.T, w *world) {
 		w.taken()
 		w.logs.TakeAll()
-		w.sleep(10 * w.Resync)
+		for end := time.Now().Add(10 * w.Resync); time.Now().Before(end); {
+			w.renewal() // by which a stream shows that it lives
+			w.sleep(5 * time.Second)
+		}
 		passes, refreshes := w.taken()
 		if refreshes != 10 {
 			t.Errorf("%d listings in 10 resyncs", refreshes)
@@ -480,7 +488,7 @@ func TestEngineGoneAndBack(t *testing.T) {
 		w.sleep(10 * time.Minute)
 		passes, refreshes := w.taken()
 		equal(t, "passes while the engine is away", passes, nil)
-		if refreshes < 15 || refreshes > 40 {
+		if refreshes < 30 || refreshes > 55 {
 			t.Errorf("%d listings were tried in 10 minutes", refreshes)
 		}
 		if err := w.ready(); err == nil || err.Error() != "engine: list the Swarm: connection refused" {

@@ -17,6 +17,7 @@ import (
 	"github.com/docker/cli/cli/context/docker"
 	"github.com/docker/cli/cli/context/store"
 	"github.com/docker/cli/opts"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
@@ -30,10 +31,14 @@ const MinAPIVersion = "1.41"
 // ErrTooOld is an engine that speaks no API version that skep knows.
 var ErrTooOld = errors.New("engine too old")
 
-// What keeps a connection from hanging or churning. A request's own deadline is
-// its caller's.
+// What keeps a connection from hanging or churning.
 const (
-	dialTimeout     = 10 * time.Second
+	// requestLimit is how long an engine has for an answer, whatever is asked: one that
+	// has lost its leader gives up by itself after 20 s and says so, which is worth more
+	// than an end of ours. For a stream of events it is until its head.
+	requestLimit = 30 * time.Second
+	// checkLimit is for CheckEngine's two or three requests together.
+	checkLimit      = 45 * time.Second
 	tlsTimeout      = 10 * time.Second
 	idleTimeout     = 90 * time.Second
 	idleConnections = 16 // a wave's writes, plus events and listings
@@ -260,6 +265,7 @@ func newClient(ep endpoint, o EngineOptions) (*client.Client, error) {
 	}
 	// The client keeps hc by reference. Wrapping it only now, from outside, lets
 	// the client find its *http.Transport, which it needs for TLS and for Close.
+	hc.Transport = &bounded{next: transport, limit: requestLimit}
 	if o.Wrap != nil {
 		hc.Transport = o.Wrap(hc.Transport)
 	}
@@ -268,54 +274,92 @@ func newClient(ep endpoint, o EngineOptions) (*client.Client, error) {
 
 // CheckEngine asks the engine whether it will do: that it answers, speaks an API
 // that skep knows, and is a manager of a Swarm. Its errors say what to do. It
-// also settles the API version, so call it before c is used concurrently.
+// also settles the API version, so call it before c is used concurrently, and again
+// when the engine was away: another one may have come in its place.
 func CheckEngine(ctx context.Context, c *client.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	ping, err := c.Ping(ctx)
 	if err != nil {
 		return ExplainEngine(c.DaemonHost(), err)
 	}
+	// The client would take an answer without a version for an engine of long ago, and
+	// stay with what it once settled on: what will not do is not settled on.
+	if ping.APIVersion == "" {
+		return fmt.Errorf("what answers at %s does not say which Docker API it speaks (is it a Docker engine, and does what is in front of it let /_ping through?)", c.DaemonHost())
+	}
+	if versions.LessThan(ping.APIVersion, MinAPIVersion) {
+		return tooOld(c.DaemonHost(), ping.APIVersion)
+	}
 	c.NegotiateAPIVersionPing(ping)
 	if v := c.ClientVersion(); versions.LessThan(v, MinAPIVersion) {
-		return &engineError{ErrTooOld, fmt.Sprintf("engine at %s: API version %s is too old, skep needs %s (Docker 20.10 or newer; a DOCKER_API_VERSION below it must be unset)", c.DaemonHost(), v, MinAPIVersion)}
+		return tooOld(c.DaemonHost(), v)
 	}
 	if ping.SwarmStatus != nil && ping.SwarmStatus.ControlAvailable {
 		return nil
 	}
-	// Engines before 23.0 don't tell in a ping, and the word of an engine that does
-	// not manage the Swarm is better than ours. Any listing brings it; this one is
-	// among what every verb asks for (docs/rights.md), and is short.
-	if _, err := c.NodeList(ctx, swarm.NodeListOptions{}); err != nil {
+	// Engines before 23.0 don't tell in a ping, and the word of an engine that
+	// does not manage the Swarm is better than ours. Managers alone list nodes, which is
+	// asked for in any case: it takes no right that nothing else needs.
+	if _, err := c.NodeList(ctx, swarm.NodeListOptions{Filters: filters.NewArgs(filters.Arg("role", "manager"))}); err != nil {
 		return ExplainEngine(c.DaemonHost(), err)
 	}
 	return nil
 }
 
+func tooOld(host, version string) error {
+	return &engineError{ErrTooOld, fmt.Sprintf("engine at %s: API version %s is too old, skep needs %s (Docker 20.10 or newer; a DOCKER_API_VERSION below it must be unset)", host, version, MinAPIVersion)}
+}
+
 // ExplainEngine turns an error of the engine at host into one that says what to
-// do. Errors it does not know come back as they are; nil stays nil.
+// do. Errors it does not know, or has explained, come back as they are; nil stays nil.
 func ExplainEngine(host string, err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	if explained, ok := errors.AsType[*engineError](err); ok {
+		return explained
+	}
+	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return &engineError{err, fmt.Sprintf("no permission to use the Docker engine at %s (run as root or as a member of the socket's group, usually docker)", host)}
+	case isTLS(err):
+		return &engineError{err, fmt.Sprintf("the Docker engine at %s and skep do not trust each other: %s (see --tlscacert for the engine's certificate, --tlscert and --tlskey for skep's own)", host, tlsWords(err))}
 	case client.IsErrConnectionFailed(err):
 		return &engineError{err, fmt.Sprintf("no Docker engine answers at %s: is it running? (start it, or name another with -H or DOCKER_HOST)%s", host, because(err))}
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "code = DeadlineExceeded"):
 		return &engineError{err, fmt.Sprintf("the Docker engine at %s did not answer in time (is it overloaded, or has the Swarm lost its quorum?)", host)}
 	case strings.Contains(err.Error(), "not a swarm manager"):
 		return &engineError{err, fmt.Sprintf("the Docker engine at %s is not a Swarm manager (run skep on a manager, or name one with -H; `docker swarm init` makes one)", host)}
 	case strings.Contains(err.Error(), "does not have a leader"):
 		return &engineError{err, fmt.Sprintf("the Swarm at %s has no leader: too few of its managers answer (`docker node ls` on another manager; bring managers back)", host)}
+	case strings.Contains(err.Error(), "needs to be unlocked"):
+		return &engineError{err, fmt.Sprintf("the Swarm at %s is locked since its engine started (on that manager: `docker swarm unlock`)", host)}
 	}
 	return err
+}
+
+// isTLS says that it was over certificates that a connection failed.
+func isTLS(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "tls: ") && !strings.Contains(text, "first record does not look like a TLS handshake") || strings.Contains(text, "x509: ")
+}
+
+// tlsWords is what of an error tells of certificates.
+func tlsWords(err error) string {
+	text := err.Error()
+	for _, word := range []string{"x509: ", "tls: "} {
+		if i := strings.Index(text, word); i >= 0 {
+			return text[i+len(word):]
+		}
+	}
+	return text
 }
 
 // because adds the cause to a failed connection where the client's sentence has
 // more than that nobody answered.
 func because(err error) string {
-	if strings.HasPrefix(err.Error(), "Cannot connect to the Docker daemon") {
+	if strings.Contains(err.Error(), "Cannot connect to the Docker daemon") {
 		return ""
 	}
 	return ": " + err.Error()

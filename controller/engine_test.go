@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log"
 	"math/big"
@@ -222,6 +223,8 @@ func TestCheckEngine(t *testing.T) {
 		{name: "newer than the client", handler: engine("1.99", "active/manager"), version: "1.51"},
 		{name: "too old", handler: engine("1.40", "active/manager"), wantErr: "API version 1.40 is too old, skep needs 1.41"},
 		{name: "too old by environment", handler: engine("1.45", "active/manager"), env: env("DOCKER_API_VERSION", "1.30"), wantErr: "DOCKER_API_VERSION"},
+		{name: "no engine", handler: http.NotFoundHandler(), wantErr: "404"},
+		{name: "something that says yes to everything", handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), wantErr: "does not say which Docker API"},
 		{name: "worker", handler: engine("1.45", "active/worker"), wantErr: "is not a Swarm manager"},
 		{name: "no Swarm", handler: engine("1.45", "inactive"), wantErr: "is not a Swarm manager"},
 	} {
@@ -277,6 +280,15 @@ func TestExplainEngine(t *testing.T) {
 	}
 	if got := ExplainEngine(host, context.DeadlineExceeded).Error(); !strings.Contains(got, "did not answer in time") {
 		t.Errorf("deadline: %s", got)
+	}
+	for words, want := range map[string]string{
+		"list nodes: Error response from daemon: rpc error: code = DeadlineExceeded desc = context deadline exceeded":                                     "did not answer in time",
+		"Error response from daemon: Swarm is encrypted and needs to be unlocked before it can be used. Please use \"docker swarm unlock\" to unlock it.": "docker swarm unlock",
+		"Error response from daemon: rpc error: code = Unknown desc = The swarm does not have a leader.":                                                  "no leader",
+	} {
+		if got := ExplainEngine(host, errors.New(words)).Error(); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", words, got)
+		}
 	}
 	if got := ExplainEngine(host, net.ErrClosed); got != net.ErrClosed {
 		t.Errorf("an unknown error became %v", got)

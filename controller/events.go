@@ -4,15 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 )
 
-// openLimit is how long the engine has to answer a request for events: its
-// answer's head comes at once, the events later.
-const openLimit = 10 * time.Second
+const (
+	// openLimit is how long the engine has to answer a request for events: its
+	// answer's head comes at once, the events later.
+	openLimit = requestLimit
+	// streamSilence is how long a stream may tell nothing before it is opened anew. One
+	// that is dead, and does not know it, looks like a quiet Swarm. (A Swarm in which a
+	// lease is renewed is never as quiet as that.) A resync sees what became of services
+	// meanwhile; what somebody asked of a stack is seen by events alone.
+	streamSilence = 2 * time.Minute
+	// streamGood is how long a stream has to last to count as more than a failed try:
+	// there are engines, and proxies in front of them, that take one and drop it.
+	streamGood = time.Minute
+	// streamSome is how long it has to have lasted for its end to be news of the engine.
+	streamSome = 5 * time.Second
+)
+
+// errSilent ends a stream that told nothing for too long.
+var errSilent = errors.New("it told nothing for too long")
 
 // Events is the engine's stream of events. *client.Client of
 // github.com/docker/docker has it.
@@ -22,9 +39,10 @@ type Events interface {
 
 // A stream follows the engine's events. An event is a hint to look, never the
 // truth: streams lose events, and can fall silent while they stay open, which
-// resync makes up for. No event tells of tasks.
+// resync makes up for, and a watch over the silence. No event tells of tasks.
 type stream struct {
 	source Events
+	gate   *gate           // passed before it opens
 	opened chan<- struct{} // poked when the stream opens
 	hints  chan struct{}   // poked by every event
 	report *report
@@ -36,14 +54,22 @@ type stream struct {
 // run keeps a stream open until ctx ends.
 func (s *stream) run(ctx context.Context) {
 	delay := backoff{first: engineFirst, most: engineMost}
-	for {
-		opened, err := s.follow(ctx)
+	for s.gate.pass(ctx) {
+		began := time.Now()
+		err := s.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		s.report.streamLost(err)
-		if opened {
+		lasted := time.Since(began)
+		if lasted >= streamGood {
 			delay.reset()
+		}
+		if errors.Is(err, errSilent) {
+			continue
+		}
+		s.report.streamLost(err)
+		if lasted >= streamSome { // the engine may have gone with it: a listing tells
+			poke(s.hints)
 		}
 		select {
 		case <-ctx.Done():
@@ -53,18 +79,18 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
-// follow opens a stream and follows it to its end. It says whether it opened.
-func (s *stream) follow(ctx context.Context) (opened bool, err error) {
+// follow opens a stream and follows it to its end.
+func (s *stream) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(openLimit, func() { cancel(fmt.Errorf("no answer within %s", openLimit)) })
 	messages, errs := s.source.Events(ctx, events.ListOptions{Filters: swarmEvents()})
 	if !late.Stop() {
-		return false, fmt.Errorf("open the event stream: %w", context.Cause(ctx))
+		return fmt.Errorf("open the event stream: %w", context.Cause(ctx))
 	}
 	select {
 	case err := <-errs:
-		return false, fmt.Errorf("open the event stream: %w", ended(err))
+		return fmt.Errorf("open the event stream: %w", ended(err))
 	default:
 	}
 	s.report.streamOpen()
@@ -73,20 +99,38 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 	case s.opened <- struct{}{}:
 	default:
 	}
+	silence := time.NewTimer(spread(streamSilence))
+	defer silence.Stop()
 	for {
 		select {
 		case m := <-messages:
-			if m.Type == events.ConfigEventType {
-				s.noticed(m.Actor.Attributes["name"])
-			}
-			poke(s.hints)
+			silence.Reset(spread(streamSilence))
+			s.heard(m)
+		case <-silence.C:
+			return errSilent
 		case err := <-errs:
-			return true, fmt.Errorf("follow the event stream: %w", ended(err))
+			return fmt.Errorf("follow the event stream: %w", ended(err))
 		case <-ctx.Done():
-			return true, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
+
+// heard takes in an event.
+func (s *stream) heard(m events.Message) {
+	if m.Type == events.ConfigEventType {
+		name := m.Actor.Attributes["name"]
+		s.noticed(name)
+		if slices.ContainsFunc(ownPrefixes, func(own string) bool { return strings.HasPrefix(name, own) }) {
+			return
+		}
+	}
+	poke(s.hints)
+}
+
+// ownPrefixes begin the names of what controllers write of themselves: nothing of it is
+// a stack's, and a lease is renewed every few seconds.
+var ownPrefixes = []string{"skep-lease-", "skep-report-"}
 
 // ended gives an end without an error a name.
 func ended(err error) error {

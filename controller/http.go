@@ -24,7 +24,7 @@ const (
 	requestTime   = 10 * time.Second
 	answerTime    = 30 * time.Second
 	idleTime      = 20 * time.Second // a scraper may connect anew
-	shutdownLimit = 3 * time.Second
+	shutdownLimit = 500 * time.Millisecond
 )
 
 // A check is nil while what it looks at is good; its error says why it is not.

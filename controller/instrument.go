@@ -36,7 +36,7 @@ type instrumented struct {
 }
 
 func (i *instrumented) RoundTrip(r *http.Request) (*http.Response, error) {
-	op := operation(r.Method, r.URL.Path)
+	op := Operation(r.Method, r.URL.Path)
 	start := time.Now()
 	response, err := i.next.RoundTrip(r)
 	i.duration.WithLabelValues(op).Observe(time.Since(start).Seconds())
@@ -75,9 +75,9 @@ var single = map[string]string{
 	"version": "ServerVersion",
 }
 
-// operation names a request as Docker's Go client names the call behind it. It has
+// Operation names a request as Docker's Go client names the call behind it. It has
 // no more values than this file has words, whatever the path.
-func operation(method, path string) string {
+func Operation(method, path string) string {
 	path = strings.TrimPrefix(apiVersion.ReplaceAllString(path, "/"), "/")
 	segments := strings.Split(path, "/")
 	head, rest := segments[0], segments[1:]

@@ -102,7 +102,7 @@ func TestOperation(t *testing.T) {
 		"GET /v1.51/containers/json":                  "Other",
 	} {
 		method, path, _ := strings.Cut(path, " ")
-		if got := operation(method, path); got != want {
+		if got := Operation(method, path); got != want {
 			t.Errorf("%s %s: %s, want %s", method, path, got, want)
 		}
 	}

@@ -49,6 +49,14 @@ func (q *queue) look(stacks ...string) {
 	}
 }
 
+// resume asks for a pass now for stacks whose time had come and that were held up: a
+// backoff that they were in goes on.
+func (q *queue) resume(stacks ...string) {
+	for _, s := range stacks {
+		q.work.Add(s)
+	}
+}
+
 // failed asks for a pass after the stack's backoff.
 func (q *queue) failed(stack string) { q.work.AddRateLimited(stack) }
 

@@ -30,7 +30,7 @@ func TestBackoffGrowsWithinItsSpread(t *testing.T) {
 
 func TestEngineBackoffGrowsAndResets(t *testing.T) {
 	b := backoff{first: engineFirst, most: engineMost}
-	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
+	for i, want := range []time.Duration{1, 2, 4, 8, 15, 15, 15} {
 		want *= time.Second
 		if got := b.wait(); got < want*4/5 || got > want*6/5 {
 			t.Errorf("wait %d is %s, want about %s", i, got, want)

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
 )
 
@@ -18,22 +21,28 @@ import (
 const (
 	hintPause    = 100 * time.Millisecond // so long without a hint ends the gathering
 	hintMost     = time.Second            // so long it lasts at most
-	listLimit    = 30 * time.Second       // then a listing has failed; engines give up on their leader after 20 s
+	listLimit    = 75 * time.Second       // then a listing has failed: two requests, one after the other, that take their time
 	engineFirst  = time.Second
-	engineMost   = 30 * time.Second
+	engineMost   = 15 * time.Second
 	streamBefore = time.Second // so long the first listing waits for the event stream
 )
 
 // A refresher keeps the reconciler's view of the Swarm fresh: it is the only one
 // that calls Refresh, on events, at every resync and when a pass came to doubt the
-// engine. While the engine cannot be listed no stack is worked on, so that one
-// loop asks for it and not every stack.
+// engine. While the engine cannot be listed no stack is worked on and no stream is
+// opened, so that one loop asks for it, with one backoff, and not every stack; nor
+// while a listing is to tell whether a pass doubted it rightly.
 type refresher struct {
 	reconciler Reconciler
-	resync     time.Duration
-	queue      *queue
-	report     *report
-	health     *health
+	// check says whether the engine will do. It is asked before the first listing and
+	// before one that may end an outage.
+	check func(context.Context) error
+	// explain makes a sentence for people of an engine's error.
+	explain func(error) error
+	resync  time.Duration
+	queue   *queue
+	report  *report
+	health  *health
 	// all holds the stacks that want a pass when everything does, and listedAgain is
 	// called when the engine was listed for the first time, or after an outage.
 	all         func() []string
@@ -42,10 +51,13 @@ type refresher struct {
 	opened chan struct{} // the event stream was opened: whatever happened before is unseen
 	hints  chan struct{} // an event came, or a pass failed in a way that may be the engine's
 
-	mu    sync.Mutex
-	ever  bool  // it was listed at least once
-	err   error // why it cannot be listed; nil while it can
-	since time.Time
+	mu      sync.Mutex
+	ever    bool  // it was listed at least once
+	err     error // why it cannot be listed; nil while it can
+	since   time.Time
+	doubted bool            // a pass failed as if it could not be
+	held    map[string]bool // stacks whose passes wait for what becomes of that
+	gate    gate
 }
 
 // up says whether the engine could be listed the last time; if not, why not.
@@ -66,22 +78,56 @@ func (r *refresher) listed() bool {
 }
 
 // doubt asks for a listing if err may be the engine's failing rather than the
-// stack's.
+// stack's. Until it was made, no other pass is.
 func (r *refresher) doubt(err error) {
-	if fromEngine(err) {
-		poke(r.hints)
+	if !fromEngine(err) {
+		return
 	}
+	r.mu.Lock()
+	r.doubted = r.err == nil
+	r.mu.Unlock()
+	poke(r.hints)
 }
 
-// fromEngine says that an error tells of an engine that does not work.
+// hold says that no pass is to be made over a stack now. It gets one as soon as the
+// engine is known to work.
+func (r *refresher) hold(stack string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ever && r.err == nil && !r.doubted {
+		return false
+	}
+	if r.held == nil {
+		r.held = map[string]bool{}
+	}
+	r.held[stack] = true
+	return true
+}
+
+// release ends all doubt, and returns the stacks that were held.
+func (r *refresher) release() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := slices.Sorted(maps.Keys(r.held))
+	r.doubted, r.held = false, nil
+	return held
+}
+
+// fromEngine says that an error tells of an engine that does not work, or not now.
 func fromEngine(err error) bool {
 	if err == nil {
 		return false
 	}
 	var network net.Error
-	return client.IsErrConnectionFailed(err) || errors.As(err, &network) ||
+	return client.IsErrConnectionFailed(err) || errors.As(err, &network) || cerrdefs.IsUnavailable(err) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) ||
-		strings.Contains(err.Error(), "does not have a leader") || strings.Contains(err.Error(), "lost leader status")
+		slices.ContainsFunc(engineWords, func(words string) bool { return strings.Contains(err.Error(), words) })
+}
+
+// engineWords are what engines say of themselves with a code that says nothing.
+var engineWords = []string{
+	"does not have a leader", "lost leader status", "not a swarm manager",
+	"code = DeadlineExceeded", "code = Unavailable", "needs to be unlocked",
 }
 
 // A cause is why the engine is listed.
@@ -103,20 +149,27 @@ func (r *refresher) run(ctx context.Context) {
 	defer resync.Stop()
 	delay := backoff{first: engineFirst, most: engineMost}
 
-	why := r.waitUp(ctx, streamBefore, pulse.C)
+	why := hinted
 	for why != stopped {
-		changed, err := r.list(ctx)
-		if ctx.Err() != nil {
-			return
+		if r.up() != nil {
+			if err := r.reach(ctx); err != nil {
+				why = r.lost(ctx, err, &delay, pulse.C)
+				continue
+			}
+			// What happens between the listing and the first event must not be missed.
+			if r.waitUp(ctx, streamBefore, pulse.C) == stopped {
+				return
+			}
 		}
+		changed, err := r.list(ctx)
 		if err != nil {
-			r.down(err)
-			why = r.waitUp(ctx, delay.wait(), pulse.C)
+			why = r.lost(ctx, err, &delay, pulse.C)
 			continue
 		}
 		delay.reset()
+		back, held := r.nowUp(), r.release()
 		switch {
-		case r.nowUp():
+		case back:
 			r.listedAgain()
 			r.queue.changed(r.all()...)
 		case why == resynced:
@@ -124,8 +177,31 @@ func (r *refresher) run(ctx context.Context) {
 		default:
 			r.queue.look(changed...)
 		}
+		if !back { // when all got one
+			r.queue.resume(held...)
+		}
 		why = r.waitHint(ctx, resync.C, pulse.C)
 	}
+}
+
+// reach asks whether the engine will do, and lets the event stream open where it will.
+func (r *refresher) reach(ctx context.Context) error {
+	err := protect(func() error { return r.check(ctx) })
+	if err == nil {
+		r.gate.open()
+	}
+	return err
+}
+
+// lost notes that the engine cannot be listed, and waits until it is to be tried again.
+func (r *refresher) lost(ctx context.Context, err error, delay *backoff, pulse <-chan time.Time) cause {
+	if ctx.Err() != nil {
+		return stopped
+	}
+	r.gate.close()
+	r.release() // all stacks get a pass when it is back
+	r.down(r.explain(err))
+	return r.waitUp(ctx, delay.wait(), pulse)
 }
 
 // list calls Refresh within its time limit, a panic in it being an error.
@@ -223,6 +299,51 @@ func (r *refresher) gather(ctx context.Context) cause {
 			pause.Reset(hintPause)
 		}
 	}
+}
+
+// A gate is passed by those who need an engine, while there is one. The zero value is
+// closed.
+type gate struct {
+	mu     sync.Mutex
+	opened bool
+	change chan struct{} // closed when it opens; nil: nobody waits
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened = true
+	if g.change != nil {
+		close(g.change)
+		g.change = nil
+	}
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened = false
+}
+
+// pass waits until the gate is open. It is false where ctx ended first.
+func (g *gate) pass(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		g.mu.Lock()
+		if g.opened {
+			g.mu.Unlock()
+			return true
+		}
+		if g.change == nil {
+			g.change = make(chan struct{})
+		}
+		change := g.change
+		g.mu.Unlock()
+		select {
+		case <-change:
+		case <-ctx.Done():
+		}
+	}
+	return false
 }
 
 // poke makes a channel of capacity one readable.

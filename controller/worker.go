@@ -16,7 +16,7 @@ const (
 	passLimit = 5 * time.Minute
 	// drainLimit is how long passes that are under way may go on after a stop: a
 	// write that is cut off may have happened or not.
-	drainLimit = 4 * time.Second
+	drainLimit = 3 * time.Second
 )
 
 // work makes passes with c.Workers workers until ctx ends, then lets those under
@@ -69,10 +69,11 @@ func (c *controller) worker(ctx, passes context.Context) {
 // process makes a pass over a stack and says when the next one is due.
 func (c *controller) process(ctx context.Context, stack string) {
 	in, ok := c.input(stack)
-	if !ok || c.engine.up() != nil {
-		// Not a stack any more, or an engine that is away: when it is back, all
-		// stacks get a pass.
+	if !ok { // not a stack any more
 		c.queue.settled(stack, 0)
+		return
+	}
+	if c.engine.hold(stack) {
 		return
 	}
 	result, took := c.pass(ctx, in)

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/skep-io/skep/controller"
+	"github.com/skep-io/skep/e2e/lab/swarmlab"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -180,7 +181,7 @@ func (l *logbook) lines(action string) []map[string]any {
 // status is what skep status knows of a stack: from the Swarm alone.
 func status(t *testing.T, owner, stack string) reconcile.Result {
 	t.Helper()
-	res, err := reconcile.New(reconcile.Options{Swarm: skepClient(lab, 1, "status"), Owner: owner}).Status(t.Context(), stack)
+	res, err := reconcileStatus(t.Context(), lab, owner, stack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +191,10 @@ func status(t *testing.T, owner, stack string) reconcile.Result {
 		leaked.Look("the status of "+stack, text)
 	}
 	return res
+}
+
+func reconcileStatus(ctx context.Context, l *swarmlab.Lab, owner, stack string) (reconcile.Result, error) {
+	return reconcile.New(reconcile.Options{Swarm: skepClient(l, 1, "status"), Owner: owner}).Status(ctx, stack)
 }
 
 func ready(res reconcile.Result) bool {

@@ -20,8 +20,10 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	switch d.Act {
 	case ActNothing:
 		res.Outcome = Unchanged
+		err = r.tidy(ctx, p, &res)
 	case ActHold:
 		res.Outcome = Held
+		err = r.tidy(ctx, p, &res)
 	case ActWait:
 		res.Outcome = Waiting
 	case ActUnpin:
@@ -82,6 +84,20 @@ func (p *pass) step() []Change {
 	})
 }
 
+// tidy removes the records that are beyond the number kept, which the end of a release
+// does where nothing comes between: skep was killed, or the engine failed. What only
+// they named goes after them.
+func (r *Reconciler) tidy(ctx context.Context, p *pass, res *Result) error {
+	if p.state.IsSuspended() || p.stack.Policy.Suspend {
+		return nil
+	}
+	trimmed, err := r.memory.trim(ctx, p.stack.Name, p.releases)
+	if trimmed > 0 {
+		res.Requeue = again
+	}
+	return err
+}
+
 // unpin forgets a pin that has come to its end, unless it is another one by now.
 func (r *Reconciler) unpin(ctx context.Context, p *pass, res *Result) error {
 	res.Transitions = append(res.Transitions, Transition{Action: "unpinned", Reason: res.Reason, Message: res.Message})
@@ -127,7 +143,8 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 	if err := r.record(ctx, p, res, rel, currentPins(p), nil); err != nil {
 		return err
 	}
-	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	_, err := r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	return err
 }
 
 // refuse remembers that the file asks for what failed before, as a release that
@@ -150,13 +167,14 @@ func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Resul
 	if err := r.record(ctx, p, res, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
 		return err
 	}
-	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	_, err := r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
+	return err
 }
 
 // snapshot remembers what lives before anything is written over it, so that there
 // is something to go back to.
 func (r *Reconciler) snapshot(ctx context.Context, p *pass, res *Result) error {
-	now := r.o.Now()
+	now := r.time.now()
 	found := fromLive(p.stack.Name, p.live)
 	rel := &Release{Number: 0, Digest: "live:" + p.digest, Revision: "as found", Phase: PhaseHealthy, Reason: "Adopted",
 		Message: "what was running before skep's first change", Started: now, Ended: now}
@@ -200,7 +218,7 @@ func (p *pass) pinnedPins() map[string]Pin {
 func (r *Reconciler) carryOn(ctx context.Context, p *pass, st *stackState, d Decision, res *Result) error {
 	if d.Anew {
 		rel := *d.Release
-		rel.Resumed = r.o.Now()
+		rel.Resumed = r.time.now()
 		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 			return err
 		}
@@ -212,7 +230,7 @@ func (r *Reconciler) carryOn(ctx context.Context, p *pass, st *stackState, d Dec
 // bake records that all that a release changed has converged for the first time.
 func (r *Reconciler) bake(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := *d.Release
-	rel.Converged = r.o.Now()
+	rel.Converged = r.time.now()
 	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 		return err
 	}
@@ -223,14 +241,14 @@ func (r *Reconciler) bake(ctx context.Context, p *pass, d Decision, res *Result)
 
 func (r *Reconciler) supersede(ctx context.Context, p *pass, res *Result) error {
 	old := *p.releases[len(p.releases)-1]
-	old.Phase, old.Reason, old.Message, old.Ended = PhaseSuperseded, "Superseded", "a newer revision came before it was healthy", r.o.Now()
+	old.Phase, old.Reason, old.Message, old.Ended = PhaseSuperseded, "Superseded", "a newer revision came before it was healthy", r.time.now()
 	res.Transitions = append(res.Transitions, Transition{Action: "superseded", Reason: old.Reason, Message: fmt.Sprintf("release %d: %s", old.Number, old.Message)})
 	return r.memory.update(ctx, p.stack.Name, &old)
 }
 
 func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	src := p.stack.Source
-	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.o.Now()}
+	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.time.now()}
 	if src.Commit != nil {
 		rel.Subject = src.Commit.Subject
 	}
@@ -297,7 +315,7 @@ func marksOf(changes []Change, live *Live) map[string]string {
 // end records how the current release ended.
 func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := *d.Release
-	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, r.o.Now()
+	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, r.time.now()
 	t := Transition{Action: "rollout-healthy", Reason: d.Reason, Message: fmt.Sprintf("release %d is healthy", rel.Number), Duration: rel.Ended.Sub(rel.Started)}
 	rel.Phase = PhaseHealthy
 	if d.Act == ActFail {
@@ -310,8 +328,8 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 	}
 	res.Release = &rel
 	res.Transitions = append(res.Transitions, t)
-	releases := append(append([]*Release{}, p.releases[:len(p.releases)-1]...), &rel)
-	return r.memory.trim(ctx, p.stack.Name, releases)
+	_, err := r.memory.trim(ctx, p.stack.Name, append(append([]*Release{}, p.releases[:len(p.releases)-1]...), &rel))
+	return err
 }
 
 // reverts names the services that go back from a failed release, where all those for
@@ -377,7 +395,7 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	if marks := mergeMarks(d.Release.index.corrected, marksOf(changes, p.live)); !maps.Equal(marks, d.Release.index.corrected) {
 		rel := *d.Release
-		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, r.o.Now(), false
+		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, r.time.now(), false
 		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 			return err
 		}
@@ -442,7 +460,7 @@ func (r *Reconciler) write(ctx context.Context, p *pass, st *stackState, res *Re
 	a := &applier{swarm: r.o.Swarm, creds: r.o.Credentials, owner: r.o.Owner, live: p.live}
 	err := a.apply(ctx, changes)
 	for id := range a.refused {
-		st.refused[id] = refusal{r.o.Now(), st.refused[id].times + 1}
+		st.refused[id] = refusal{r.time.steady(), st.refused[id].times + 1}
 	}
 	if err != nil {
 		return err

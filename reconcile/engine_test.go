@@ -38,7 +38,9 @@ type fakeEngine struct {
 	digest  string         // of every image a registry is asked for; "": it is not reachable
 	noImage error          // what a registry says instead
 	written map[string]int // image → how often it was written into a service
-	onTasks func()         // called before tasks are listed
+	// replaced counts, by service name, how often its tasks had to make room for others.
+	replaced map[string]int
+	onTasks  func() // called before tasks are listed
 	// fault, if set, is asked before and after each write.
 	fault func(op string, after bool) error
 }
@@ -48,7 +50,7 @@ func newFakeEngine() *fakeEngine {
 		clock:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		services: map[string]*swarm.Service{}, tasks: map[string][]swarm.Task{}, dirty: map[string]bool{},
 		networks: map[string]network.Summary{}, configs: map[string]swarm.Config{}, secrets: map[string]swarm.Secret{},
-		written: map[string]int{}, nodes: []swarm.Node{{ID: "n1", Status: swarm.NodeStatus{State: swarm.NodeStateReady}}},
+		written: map[string]int{}, replaced: map[string]int{}, nodes: []swarm.Node{{ID: "n1", Status: swarm.NodeStatus{State: swarm.NodeStateReady}}},
 	}
 }
 
@@ -168,6 +170,7 @@ func (e *fakeEngine) ServiceCreate(_ context.Context, s swarm.ServiceSpec, _ swa
 			}
 		}
 		id := e.id()
+		e.replaced[s.Name]++
 		e.services[id] = &swarm.Service{ID: id, Meta: e.meta(swarm.Meta{CreatedAt: e.clock}), Spec: e.stored(s)}
 		if isJob(&s) {
 			e.services[id].JobStatus = &swarm.JobStatus{LastExecution: e.clock}
@@ -194,6 +197,9 @@ func (e *fakeEngine) ServiceUpdate(_ context.Context, id string, v swarm.Version
 		o.PreviousSpec, o.Spec, o.Meta, o.UpdateStatus = &prev, e.stored(s), e.meta(o.Meta), nil
 		if o.JobStatus != nil { // each update runs it again
 			o.JobStatus = &swarm.JobStatus{JobIteration: swarm.Version{Index: o.JobStatus.JobIteration.Index + 1}, LastExecution: e.clock}
+		}
+		if !reflect.DeepEqual(prev.TaskTemplate, o.Spec.TaskTemplate) {
+			e.replaced[s.Name]++
 		}
 		e.dirty[id] = e.dirty[id] || !reflect.DeepEqual(prev.TaskTemplate, o.Spec.TaskTemplate) || replicasOf(&prev) != replicasOf(&o.Spec)
 		return nil
@@ -369,7 +375,10 @@ func (e *fakeEngine) ConfigUpdate(_ context.Context, id string, v swarm.Version,
 }
 
 func (e *fakeEngine) ConfigRemove(_ context.Context, id string) error {
-	return e.write("remove config", e.configs[id].Spec.Name, func() error { delete(e.configs, id); return nil })
+	e.mu.Lock()
+	name := e.configs[id].Spec.Name
+	e.mu.Unlock()
+	return e.write("remove config", name, func() error { delete(e.configs, id); return nil })
 }
 
 func (e *fakeEngine) SecretList(context.Context, swarm.SecretListOptions) ([]swarm.Secret, error) {
@@ -404,7 +413,10 @@ func (e *fakeEngine) SecretUpdate(_ context.Context, id string, v swarm.Version,
 }
 
 func (e *fakeEngine) SecretRemove(_ context.Context, id string) error {
-	return e.write("remove secret", e.secrets[id].Spec.Name, func() error { delete(e.secrets, id); return nil })
+	e.mu.Lock()
+	name := e.secrets[id].Spec.Name
+	e.mu.Unlock()
+	return e.write("remove secret", name, func() error { delete(e.secrets, id); return nil })
 }
 
 func (e *fakeEngine) DistributionInspect(context.Context, string, string) (d registry.DistributionInspect, err error) {

@@ -338,15 +338,16 @@ func (m *memory) put(stack string, r *Release, forgets int) {
 // trim removes the oldest releases beyond the number that is kept, but never the newest
 // nor one that there may be a way back to: the newest healthy one, that before it as
 // long as the newest is not sure, and the one that the stack is pinned to. They count,
-// so that more than that number stay only where these alone are more.
-func (m *memory) trim(ctx context.Context, stack string, releases []*Release) error {
+// so that more than that number stay only where these alone are more. It says how many
+// it removed.
+func (m *memory) trim(ctx context.Context, stack string, releases []*Release) (trimmed int, err error) {
 	left := len(releases)
 	if left <= m.keep {
-		return nil
+		return 0, nil
 	}
 	asked, err := m.readState(ctx, stack) // somebody may have pinned it a moment ago
 	if err != nil {
-		return fmt.Errorf("read the state of stack %s: %w", stack, err)
+		return 0, fmt.Errorf("read the state of stack %s: %w", stack, err)
 	}
 	ways := waysBack(releases, asked)
 	for _, old := range releases {
@@ -358,11 +359,12 @@ func (m *memory) trim(ctx context.Context, stack string, releases []*Release) er
 		}
 		m.forget(stack)
 		if err := m.swarm.ConfigRemove(ctx, old.id); err != nil && !isNotFound(err) {
-			return fmt.Errorf("remove the record of release %d of stack %s: %w", old.Number, stack, err)
+			return trimmed, fmt.Errorf("remove the record of release %d of stack %s: %w", old.Number, stack, err)
 		}
 		left--
+		trimmed++
 	}
-	return nil
+	return trimmed, nil
 }
 
 // waysBack are the releases that a stack may have to go back to.
@@ -380,7 +382,8 @@ func waysBack(releases []*Release, asked *swarm.Config) []*Release {
 }
 
 // removeAll forgets a stack for good; what another owner remembers of it stays. What was
-// asked of it goes first: without a release nobody would look for that again.
+// asked of it goes first: without a release nobody would look for that again; and as
+// long as there is one, what was cut off here is done again.
 func (m *memory) removeAll(ctx context.Context, stack string, releases []*Release) error {
 	defer m.forget(stack)
 	if err := m.removeState(ctx, stack); err != nil {

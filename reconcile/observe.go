@@ -25,22 +25,24 @@ import (
 // fresher than it is asks for an age or for "after my own write".
 type observer struct {
 	swarm Swarm
-	now   func() time.Time
+	now   func() time.Time // the time of day
+	clock func() time.Time // for ages: nobody sets it
 
 	listing sync.Mutex // held while listing, so that those who wait share one
 
 	mu      sync.Mutex
 	live    *Live
+	at      time.Time         // clock's reading when live's listing began
 	took    time.Duration     // how long live's listing took
-	begun   uint64            // the clock's reading when live's listing began
-	clock   uint64            // counts own writes
-	written map[string]uint64 // stack → clock of its last own write
+	begun   uint64            // how many own writes there had been then
+	wrotes  uint64            // counts own writes
+	written map[string]uint64 // stack → the number of its last own write
 	wanted  map[string]bool   // names of external configs, which no label selects
 	listed  map[string]bool   // wanted, as it was for live
 }
 
-func newObserver(s Swarm, now func() time.Time) *observer {
-	return &observer{swarm: s, now: now, written: map[string]uint64{}, wanted: map[string]bool{}}
+func newObserver(s Swarm, now, clock func() time.Time) *observer {
+	return &observer{swarm: s, now: now, clock: clock, written: map[string]uint64{}, wanted: map[string]bool{}}
 }
 
 // ageOfTook bounds the time that goes into listing a large Swarm again and again: a
@@ -70,7 +72,7 @@ func (o *observer) fresh(stack string, maxAge time.Duration) *Live {
 	switch {
 	case o.live == nil, o.begun < o.written[stack], len(o.listed) < len(o.wanted):
 		return nil
-	case maxAge > 0 && o.now().Sub(o.live.At) > max(maxAge, ageOfTook*o.took):
+	case maxAge > 0 && o.clock().Sub(o.at) > max(maxAge, ageOfTook*o.took):
 		return nil
 	}
 	return o.live
@@ -88,7 +90,7 @@ func (o *observer) tooSoon(stack string) time.Duration {
 	if o.live == nil || o.begun >= o.written[stack] {
 		return 0
 	}
-	return max(0, max(listGap, ageOfTook*o.took)-o.now().Sub(o.live.At))
+	return max(0, max(listGap, ageOfTook*o.took)-o.clock().Sub(o.at))
 }
 
 // refresh lists anew and returns the stacks whose objects are not as they were, and
@@ -115,8 +117,8 @@ func (o *observer) newest() *Live {
 func (o *observer) wrote(stack string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.clock++
-	o.written[stack] = o.clock
+	o.wrotes++
+	o.written[stack] = o.wrotes
 }
 
 // want makes listings look for external configs by name.
@@ -143,17 +145,17 @@ func (o *observer) wantConfigs(configs []DesiredObject) {
 
 func (o *observer) list(ctx context.Context) (before, after *Live, err error) {
 	o.mu.Lock()
-	begun, before, wanted := o.clock, o.live, maps.Clone(o.wanted)
+	begun, before, wanted := o.wrotes, o.live, maps.Clone(o.wanted)
 	o.mu.Unlock()
 
-	at := o.now()
-	after, err = list(ctx, o.swarm, slices.Sorted(maps.Keys(wanted)), at)
+	at := o.clock()
+	after, err = list(ctx, o.swarm, slices.Sorted(maps.Keys(wanted)), o.now())
 	if err != nil {
 		return nil, nil, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.live, o.took, o.begun, o.listed = after, o.now().Sub(at), begun, wanted
+	o.live, o.at, o.took, o.begun, o.listed = after, at, o.clock().Sub(at), begun, wanted
 	return before, after, nil
 }
 

@@ -38,7 +38,7 @@ func TestListingOfALargeSwarmIsShared(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := &slowEngine{fakeEngine: newFakeEngine(), takes: c.takes}
-			o := newObserver(e, e.now)
+			o := newObserver(e, e.now, e.now)
 			get := func(stack string) {
 				t.Helper()
 				if _, err := o.get(t.Context(), stack, maxAge); err != nil {
@@ -59,7 +59,7 @@ func TestListingOfALargeSwarmIsShared(t *testing.T) {
 // However long a listing takes, one from before an own write does not do.
 func TestListingFromBeforeAnOwnWriteIsNotUsed(t *testing.T) {
 	e := &slowEngine{fakeEngine: newFakeEngine(), takes: time.Minute}
-	o := newObserver(e, e.now)
+	o := newObserver(e, e.now, e.now)
 	for want := 1; want <= 3; want++ {
 		if _, err := o.get(t.Context(), "shop", time.Second); err != nil {
 			t.Fatal(err)

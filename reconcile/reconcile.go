@@ -31,12 +31,16 @@ type Options struct {
 	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
 	AllowHostRoot bool
 	Now           func() time.Time
+	// Uptime is the time that passed since any moment, which nobody sets; by default it
+	// is taken from Now, which for time.Now is as good.
+	Uptime func() time.Duration
 }
 
 // A Reconciler makes passes over stacks of one Swarm. It may be used from many
 // goroutines, but only from one at a time for the same stack.
 type Reconciler struct {
 	o        Options
+	time     *timekeeper
 	observer *observer
 	memory   *memory
 	images   *imageResolver
@@ -91,11 +95,13 @@ func New(o Options) *Reconciler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	k := newTimekeeper(o.Now, o.Uptime)
 	return &Reconciler{
 		o:        o,
-		observer: newObserver(o.Swarm, o.Now),
-		memory:   newMemory(o.Swarm, o.Owner, o.History, o.Now),
-		images:   &imageResolver{swarm: o.Swarm, creds: o.Credentials, now: o.Now},
+		time:     k,
+		observer: newObserver(o.Swarm, o.Now, k.steady),
+		memory:   newMemory(o.Swarm, o.Owner, o.History, k.steady),
+		images:   &imageResolver{swarm: o.Swarm, creds: o.Credentials, now: k.steady},
 		stacks:   map[string]*stackState{},
 	}
 }
@@ -255,7 +261,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, &s.result, nil
 	}
 	st.settled = nil
-	p := &pass{stack: in.Stack, live: live, releases: releases, state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state), guard: r.guard()}
+	p := &pass{stack: in.Stack, live: live, releases: r.time.rebase(releases), state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state), guard: r.guard()}
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
@@ -266,7 +272,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	if p.whole, err = r.livesUnseen(ctx, p); err != nil {
 		return nil, nil, err
 	}
-	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
+	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.time.steady())
 	p.plan.Findings = ofFile(p.plan.Findings, p.stack)
 	if p.health, err = r.judge(ctx, p); err == nil {
 		p.plan = p.standing(p.plan, func(ls *swarm.Service, h ServiceHealth) bool {

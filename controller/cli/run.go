@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -66,6 +67,8 @@ them. With --once it ends when every stack is settled.`,
 			}
 			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize
 			config.Client, config.Credentials = swarm, acting.credentials()
+			config.Check = func(ctx context.Context) error { return controller.CheckEngine(ctx, swarm) }
+			config.Explain = func(err error) error { return controller.ExplainEngine(swarm.DaemonHost(), err) }
 			config.Owner, config.PruneStacks, config.History = acting.owner, acting.pruneStacks, acting.history
 			config.PolicyFile, config.AllowHostRoot = acting.guard.policy, acting.guard.allowHostRoot
 			config.Version = buildVersion().Version
