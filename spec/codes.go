@@ -193,5 +193,6 @@ var codeTable = []Code{
 	{"suspended", Swarm, asWarning, "the stack is suspended, and nothing of it is written"},
 	{"pinned", Swarm, asWarning, "somebody went back to an earlier release, and the stack stays there"},
 	{"other-owner", Swarm, asError, "another controller looks after the stack"},
+	{"prune-blocked", Swarm, asError, "the file has lost most of the stack's services, and nobody confirmed that"},
 	{"secret-believed", Swarm, asWarning, "an adopted secret cannot be compared with its file"},
 }
