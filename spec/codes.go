@@ -91,6 +91,8 @@ var codeTable = []Code{
 	{"duplicate-stack", Reading, asError, "two files describe a stack of one name"},
 	{"unstable", Reading, asError, "the files change while they are read"},
 	{"cancelled", Reading, asError, "reading was stopped"},
+	{"internal", Reading, asErrorOrWarning, "skep cannot cope with a file, which is a bug in skep"},
+	{"file-absent", Reading, asWarning, "the commit has a stack's file that the work tree has not"},
 	{"git-unreadable", Reading, asInfo, "there is a git repository that cannot be read"},
 	{"file-too-large", Reading, asError, "the file is larger than --max-file-size"},
 	{"not-text", Reading, asError, "the file is not UTF-8 text"},
