@@ -77,7 +77,11 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 		select {
 		case m := <-messages:
 			if m.Type == events.ConfigEventType {
-				s.noticed(m.Actor.Attributes["name"])
+				name := m.Actor.Attributes["name"]
+				s.noticed(name)
+				if isNote(name) {
+					continue // no stack's: there is nothing to look at
+				}
 			}
 			poke(s.hints)
 		case err := <-errs:
