@@ -379,6 +379,7 @@ func TestUnreadableDirectoryKeepsWhatIsInForce(t *testing.T) {
 
 func TestVanishedStackNeedsTwoScans(t *testing.T) {
 	inDaemon(t, func(w *world) {
+		w.Resync, w.engine.resync = time.Hour, time.Hour
 		w.live = []string{"a", "b"}
 		w.snapshot = snapshot(stack("a", "1"), stack("b", "1"))
 	}, func(t *testing.T, w *world) {

@@ -125,11 +125,11 @@ func pruning(w *world, f *fakeNotes, live ...string) {
 	w.snapshot = snapshot(stacks(live...)...)
 	w.reconcile = func(_ context.Context, in reconcile.Input) reconcile.Result {
 		switch {
-		case in.Stack != nil:
+		case in.Stack != nil || !slices.Contains(w.lives(), in.Name):
 			return good()
 		case in.PruneBlocked != "":
 			r := result(reconcile.Held, false, reconcile.Stalled)
-			r.Reason, r.Message = reconcile.PruneBlocked, in.PruneBlocked
+			r.Reason, r.Message, r.Conditions[0].Message = reconcile.PruneBlocked, in.PruneBlocked, in.PruneBlocked
 			return r
 		}
 		w.with(func() { w.live = slices.DeleteFunc(slices.Clone(w.live), func(name string) bool { return name == in.Name }) })
