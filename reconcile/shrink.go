@@ -48,8 +48,8 @@ func (b *Blockade) Why() string {
 	case b.Stack == "":
 		limit = "more than a third"
 	}
-	return fmt.Sprintf("the files no longer have %d of %d %s, %s: %s (if that is meant: skep prune --confirm %s; else put them back)",
-		len(b.Names), b.Of, b.what(), limit, few(b.Names), b.ID)
+	return fmt.Sprintf("the files no longer have %d of %d %s, %s: %s (if that is meant: skep prune --confirm %s or, without a daemon, skep apply --confirm %s; else put them back)",
+		len(b.Names), b.Of, b.what(), limit, few(b.Names), b.ID, b.ID)
 }
 
 // newBlockade names a removal.

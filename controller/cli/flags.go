@@ -239,9 +239,9 @@ func (x *actingFlags) credentials() reconcile.Credentials {
 	return controller.NewRegistryCredentials(x.registryConfig)
 }
 
-// reconciler makes one for swarm.
-func (x *actingFlags) reconciler(swarm reconcile.Swarm) *reconcile.Reconciler {
+// reconciler makes one for swarm, with the IDs of removals that are confirmed.
+func (x *actingFlags) reconciler(swarm reconcile.Swarm, confirmed ...string) *reconcile.Reconciler {
 	return reconcile.New(reconcile.Options{
-		Swarm: swarm, Credentials: x.credentials(), Owner: x.owner, History: x.history, PruneStacks: x.pruneStacks,
+		Swarm: swarm, Credentials: x.credentials(), Owner: x.owner, History: x.history, PruneStacks: x.pruneStacks, Confirmed: confirmed,
 	})
 }
