@@ -10,9 +10,10 @@
 //	engine ──► refresher ──► what is live (kept by the reconciler)
 //
 // It decides when a pass is made, never what a pass does: that is package
-// reconcile's. It never writes to an engine itself, never blocks a pass on a
-// rollout, and keeps nothing that a restart may not lose. Logging and metrics live
-// here alone.
+// reconcile's. It never writes to a stack itself, never blocks a pass on a rollout,
+// and keeps nothing that a restart may not lose; what it alone knows of its owner's
+// stacks, and what people confirm, it keeps in the Swarm (see kept). Logging and
+// metrics live here alone.
 package controller
 
 import (

@@ -132,7 +132,9 @@ func pruning(w *world, f *fakeNotes, live ...string) {
 			r.Reason, r.Message, r.Conditions[0].Message = reconcile.PruneBlocked, in.PruneBlocked, in.PruneBlocked
 			return r
 		}
-		w.with(func() { w.live = slices.DeleteFunc(slices.Clone(w.live), func(name string) bool { return name == in.Name }) })
+		w.with(func() {
+			w.live = slices.DeleteFunc(slices.Clone(w.live), func(name string) bool { return name == in.Name })
+		})
 		return result(reconcile.Applied, false)
 	}
 }

@@ -46,7 +46,7 @@ func TestStatusShowsWhatIsPublished(t *testing.T) {
 NAME      SERVICES   READY     STATUS        RELEASE   REVISION   AGE                 REASON
 blog      0          0/0       Stalled       -         -          -                   IngressPortTaken
 late      0          0/0       Progressing   -         -          -                   DependencyNotReady
-old       2          3/4       Ready         4         abc1234    About an hour ago   ReasonReady
+old       2          3/4       Ready         4         abc1234    About an hour ago   -
 shop      2          3/4       Stalled       4         abc1234    About an hour ago   SourceInvalid
 tail      2          3/4       Stalled       4         abc1234    About an hour ago   PruneBlocked
 
