@@ -10,7 +10,7 @@ FUZZTIME ?= 1m
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
-.PHONY: run test conformance fuzz e2e compare bench lint build image engine tools clean
+.PHONY: run test conformance fuzz e2e compare traces bench lint build image engine tools clean
 
 ## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
 run: engine
@@ -49,6 +49,10 @@ e2e: tools
 ## compare: what becomes of the bad versions of TestRollouts under docker stack deploy, without skep
 compare: tools
 	go test -count=1 -run '^TestCompare$$' -v -timeout 30m ./e2e -compare
+
+## traces: record anew what Swarm does to the bad versions, which package reconcile's model is held to
+traces: tools
+	go test -count=1 -run '^TestCompare$$' -v -timeout 30m ./e2e -compare -traces $(CURDIR)/reconcile/testdata/traces
 
 ## bench: how fast it is against a real engine: a quick look; FLAGS=-full is what docs/performance.md tells, FLAGS=-h says what else
 bench: engine

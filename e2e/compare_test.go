@@ -62,6 +62,9 @@ func (k kind) alone(s *scene) remains {
 	deploy(k.file("app:1.0"))
 	s.running(2*time.Minute, map[string]string{"web": "app:1.0"}, k.good.replicas)
 	s.probe("web")
+	if *traces != "" {
+		defer record(s.t, s.lab.Client(0), service, traceFile(s.stack))()
+	}
 	deploy(k.badFile())
 	end := time.Now().Add(without)
 	v := s.await(2*without, "the time is over", func(v *view) error {

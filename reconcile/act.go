@@ -27,6 +27,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	case ActUnpin:
 		res.Outcome = Waiting
 		err = r.unpin(ctx, p, &res)
+	case ActMovePin:
+		res.Outcome = Waiting
+		err = r.movePin(ctx, p, &res)
 	case ActAdopt:
 		res.Outcome = Applied
 		err = r.adopt(ctx, p, &res)
@@ -41,7 +44,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		err = r.begin(ctx, p, st, &res)
 	case ActContinue:
 		res.Outcome = Applied
-		err = r.write(ctx, p, st, &res, p.step())
+		err = r.carryOn(ctx, p, st, d, &res)
 	case ActBake:
 		res.Outcome = Waiting
 		err = r.bake(ctx, p, d, &res)
@@ -90,6 +93,17 @@ func (r *Reconciler) unpin(ctx context.Context, p *pass, res *Result) error {
 	})
 }
 
+// movePin lets a pin hold as long as the file is as it is, unless it is another one by now.
+func (r *Reconciler) movePin(ctx context.Context, p *pass, res *Result) error {
+	res.Transitions = append(res.Transitions, Transition{Action: "pin-moved", Reason: res.Reason, Message: res.Message})
+	return r.memory.setState(ctx, p.stack.Name, func(s State) State {
+		if s.Pin == p.state.Pin && s.Pinned.Equal(p.state.Pinned) {
+			s.PinDigest, s.PinSource = p.digest, p.source
+		}
+		return s
+	})
+}
+
 // afterWrites turns an error into the pass's outcome. A conflict is no error:
 // somebody else wrote first, so the next pass looks again and decides anew.
 func afterWrites(res Result, err error) Result {
@@ -110,7 +124,7 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 	rel := r.newRelease(p, PhaseHealthy)
 	rel.Reason, rel.Message, rel.Ended = res.Reason, res.Message, rel.Started
 	res.Transitions = append(res.Transitions, Transition{Action: "adopted", Reason: res.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, res.Message)})
-	if err := r.record(ctx, p, rel, currentPins(p), nil); err != nil {
+	if err := r.record(ctx, p, res, rel, currentPins(p), nil); err != nil {
 		return err
 	}
 	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
@@ -120,11 +134,6 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 // fails untried: so the newest release is always the file's, and who looks at the
 // Swarm alone sees what the daemon sees.
 func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Result) error {
-	if p.releases[len(p.releases)-1].Phase == PhaseProgressing {
-		if err := r.supersede(ctx, p, res); err != nil {
-			return err
-		}
-	}
 	rel := r.newRelease(p, PhaseFailed)
 	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, rel.Started
 	rel.index.back = p.plan.Empty() && allConverged(p.health) // there is no way to go
@@ -138,7 +147,7 @@ func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Resul
 	} else {
 		p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases)})
 	}
-	if err := r.record(ctx, p, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
+	if err := r.record(ctx, p, res, rel, d.Release.index.pins, unsettled(p.releases)); err != nil {
 		return err
 	}
 	return r.memory.trim(ctx, p.stack.Name, append(slices.Clone(p.releases), rel))
@@ -163,19 +172,14 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 		pins = r.pin(ctx, p)
 	}
 	st.findings, st.findingsOf = p.images, p.digest
-	p.plan = p.standing(p.plan, stoppedForGood)
+	p.plan = p.standing(p.plan, func(_ *swarm.Service, h ServiceHealth) bool { return stoppedForGood(h) })
 	res.Plan = p.plan
 	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
 		return nil
 	}
-	if n := len(p.releases); n > 0 && p.releases[n-1].Phase == PhaseProgressing {
-		if err := r.supersede(ctx, p, res); err != nil {
-			return err
-		}
-	}
 	rel := r.newRelease(p, PhaseProgressing)
-	if err := r.record(ctx, p, rel, pins, mergeMarks(unsettled(p.releases), marksOf(p.plan.Changes, p.live))); err != nil {
+	if err := r.record(ctx, p, res, rel, pins, mergeMarks(unsettled(p.releases), marksOf(p.plan.Changes, p.live))); err != nil {
 		return err
 	}
 	res.Release = rel
@@ -189,6 +193,20 @@ func (p *pass) pinnedPins() map[string]Pin {
 		return nil
 	}
 	return p.pinned.index.pins
+}
+
+// carryOn writes more of a release that is under way; where its deadline begins anew
+// that is recorded first.
+func (r *Reconciler) carryOn(ctx context.Context, p *pass, st *stackState, d Decision, res *Result) error {
+	if d.Anew {
+		rel := *d.Release
+		rel.Resumed = r.o.Now()
+		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
+			return err
+		}
+		res.Release = &rel
+	}
+	return r.write(ctx, p, st, res, p.step())
 }
 
 // bake records that all that a release changed has converged for the first time.
@@ -222,11 +240,13 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	if n := len(p.releases); n > 0 {
 		rel.Number = p.releases[n-1].Number + 1
 	}
+	rel.Number = max(rel.Number, p.state.Pardoned+1) // a pardon is for what was, also where its records are lost
 	return rel
 }
 
-// record writes a new release's record.
-func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map[string]Pin, changed map[string]string) error {
+// record writes a new release's record, and that it supersedes one that is under way:
+// which goes on, where the record is too large.
+func (r *Reconciler) record(ctx context.Context, p *pass, res *Result, rel *Release, pins map[string]Pin, changed map[string]string) error {
 	data := recordOf(p.desired, pins, changed)
 	data.Findings, data.Severities = lasting(p.stack.Findings, p.plan.Findings, p.images), p.stack.Policy.Findings
 	data.Deadline, data.Bake = p.timesOf(changed)
@@ -235,6 +255,14 @@ func (r *Reconciler) record(ctx context.Context, p *pass, rel *Release, pins map
 	for _, ref := range p.live.Stack(p.stack.Name) {
 		if !mine[ref] && own(ref) && p.live.labels(ref)[LabelOwner] == "" {
 			data.Left = append(data.Left, ref)
+		}
+	}
+	if old := last(p.releases); old != nil && old.Phase == PhaseProgressing {
+		if _, err := pack(data); err != nil {
+			return fmt.Errorf("record release %d of stack %s: %w", rel.Number, p.stack.Name, err)
+		}
+		if err := r.supersede(ctx, p, res); err != nil {
+			return err
 		}
 	}
 	return r.memory.create(ctx, p.stack.Name, rel, data)
@@ -369,7 +397,8 @@ func unsettled(releases []*Release) map[string]string {
 		return nil
 	}
 	r := releases[len(releases)-1]
-	if r.Phase == PhaseProgressing || r.Phase == PhaseFailed && !r.index.back {
+	switch { // superseded and yet the newest: its successor was never recorded
+	case r.Phase == PhaseProgressing, r.Phase == PhaseSuperseded, r.Phase == PhaseFailed && !r.index.back:
 		return mergeMarks(r.index.changed, r.index.corrected)
 	}
 	return r.index.corrected
@@ -472,7 +501,7 @@ func goingBack(plan *Plan) *Plan {
 		if c.Kind == KindService && c.Op == OpUpdate && onlyUpdateConfig(c.Fields) {
 			continue
 		}
-		if c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec) {
+		if isOfJob(c) {
 			continue
 		}
 		kept = append(kept, c)
@@ -483,6 +512,11 @@ func goingBack(plan *Plan) *Plan {
 		return f.Code == "mode-changed" && !slices.ContainsFunc(kept, func(c Change) bool { return c.Op == OpReplace && c.Key == f.Service })
 	})
 	return &out
+}
+
+// isOfJob says that a change would run a job.
+func isOfJob(c Change) bool {
+	return c.Kind == KindService && c.Op != OpRemove && c.Spec != nil && isJob(c.Spec)
 }
 
 // withRollbackConfig makes services that go back, as which says, do so as their rollback_config

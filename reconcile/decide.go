@@ -20,6 +20,7 @@ const (
 	ActWait     Act = "wait"     // something is under way
 	ActHold     Act = "hold"     // there is a difference that is not to be written
 	ActUnpin    Act = "unpin"    // forget a pin that has come to its end
+	ActMovePin  Act = "move-pin" // let a pin hold until the file changes that waited when it was made
 	ActAdopt    Act = "adopt"    // remember what runs, which is what the file says, as a healthy release
 	ActSnapshot Act = "snapshot" // remember what runs, which differs, as healthy release 0
 	ActRefuse   Act = "refuse"   // remember that the file asks for what failed before
@@ -46,6 +47,9 @@ type Situation struct {
 	// that release is none to go back to. PinEnds says that the file has changed since.
 	Pinned  *Release
 	PinEnds bool
+	// PinMoves says that the file is another than when it was released last, and was so
+	// before the stack was pinned.
+	PinMoves bool
 	// Digest and Source are the file's or, of a stack that is pinned, that release's.
 	Digest, Source string
 	Releases       []*Release // oldest first
@@ -60,6 +64,9 @@ type Situation struct {
 	// Whole says of a newest release that is Progressing, not known to have converged,
 	// and of another digest, that what lives is what it says.
 	Whole bool
+	// Away says that nobody carried on what is under way until now: the stack was
+	// suspended, or held, or this process has only just come to it.
+	Away bool
 	// Exists says that services of the stack are live.
 	Exists bool
 	// Health is by service name: that of the services that Plan leads to, and of those
@@ -78,6 +85,8 @@ type Decision struct {
 	Release *Release // that the act is about: the one that fails, heals, is held for, or goes back
 	// Failed names the services for which a release fails, where it is for some.
 	Failed []string
+	// Anew says that a release's deadline begins anew.
+	Anew bool
 }
 
 // Decide weighs desired, live and remembered. D is the digest of the file or, of a
@@ -86,6 +95,7 @@ type Decision struct {
 //
 //	suspended, by the file or by hand                  hold
 //	pinned, and the file has changed since             unpin
+//	pinned while a newer file waited                   move the pin to that file
 //	pinned to what is lost, or was not healthy         hold
 //	P has an error                                     hold
 //	R is of another digest, and bakes, or lives as it says, whole and unseen:
@@ -95,7 +105,7 @@ type Decision struct {
 //	D is quarantined (its newest release failed unpardoned, or a failed one had this source):
 //	    R is another release                           refuse (a release that fails untried)
 //	    on_failure: hold, or nothing healthy yet       hold
-//	    Swarm is rolling back                          wait
+//	    Swarm is rolling back                          wait, for as long as a rollout may take
 //	    the rollback failed in turn                    hold, stalled
 //	    P to the newest healthy release is not empty   roll back, in reverse waves
 //	    what was rolled back has not converged         wait, for as long as a rollout may take
@@ -106,7 +116,7 @@ type Decision struct {
 //	R is of D and Progressing:
 //	    a service R changed is at fault                fail
 //	    all that R changed has converged, P is empty   bake, wait for its end, heal
-//	    the deadline is over                           fail
+//	    the deadline is over                           fail, unless nobody was there to write P
 //	    P has something of the next wave               continue
 //	    else                                           wait
 //	R is of D and Healthy:
@@ -125,7 +135,9 @@ type Decision struct {
 //	    else                                           begin (R, if Progressing, is superseded)
 //
 // At fault is a service on which Swarm gave up, or that is Degraded by a cause of its
-// own (see voices, where more may have a say).
+// own (see voices, where more may have a say). A file that has an error, or waits for
+// another stack, leaves D to a release R that is under way or still has to go back (see
+// goOn).
 func Decide(s Situation) Decision {
 	switch bad := firstError(s.Plan); {
 	case s.Policy.Suspend:
@@ -134,6 +146,8 @@ func Decide(s Situation) Decision {
 		return hold("Suspended", suspendedBy(s.State))
 	case s.PinEnds:
 		return Decision{Act: ActUnpin, Reason: "PinEnded", Message: fmt.Sprintf("the files have changed since the stack was pinned to release %d", s.State.Pin), Again: again / 4}
+	case s.PinMoves:
+		return Decision{Act: ActMovePin, Reason: "PinMoved", Message: fmt.Sprintf("a newer file waited when the stack was pinned to release %d, which holds until that file changes, or: skep resume", s.State.Pin), Again: again / 4}
 	case s.State.IsPinned() && s.Pinned == nil:
 		return hold("PinLost", fmt.Sprintf("the stack is pinned to release %d, which is not remembered any more or was never healthy (pin it to another, or: skep resume)", s.State.Pin))
 	case bad != nil:
@@ -204,7 +218,7 @@ func decideNext(s Situation, r *Release) Decision {
 		return f.fails(r)
 	}
 	back := newest(s.Releases, PhaseHealthy)
-	switch means := s.Plan.Empty() && back != nil && livesHealthy(r, back, s.Digest); {
+	switch means := s.Plan.Empty() && back != nil && livesHealthy(s, r, back); {
 	case means && back.Digest == s.Digest:
 		return Decision{Act: ActAdopt, Reason: "SameRelease", Message: fmt.Sprintf("the file says what release %d said, which runs", back.Number), Again: again, Release: back}
 	case means:
@@ -221,15 +235,16 @@ func decideNext(s Situation, r *Release) Decision {
 	return Decision{Act: ActBegin, Reason: "NewRevision", Message: "the file asks for something else than release " + fmt.Sprint(r.Number), Again: again, Release: r}
 }
 
-// livesHealthy says that what lives was found healthy, if it is what digest says: by
+// livesHealthy says that what lives was found healthy, if it is what the file says: by
 // the newest release r, or by back, to which a failed one went back. What failed and
-// was left as it is has to prove itself, whatever its file is called now.
-func livesHealthy(r, back *Release, digest string) bool {
+// was left as it is has to prove itself, whatever its file is called now; and so has
+// what Swarm gave up on going back to.
+func livesHealthy(s Situation, r, back *Release) bool {
 	switch r.Phase {
 	case PhaseProgressing:
 		return false
 	case PhaseFailed:
-		return r.index.back || back.Digest == digest
+		return r.index.back || back.Digest == s.Digest && verdictSince(s.Health, r.index.corrected) == ""
 	}
 	return true
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func decideFailed(s Situation, f *Release) Decision {
-	back := newest(s.Releases, PhaseHealthy)
+	back := goesBackTo(s.Releases, f)
 	if f != last(s.Releases) {
 		return Decision{Act: ActRefuse, Reason: f.Reason, Again: again, Release: f,
 			Message: fmt.Sprintf("it failed before, as release %d: %s", f.Number, f.Message)}
@@ -19,9 +19,9 @@ func decideFailed(s Situation, f *Release) Decision {
 	case holds(s.Policy.Rollout, s.Rollouts, f):
 		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again after: skep resume; or change the file)").about(f)
 	case back == nil:
-		return hold("ReleaseFailed", told+" (there is no healthy release to go back to; it is tried again after: skep resume; or change the file)").about(f)
+		return hold("ReleaseFailed", told+" (there is no other healthy release to go back to; it is tried again after: skep resume; or change the file)").about(f)
 	}
-	if name := anyVerdict(s.Health, "rollback_started"); name != "" {
+	if name := anyVerdict(s.Health, "rollback_started"); name != "" && !overdue(s, f) {
 		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
 	}
 	if name := rollbackFault(s, f); name != "" {
@@ -31,6 +31,15 @@ func decideFailed(s Situation, f *Release) Decision {
 		return goBack(s, f, back, told)
 	}
 	return wentBack(s, f, back, told)
+}
+
+// goesBackTo is the newest healthy release, where a failed one is another: what was
+// healthy once, and failed when it was tried again, is not tried a third time.
+func goesBackTo(releases []*Release, f *Release) *Release {
+	if back := newest(releases, PhaseHealthy); back != nil && back.Digest != f.Digest {
+		return back
+	}
+	return nil
 }
 
 // goBack writes what differs from the release that is gone back to, a wave at a time.

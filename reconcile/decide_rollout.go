@@ -56,6 +56,9 @@ func decideRollout(s Situation, r *Release) Decision {
 		return decideConverged(s, r)
 	}
 	if f := late(s, r); f != nil {
+		if leftAlone(s, r) {
+			return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing the next changes, which nobody was there to do", Again: again, Release: r, Anew: true}
+		}
 		return f.fails(r)
 	}
 	left := ""
@@ -232,12 +235,18 @@ func late(s Situation, r *Release) *fault {
 	return &fault{services: written(s, names), reason: "DeadlineExceeded", message: fmt.Sprintf("not healthy within %s: %s", inWords(limit), laggard(s.Health))}
 }
 
+// leftAlone says that a release is late since nobody carried it on: all that was written
+// of it has converged, and the rest could have been.
+func leftAlone(s Situation, r *Release) bool {
+	return s.Away && !s.Plan.Empty() && len(underWay(s, r.index.changed)) == 0
+}
+
 // deadlineFrom is when the time begins that a release has to converge.
 func deadlineFrom(s Situation, r *Release) time.Time {
-	if r.Converged.IsZero() {
-		return r.Started
+	if baked := r.Converged.Add(bakeOf(s, r)); !r.Converged.IsZero() && baked.After(r.begun()) {
+		return baked
 	}
-	return r.Converged.Add(bakeOf(s, r))
+	return r.begun()
 }
 
 // timeLeft is how long it is until the first deadline of what has not converged.
@@ -316,10 +325,11 @@ func rolloutOf(stack spec.Rollout, services map[string]spec.Rollout, name string
 }
 
 // verdictSince names a service, of those in marks, on whose update Swarm gave up
-// after that mark was taken; "" if there is none.
+// after that mark was taken; "" if there is none. What is paused since a node went is
+// written once more instead (see standing).
 func verdictSince(health map[string]ServiceHealth, marks map[string]string) string {
 	for _, name := range sortedKeys(marks) {
-		if h, ok := health[name]; ok && h.Verdict != "" && h.Mark != marks[name] {
+		if h, ok := health[name]; ok && h.Verdict != "" && h.Mark != marks[name] && !pausedByWorld(h) {
 			return name
 		}
 	}

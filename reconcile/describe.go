@@ -22,6 +22,7 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	if res.Release == nil && len(p.releases) > 0 {
 		res.Release = p.releases[len(p.releases)-1]
 	}
+	tellWaiting(res, p.waiting)
 	r.tellProgress(res, p)
 	res.Findings = append(append([]spec.Finding{}, p.stack.Findings...), p.plan.Findings...)
 	if st.findingsOf == p.digest {
@@ -193,15 +194,15 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 		}
 	case rel.Phase == PhaseProgressing:
 		res.Outcome, res.Reason, res.Message = Waiting, "RollingOut", told+": "+laggard(p.health)
-		if left := rel.Started.Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
+		if left := rel.begun().Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
 			res.Message += " (must be healthy within " + inWords(left) + ")"
 		}
 	case rel.Phase == PhaseFailed && rollbackFailed(p, rel) != "":
-		name, back := rollbackFailed(p, rel), newest(p.releases, PhaseHealthy)
+		name, back := rollbackFailed(p, rel), goesBackTo(p.releases, rel)
 		res.Outcome, res.Reason = Held, "RollbackFailed"
 		res.Message = fmt.Sprintf("%s failed: %s; the rollback to release %d (%s) failed too: %s", told, rel.Message, back.Number, back.Revision, p.health[name].Reason)
 	case rel.Phase == PhaseFailed && goesBackNow(p, rel, now):
-		back := newest(p.releases, PhaseHealthy)
+		back := goesBackTo(p.releases, rel)
 		res.Outcome, res.Reason, res.Message = Waiting, "RollingBack", fmt.Sprintf("%s failed: %s; going back to release %d (%s)", told, rel.Message, back.Number, back.Revision)
 	case rel.Phase == PhaseFailed:
 		res.Outcome, res.Reason, res.Message = Held, rel.Reason, told+" failed: "+rel.Message+wayBackOf(p.releases, rel)
@@ -215,7 +216,7 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 // rollbackFailed names a service that went back from a failed release and is at fault
 // again, "" where none is, as Decide has it.
 func rollbackFailed(p *pass, f *Release) string {
-	if newest(p.releases, PhaseHealthy) == nil || anyVerdict(p.health, "rollback_started") != "" {
+	if goesBackTo(p.releases, f) == nil || anyVerdict(p.health, "rollback_started") != "" {
 		return ""
 	}
 	return rollbackFault(Situation{Health: p.health, Plan: p.plan}, f)
@@ -228,7 +229,7 @@ const beginsBack = 5 * time.Second
 // goesBackNow says that the rollback from a failed release is under way.
 func goesBackNow(p *pass, f *Release, now time.Time) bool {
 	switch {
-	case f.index.back || newest(p.releases, PhaseHealthy) == nil:
+	case f.index.back || goesBackTo(p.releases, f) == nil:
 		return false
 	case len(f.index.corrected) == 0:
 		return now.Sub(f.Ended) < beginsBack
@@ -239,7 +240,7 @@ func goesBackNow(p *pass, f *Release, now time.Time) bool {
 
 // wayBackOf tells what runs in the place of a failed release.
 func wayBackOf(releases []*Release, f *Release) string {
-	back := newest(releases, PhaseHealthy)
+	back := goesBackTo(releases, f)
 	switch {
 	case back == nil || !f.index.back && len(f.index.corrected) == 0:
 		return ""

@@ -359,7 +359,7 @@ func (p *planner) leaves(ref Ref, gone map[string]bool) bool {
 		p.find(spec.Info, "foreign", "",
 			"%s %s is in the stack and not in its file, and was not made by skep: it stays as it is (remove it by hand, or add it to the file)", ref.Kind, ref.Name)
 		return false
-	case !p.o.Prune:
+	case !p.o.Prune && (p.o.Added == nil || !p.o.Added(ref)):
 		p.find(spec.Info, "left-behind", "",
 			"%s %s left the file and stays, since x-skep.prune is off (remove it by hand)", ref.Kind, ref.Name)
 		return false

@@ -169,6 +169,9 @@ func (e *fakeEngine) ServiceCreate(_ context.Context, s swarm.ServiceSpec, _ swa
 		}
 		id := e.id()
 		e.services[id] = &swarm.Service{ID: id, Meta: e.meta(swarm.Meta{CreatedAt: e.clock}), Spec: e.stored(s)}
+		if isJob(&s) {
+			e.services[id].JobStatus = &swarm.JobStatus{LastExecution: e.clock}
+		}
 		e.dirty[id] = true
 		resp.ID = id
 		return nil
@@ -189,6 +192,9 @@ func (e *fakeEngine) ServiceUpdate(_ context.Context, id string, v swarm.Version
 		}
 		prev := o.Spec
 		o.PreviousSpec, o.Spec, o.Meta, o.UpdateStatus = &prev, e.stored(s), e.meta(o.Meta), nil
+		if o.JobStatus != nil { // each update runs it again
+			o.JobStatus = &swarm.JobStatus{JobIteration: swarm.Version{Index: o.JobStatus.JobIteration.Index + 1}, LastExecution: e.clock}
+		}
 		e.dirty[id] = e.dirty[id] || !reflect.DeepEqual(prev.TaskTemplate, o.Spec.TaskTemplate) || replicasOf(&prev) != replicasOf(&o.Spec)
 		return nil
 	})

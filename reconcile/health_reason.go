@@ -111,17 +111,17 @@ func (x *exam) culprit(verdict string) *symptom {
 // wholeSince is when the last of the tasks came up or, where none is wanted, when the
 // service was written.
 func (x *exam) wholeSince() time.Time {
-	var since time.Time
+	var whole time.Time
 	for i := range x.slots {
-		if t := x.slots[i].up; t != nil && t.Status.Timestamp.After(since) {
-			since = t.Status.Timestamp
+		if t := x.slots[i].up; t != nil && since(t).After(whole) {
+			whole = since(t)
 		}
 	}
-	if st := x.s.UpdateStatus; st != nil && st.CompletedAt != nil && st.CompletedAt.After(since) {
-		since = *st.CompletedAt
+	if st := x.s.UpdateStatus; st != nil && st.CompletedAt != nil && st.CompletedAt.After(whole) {
+		whole = *st.CompletedAt
 	}
-	if since.IsZero() {
+	if whole.IsZero() {
 		return x.s.UpdatedAt
 	}
-	return since
+	return whole
 }

@@ -127,7 +127,7 @@ func (x *exam) checked(y *symptom, t *swarm.Task) {
 func (x *exam) death(sl *slot) symptom {
 	t := sl.deaths[0]
 	y := x.diagnose(t)
-	y.gravity, y.cause, y.since = gravityDied, CauseOwn, sl.deaths[len(sl.deaths)-1].Status.Timestamp
+	y.gravity, y.cause, y.since = gravityDied, CauseOwn, since(sl.deaths[len(sl.deaths)-1])
 	for _, d := range sl.deaths {
 		if taskError(d) == taskError(t) {
 			y.nodes = append(y.nodes, x.on(d)...)

@@ -183,13 +183,13 @@ func (x *exam) inARow(list []*swarm.Task) []*swarm.Task {
 			died = append(died, t)
 		}
 	}
-	slices.SortStableFunc(died, func(a, b *swarm.Task) int { return b.Status.Timestamp.Compare(a.Status.Timestamp) })
+	slices.SortStableFunc(died, func(a, b *swarm.Task) int { return since(b).Compare(since(a)) })
 	last, gap := x.now, x.gap()
 	for i, t := range died {
-		if last.Sub(t.Status.Timestamp) > gap {
+		if last.Sub(since(t)) > gap {
 			return died[:i]
 		}
-		last = t.Status.Timestamp
+		last = since(t)
 	}
 	return died
 }
@@ -217,7 +217,16 @@ func restartDelay(s *swarm.Service) time.Duration {
 
 // died says that a task came to an end by its own doing, since what is judged began.
 func (x *exam) died(t *swarm.Task) bool {
-	return dead(t) && !lostItsPlace(t) && !nodeDown(t.NodeID, x.nodes) && !t.Status.Timestamp.Before(x.tasks.Since)
+	return dead(t) && !lostItsPlace(t) && !nodeDown(t.NodeID, x.nodes) && !since(t).Before(x.tasks.Since)
+}
+
+// since is when a task came to be in its state: by the clock of its node and, where that
+// is behind, at the earliest when the Swarm made it.
+func since(t *swarm.Task) time.Time {
+	if t.CreatedAt.After(t.Status.Timestamp) {
+		return t.CreatedAt
+	}
+	return t.Status.Timestamp
 }
 
 // dead says that a task has come to an end. Of a service, other than of a job, one
@@ -303,7 +312,7 @@ func (x *exam) settled(sl *slot) bool {
 	for _, t := range sl.deaths[:len(sl.deaths)-1] {
 		longest = max(longest, x.lifetime(t))
 	}
-	return completed(sl.up) || x.now.Sub(sl.up.Status.Timestamp) >= max(x.monitor(), 2*longest)
+	return completed(sl.up) || x.now.Sub(since(sl.up)) >= max(x.monitor(), 2*longest)
 }
 
 // lifetime is about how long a task ran that was started in the place of another; 0

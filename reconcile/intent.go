@@ -71,7 +71,7 @@ func (r *Reconciler) Suspend(ctx context.Context, stack, why string) (Intent, er
 // where a release of that failed, which is tried again.
 func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 	releases, err := r.releasesToAsk(ctx, stack)
-	if err != nil {
+	if err != nil && !r.heldBackUnreleased(ctx, stack) {
 		return Intent{}, err
 	}
 	return r.ask(ctx, stack, func(s State) (State, string, error) {
@@ -237,6 +237,13 @@ func (r *Reconciler) knows(ctx context.Context, stack string) error {
 		return nil
 	}
 	return err
+}
+
+// heldBackUnreleased says that a stack without any release is suspended or pinned: it was
+// suspended before its first, or its records are lost.
+func (r *Reconciler) heldBackUnreleased(ctx context.Context, stack string) bool {
+	releases, state, err := r.memory.read(ctx, stack)
+	return err == nil && len(releases) == 0 && (state.IsSuspended() || state.IsPinned())
 }
 
 // asked tells what keeps a plan from being written, or makes it lead elsewhere than

@@ -340,8 +340,15 @@ func (m *memory) put(stack string, r *Release, forgets int) {
 // long as the newest is not sure, and the one that the stack is pinned to. They count,
 // so that more than that number stay only where these alone are more.
 func (m *memory) trim(ctx context.Context, stack string, releases []*Release) error {
-	ways := m.waysBack(stack, releases)
 	left := len(releases)
+	if left <= m.keep {
+		return nil
+	}
+	asked, err := m.readState(ctx, stack) // somebody may have pinned it a moment ago
+	if err != nil {
+		return fmt.Errorf("read the state of stack %s: %w", stack, err)
+	}
+	ways := waysBack(releases, asked)
 	for _, old := range releases {
 		if left <= m.keep {
 			break
@@ -359,23 +366,26 @@ func (m *memory) trim(ctx context.Context, stack string, releases []*Release) er
 }
 
 // waysBack are the releases that a stack may have to go back to.
-func (m *memory) waysBack(stack string, releases []*Release) []*Release {
-	m.mu.Lock()
-	state := m.states[stack]
-	m.mu.Unlock()
+func waysBack(releases []*Release, asked *swarm.Config) []*Release {
 	var ways []*Release
 	if healthy := newest(releases, PhaseHealthy); healthy != nil {
 		ways = append(ways, healthy, newest(before(releases, healthy), PhaseHealthy))
 	}
-	if state.IsPinned() {
-		ways = append(ways, pinnedTo(state.Pin, releases))
+	if asked != nil {
+		if state := parseState(asked.Spec.Labels, asked.UpdatedAt); state.IsPinned() {
+			ways = append(ways, pinnedTo(state.Pin, releases))
+		}
 	}
 	return ways
 }
 
-// removeAll forgets a stack for good; what another owner remembers of it stays.
+// removeAll forgets a stack for good; what another owner remembers of it stays. What was
+// asked of it goes first: without a release nobody would look for that again.
 func (m *memory) removeAll(ctx context.Context, stack string, releases []*Release) error {
 	defer m.forget(stack)
+	if err := m.removeState(ctx, stack); err != nil {
+		return err
+	}
 	for _, r := range releases {
 		if r.owner != m.owner {
 			continue
@@ -384,7 +394,7 @@ func (m *memory) removeAll(ctx context.Context, stack string, releases []*Releas
 			return fmt.Errorf("remove the record of release %d of stack %s: %w", r.Number, stack, err)
 		}
 	}
-	return m.removeState(ctx, stack)
+	return nil
 }
 
 // load fetches a release's stored desired stack.

@@ -25,9 +25,13 @@ const (
 	fateStuck = "stuck" // its update, or creation, never comes to an end
 	fateLate  = "late"  // it runs, and crashes again and again some time later
 	fateSick  = "sick"  // its tasks die at once; with failure_action: continue nobody minds
+	fateUnfit = "unfit" // no node can ever take it
 )
 
-var fates = []string{fateGood, fateGood, fateGood, fateBad, fateStuck, fateLate, fateSick}
+var fates = []string{fateGood, fateGood, fateGood, fateBad, fateStuck, fateLate, fateSick, fateUnfit}
+
+// unfitFor is the constraint of what is unfit.
+const unfitFor = "node.labels.zone == nowhere"
 
 func fateOf(image string) string {
 	for _, fate := range fates[1:] {
@@ -46,8 +50,10 @@ type model struct {
 	policy  spec.Rollout
 	action  string               // the file's failure_action
 	ripe    map[string]time.Time // by service ID: when a late one turns sick
+	given   map[string]time.Time // by service ID: when Swarm, which is to continue, has given every task its chance
 	storms  int                  // writes that are to fail yet
 	version int
+	files   []*spec.Stack // all that there were
 }
 
 // A checkedEngine holds every write of a service to what may be written.
@@ -83,7 +89,7 @@ func (e *checkedEngine) hold(op, name string, err error) {
 }
 
 func newModel(t *rapid.T) *model {
-	m := &model{checkedEngine: &checkedEngine{fakeEngine: newFakeEngine(), t: t}, ripe: map[string]time.Time{}}
+	m := &model{checkedEngine: &checkedEngine{fakeEngine: newFakeEngine(), t: t}, ripe: map[string]time.Time{}, given: map[string]time.Time{}}
 	m.allow = m.mayBeWritten
 	m.policy = spec.Rollout{
 		Deadline:  10 * time.Minute,
@@ -127,10 +133,14 @@ func (m *model) write(web, db string) {
 	}
 	s := makeStack("shop", service("shop", "web", image("app", web, 0), "db"), service("shop", "db", image("db", db, 1)))
 	for i := range s.Services {
-		s.Services[i].Spec.UpdateConfig.FailureAction = m.action
+		to := &s.Services[i].Spec
+		to.UpdateConfig.FailureAction = m.action
+		if fateOf(to.TaskTemplate.ContainerSpec.Image) == fateUnfit {
+			to.TaskTemplate.Placement.Constraints = []string{unfitFor}
+		}
 	}
 	s.Policy.Rollout = m.policy
-	m.stack = s
+	m.stack, m.files = s, append(m.files, s)
 }
 
 func (m *model) releases() ([]*Release, State) {
@@ -250,6 +260,15 @@ func (m *model) turn() {
 			delete(m.ripe, id)
 			m.crash(s)
 		}
+		if at, continues := m.given[id]; continues && !m.clock.Before(at) {
+			delete(m.given, id)
+			if s.UpdateStatus == nil { // it was written meanwhile
+				continue
+			}
+			done := m.clock
+			s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateCompleted, StartedAt: s.UpdateStatus.StartedAt, CompletedAt: &done}
+			s.Meta = m.meta(s.Meta)
+		}
 	}
 }
 
@@ -257,17 +276,22 @@ func (m *model) turn() {
 func (m *model) roll(s *swarm.Service) {
 	fresh, started := s.PreviousSpec == nil, m.clock
 	delete(m.ripe, s.ID)
+	delete(m.given, s.ID)
 	fate := fateOf(s.Spec.TaskTemplate.ContainerSpec.Image)
 	continues := s.Spec.UpdateConfig != nil && s.Spec.UpdateConfig.FailureAction == swarm.UpdateFailureActionContinue
 	switch {
-	case fate == fateStuck:
+	case fate == fateStuck, fate == fateUnfit:
+		if fate == fateUnfit {
+			m.waits(s)
+		}
 		if !fresh {
 			s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &started}
 		}
 	case fate == fateSick, fate == fateBad && (continues || fresh):
-		m.crash(s)
+		m.crashAll(s)
 		if !fresh {
 			s.UpdateStatus = &swarm.UpdateStatus{State: swarm.UpdateStateUpdating, StartedAt: &started}
+			m.given[s.ID] = started.Add(40 * time.Second)
 		}
 	case fate == fateBad:
 		m.fail(s, fresh, started)
@@ -284,18 +308,38 @@ func (m *model) roll(s *swarm.Service) {
 	s.Meta = m.meta(s.Meta)
 }
 
-// crash leaves a service with one task that runs and one that died often enough.
+// waits adds a task that the scheduler has no node for to those that run.
+func (m *model) waits(s *swarm.Service) {
+	t := m.task(s, 1, swarm.TaskStatePending)
+	t.Status.Err = noSuitableNode + " (scheduling constraints not satisfied on 1 node)"
+	m.tasks[s.ID] = append(m.tasks[s.ID], t)
+}
+
+// crash leaves a service with tasks that run, but for one that died often enough.
 func (m *model) crash(s *swarm.Service) {
 	m.run(s)
-	tasks := m.tasks[s.ID][1:]
+	m.tasks[s.ID] = append(m.tasks[s.ID][1:], m.deaths(s, 1)...)
+}
+
+// crashAll leaves it without one that runs.
+func (m *model) crashAll(s *swarm.Service) {
+	m.tasks[s.ID] = nil
+	for slot := range replicasOf(&s.Spec) {
+		m.tasks[s.ID] = append(m.tasks[s.ID], m.deaths(s, int(slot)+1)...)
+	}
+}
+
+// deaths are those of a slot that fails for good, and the task that is tried next.
+func (m *model) deaths(s *swarm.Service, slot int) []swarm.Task {
+	var tasks []swarm.Task
 	for i := range failsForGood + 1 {
-		t := m.task(s, 1, swarm.TaskStateFailed)
+		t := m.task(s, slot, swarm.TaskStateFailed)
 		t.CreatedAt = m.clock.Add(time.Duration(i-failsForGood) * time.Second)
 		t.Status.Timestamp, t.Status.Err, t.Status.Message = t.CreatedAt.Add(time.Second), "task: non-zero exit (1)", "started"
 		t.DesiredState = swarm.TaskStateShutdown
 		tasks = append(tasks, t)
 	}
-	m.tasks[s.ID] = append(tasks, m.task(s, 1, swarm.TaskStateStarting))
+	return append(tasks, m.task(s, slot, swarm.TaskStateStarting))
 }
 
 // keepsCrashing renews the deaths of services that are sick: they go on dying.
@@ -303,9 +347,13 @@ func (m *model) keepsCrashing() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, s := range m.services {
-		dies := slices.ContainsFunc(m.tasks[id], func(t swarm.Task) bool { return t.Status.State == swarm.TaskStateFailed })
-		if dies && !m.dirty[id] {
+		died := func(t swarm.Task) bool { return t.Status.State == swarm.TaskStateFailed }
+		runs := func(t swarm.Task) bool { return t.Status.State == swarm.TaskStateRunning }
+		switch dies := slices.ContainsFunc(m.tasks[id], died) && !m.dirty[id]; {
+		case dies && slices.ContainsFunc(m.tasks[id], runs):
 			m.crash(s)
+		case dies:
+			m.crashAll(s)
 		}
 	}
 }
@@ -313,7 +361,9 @@ func (m *model) keepsCrashing() {
 // stirs says that Swarm is still at something.
 func (m *model) stirs() bool {
 	for id := range m.services {
-		if _, late := m.ripe[id]; late || m.dirty[id] {
+		_, late := m.ripe[id]
+		_, continues := m.given[id]
+		if late || continues || m.dirty[id] {
 			return true
 		}
 	}
@@ -371,8 +421,13 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		"pass more": passes,
 		"restart":   func(*rapid.T) { m.restart() },
 		"file":      func(t *rapid.T) { m.write(fate.Draw(t, "web"), fate.Draw(t, "db")) },
-		"time":      func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute) },
-		"storm":     func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
+		"revert":    func(t *rapid.T) { m.stack = m.files[rapid.IntRange(0, len(m.files)-1).Draw(t, "to file")] },
+		"file that cannot be": func(t *rapid.T) {
+			m.write(fate.Draw(t, "web"), fate.Draw(t, "db"))
+			m.stack = broken(m.stack)
+		},
+		"time":  func(t *rapid.T) { m.advance(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute) },
+		"storm": func(t *rapid.T) { m.storms = rapid.IntRange(1, 6).Draw(t, "writes") },
 		"crashes": func(t *rapid.T) {
 			m.mu.Lock()
 			defer m.mu.Unlock()

@@ -31,7 +31,7 @@ func progressOf(releases []*Release) *Progress {
 	var limit time.Duration
 	switch {
 	case r.Phase == PhaseProgressing && r.Converged.IsZero():
-		p.Step, p.Since, limit = StepConverge, r.Started, r.index.deadline
+		p.Step, p.Since, limit = StepConverge, r.begun(), r.index.deadline
 	case r.Phase == PhaseProgressing:
 		p.Step, p.Since, limit = StepBake, r.Converged, r.index.bake
 	case len(r.index.corrected) == 0:

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/swarm"
+
 	"github.com/skep-io/skep/spec"
 )
 
@@ -43,8 +45,12 @@ type Reconciler struct {
 // could not be found out again.
 type stackState struct {
 	settled    *settled
-	conflicts  int  // in a row
-	busy       bool // something was under way when it was last looked at
+	conflicts  int       // in a row
+	busy       bool      // something was under way when it was last looked at
+	file       string    // the stack's fingerprint when it was last looked at
+	pinned     time.Time // since when it was pinned then
+	waited     bool      // it has the same file since before it was pinned
+	carriedOn  bool      // the last pass might have written what was to be
 	digest     string
 	digestOf   *spec.Stack // that digest is of, with that key
 	digestKey  []byte
@@ -153,7 +159,9 @@ type pass struct {
 	source   string   // the file's fingerprint, keyed where secrets went into it
 	pinned   *Release // what the stack is pinned to
 	pinEnds  bool     // the file has changed since it was pinned
+	pinMoves bool     // the file is not that of the newest release, and was not when it was pinned
 	failed   *Release // that quarantines the digest
+	waiting  string   // why the file waits, where the newest release goes on in its place
 	whole    bool     // the newest release is of another digest, under way, and lives as it says
 	desired  *Desired // what plan leads to
 	back     bool     // which is a release as recorded
@@ -161,8 +169,11 @@ type pass struct {
 	health   map[string]ServiceHealth
 	missing  []spec.Finding // what tasks found missing on their nodes
 	images   []spec.Finding // of the images of a new release
-	closely  bool           // look at the tasks of every service
-	retry    time.Duration  // when a removal that was refused may be tried again; 0: there is none
+	// fileWaited says that the file was there, unreleased, before the stack was pinned.
+	fileWaited bool
+	added      func(Ref) bool // what came with the failed release that is taken back
+	closely    bool           // look at the tasks of every service
+	retry      time.Duration  // when a removal that was refused may be tried again; 0: there is none
 }
 
 // Reconcile makes one pass over one stack: observe, decide, at most one act,
@@ -185,7 +196,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 		return *same
 	}
 	forgetWhatStuck(st, p.plan)
-	d := Decide(r.situation(p, in.Blocked))
+	s := r.situation(p, in.Blocked)
+	s.Away = !st.carriedOn
+	d := Decide(s)
+	st.carriedOn = d.Act != ActHold
 	res := r.act(ctx, p, st, d)
 	r.describe(&res, p, st, d)
 	res = r.noteBlockade(ctx, p, res)
@@ -235,19 +249,33 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, &s.result, nil
 	}
 	st.settled = nil
-	p := &pass{stack: in.Stack, live: live, releases: releases, state: state}
+	p := &pass{stack: in.Stack, live: live, releases: releases, state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state)}
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
+	if err := r.goOn(ctx, p, in.Blocked); err != nil {
+		return nil, nil, err
+	}
+	p.releases = answering(p.releases, p.desired.Services)
 	if p.whole, err = r.livesUnseen(ctx, p); err != nil {
 		return nil, nil, err
 	}
 	p.plan, p.retry = withoutRefused(p.plan, st.refused, r.o.Now())
 	p.plan.Findings = ofFile(p.plan.Findings, p.stack)
 	if p.health, err = r.judge(ctx, p); err == nil {
-		p.plan = p.standing(p.plan, stoppedByOthers)
+		p.plan = p.standing(p.plan, func(ls *swarm.Service, h ServiceHealth) bool {
+			return stoppedByOthers(h) || p.stillToStart(ls, h)
+		})
 	}
 	return p, nil, err
+}
+
+// fileWaited says that a stack has had the same file since before it was pinned, as far
+// as this process saw.
+func (st *stackState) fileWaited(file string, now State) bool {
+	st.waited = st.file == file && (st.waited || !st.pinned.Equal(now.Pinned))
+	st.file, st.pinned = file, now.Pinned
+	return st.waited
 }
 
 // digest is Digest, worked out once for a stack as it was loaded.
@@ -337,6 +365,7 @@ func (r *Reconciler) diff(p *pass) *Plan {
 		Prune:    p.stack.Policy.Prune,
 		Owned:    r.owned(p.live, p.releases),
 		Retained: retained(p.releases),
+		Added:    p.added,
 	})
 	plan.Findings = p.grade(append(plan.Findings, r.claims(p)...))
 	if blocks(plan.Findings) {
@@ -388,7 +417,7 @@ func retained(releases []*Release) func(Ref) bool {
 func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
 		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked,
-		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, Digest: p.digest, Source: p.source, Whole: p.whole,
+		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, PinMoves: p.pinMoves, Digest: p.digest, Source: p.source, Whole: p.whole,
 		Releases: p.releases, Plan: p.plan, Shrinks: r.blockade(p), Back: p.back, Health: p.health, Lost: map[string]time.Time{},
 	}
 	if p.back { // which runs no job, and waits for none

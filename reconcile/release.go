@@ -39,6 +39,7 @@ const (
 	labelSince    = "skep.corrected-at"
 	labelBack     = "skep.rolled-back"
 	labelBaking   = "skep.converged"
+	labelResumed  = "skep.resumed"
 	labelFailed   = "skep.failed"
 	labelReverts  = "skep.reverts"
 	labelBy       = "skep.by"
@@ -161,6 +162,7 @@ func parseRelease(c *swarm.Config) *Release {
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])
 	r.Converged, _ = time.Parse(time.RFC3339Nano, l[labelBaking])
+	r.Resumed, _ = time.Parse(time.RFC3339Nano, l[labelResumed])
 	r.Failed = splitNames(l[labelFailed])
 	for _, name := range splitNames(l[labelReverts]) {
 		if r.index.reverts == nil {
@@ -205,6 +207,9 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	if !r.Converged.IsZero() {
 		l[labelBaking] = r.Converged.UTC().Format(time.RFC3339Nano)
 	}
+	if !r.Resumed.IsZero() {
+		l[labelResumed] = r.Resumed.UTC().Format(time.RFC3339Nano)
+	}
 	if !r.Ended.IsZero() {
 		l[labelEnded] = r.Ended.UTC().Format(time.RFC3339Nano)
 	}
@@ -218,6 +223,29 @@ func splitNames(text string) []string {
 		return nil
 	}
 	return strings.Split(text, ",")
+}
+
+// answering are releases of which one that is under way, and whose record cannot be read,
+// answers for all services: what it changed is not known any more.
+func answering(releases []*Release, services []DesiredService) []*Release {
+	r := last(releases)
+	if r == nil || !r.damaged || r.Phase != PhaseProgressing {
+		return releases
+	}
+	all := *r
+	all.index.changed = map[string]string{}
+	for i := range services {
+		all.index.changed[services[i].Name] = noMark
+	}
+	return append(slices.Clone(releases[:len(releases)-1]), &all)
+}
+
+// begun is when the release began or, where nobody carried it on for a while, went on.
+func (r *Release) begun() time.Time {
+	if r.Resumed.After(r.Started) {
+		return r.Resumed
+	}
+	return r.Started
 }
 
 // since is when the release came into its phase.
@@ -314,11 +342,17 @@ func newest(releases []*Release, phase Phase) *Release {
 	return nil
 }
 
+// noMark is the mark of a service that no update has begun of.
+const noMark = "-"
+
 // A mark tells two update statuses of a service apart without trusting clocks:
-// it is the engine's own time of when the update began.
+// it is the engine's own time of when the update began or, of a job, which run it is.
 func mark(s *swarm.Service) string {
-	if s == nil || s.UpdateStatus == nil || s.UpdateStatus.StartedAt == nil {
-		return "-"
+	switch {
+	case s != nil && s.JobStatus != nil:
+		return "job" + strconv.FormatUint(s.JobStatus.JobIteration.Index, 10)
+	case s == nil || s.UpdateStatus == nil || s.UpdateStatus.StartedAt == nil:
+		return noMark
 	}
 	return strconv.FormatInt(s.UpdateStatus.StartedAt.UnixNano(), 36)
 }

@@ -69,7 +69,7 @@ type Condition struct {
 type Transition struct {
 	// Action is "rollout-started", "rollout-converged", "rollout-healthy",
 	// "rollout-failed", "rollout-refused", "rolled-back", "rollback-finished",
-	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned",
+	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned", "pin-moved",
 	// "degraded", "recovered", "held" or "stack-removed".
 	Action  string
 	Service string // where it is about one
@@ -144,9 +144,12 @@ type Release struct {
 	// Converged is when all that the release changed had converged for the first
 	// time: since then it bakes. Zero where it does not, or not yet.
 	Converged time.Time `json:"converged,omitzero"`
-	Ended     time.Time `json:"ended,omitzero"`
-	By        string    `json:"by"`           // ByFile (or "") or ByHand
-	Of        int       `json:"of,omitempty"` // by hand: the release that is repeated
+	// Resumed is when it went on after nobody had carried it on for longer than its
+	// deadline, which counts from then.
+	Resumed time.Time `json:"resumed,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	By      string    `json:"by"`           // ByFile (or "") or ByHand
+	Of      int       `json:"of,omitempty"` // by hand: the release that is repeated
 	// Failed names the services for which the release failed, where it was for some.
 	Failed []string `json:"failed,omitempty"`
 

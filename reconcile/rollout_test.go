@@ -489,7 +489,7 @@ func (w *world) runJob(name string, state swarm.TaskState) {
 	defer w.engine.mu.Unlock()
 	delete(w.engine.dirty, s.ID)
 	t := w.engine.task(s, 1, state)
-	t.JobIteration, t.DesiredState = &swarm.Version{}, swarm.TaskStateComplete
+	t.JobIteration, t.DesiredState = &swarm.Version{Index: s.JobStatus.JobIteration.Index}, swarm.TaskStateComplete
 	if state == swarm.TaskStateFailed {
 		t.Status.Err, t.DesiredState = "task: non-zero exit (1)", swarm.TaskStateShutdown
 	}

@@ -176,7 +176,7 @@ func (s State) withBlockade(b *Blockade, waits bool, now time.Time) State {
 // noteBlockade keeps what waits for a person where the person's tools find it: in the
 // stack's state, and in nothing but changes of it.
 func (r *Reconciler) noteBlockade(ctx context.Context, p *pass, res Result) Result {
-	if p.back || res.Outcome == Failed {
+	if p.back || p.waiting != "" || res.Outcome == Failed {
 		return res
 	}
 	b, waits, now := p.shrinks(), res.Reason == PruneBlocked, r.o.Now()

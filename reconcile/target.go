@@ -23,11 +23,12 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
 	p.bindPin()
 	p.failed = Quarantined(p.releases, p.digest, p.source, p.state.Pardoned)
-	back := newest(p.releases, PhaseHealthy)
-	switch {
-	case p.failed != nil && back != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), p.failed):
-		return r.bindBack(ctx, p, back)
-	case p.pinned != nil:
+	if p.failed != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), p.failed) {
+		if back := goesBackTo(p.releases, p.failed); back != nil {
+			return r.bindBack(ctx, p, back)
+		}
+	}
+	if p.pinned != nil {
 		return r.bindRecord(ctx, p, p.pinned, nil)
 	}
 	p.desired = Bind(p.stack, Binding{Key: p.key, Live: p.live, Believed: believed(p.releases), Pins: currentPins(p)})
@@ -42,7 +43,7 @@ func (p *pass) bindPin() {
 		return
 	}
 	if p.digest != p.state.PinDigest && p.source != p.state.PinSource {
-		p.pinEnds = true
+		p.pinEnds, p.pinMoves = !p.fileWaited, p.fileWaited
 		return
 	}
 	if p.pinned = pinnedTo(p.state.Pin, p.releases); p.pinned != nil {
@@ -68,6 +69,9 @@ func pinnedTo(n int, releases []*Release) *Release {
 // bindBack leads to the newest healthy release: as a whole or, where only some
 // services go back, with these.
 func (r *Reconciler) bindBack(ctx context.Context, p *pass, back *Release) error {
+	p.added = func(ref Ref) bool {
+		return slices.ContainsFunc(p.releases, func(rel *Release) bool { return rel.Number > back.Number && rel.index.objects[ref] })
+	}
 	if len(p.failed.index.reverts) == 0 || p.failed != last(p.releases) || p.failed.damaged {
 		return r.bindRecord(ctx, p, back, nil)
 	}
@@ -169,7 +173,7 @@ func (r *Reconciler) livesUnseen(ctx context.Context, p *pass) (bool, error) {
 	if err := r.bindRecord(ctx, &q, rel, nil); err != nil {
 		return false, err
 	}
-	return q.plan.Empty(), nil
+	return q.plan.Empty() && !slices.ContainsFunc(r.diff(&q).Changes, isOfJob), nil
 }
 
 // judged are the services to give a verdict on: those that the plan leads to and,
@@ -189,8 +193,8 @@ func (p *pass) judged() []DesiredService {
 }
 
 // standing adds to a plan the services that are as they should be and yet have come to
-// a stop: written once more, just as they are, they go on.
-func (p *pass) standing(plan *Plan, stopped func(ServiceHealth) bool) *Plan {
+// a stop: written once more, just as they are, they go on. Going back starts no job.
+func (p *pass) standing(plan *Plan, stopped func(*swarm.Service, ServiceHealth) bool) *Plan {
 	out := *plan
 	if blocks(plan.Findings) {
 		return plan
@@ -198,7 +202,7 @@ func (p *pass) standing(plan *Plan, stopped func(ServiceHealth) bool) *Plan {
 	for i := range p.desired.Services {
 		ds := &p.desired.Services[i]
 		ls, h := p.live.Services[ds.Name], p.health[ds.Name]
-		if ls == nil || h.Converged || !stopped(h) || inPlan(plan, ds.Name) {
+		if ls == nil || h.Converged || p.back && isJob(&ls.Spec) || !stopped(ls, h) || inPlan(plan, ds.Name) {
 			continue
 		}
 		out.Changes = append(slices.Clip(out.Changes), onceMore(ds, ls, h))
@@ -206,16 +210,25 @@ func (p *pass) standing(plan *Plan, stopped func(ServiceHealth) bool) *Plan {
 	return &out
 }
 
+// stillToStart says that the release that is under way set out to start a service anew,
+// and has not come to it yet: it is of a later wave, and as it was.
+func (p *pass) stillToStart(ls *swarm.Service, h ServiceHealth) bool {
+	r, is := last(p.releases), mark(ls)
+	if r == nil || r.Phase != PhaseProgressing || r.Digest != p.digest || is == noMark || r.index.changed[ls.Spec.Name] != is {
+		return false
+	}
+	return stoppedForGood(h) || isJob(&ls.Spec) && h.Code == CodeScaling // whose deaths were before the release
+}
+
 // stoppedByOthers says that an update came to a stop that is no release's own failure:
 // Swarm's rollback failed, and versions are mixed; or a node went in the middle of it.
 func stoppedByOthers(h ServiceHealth) bool {
-	switch h.Verdict {
-	case string(swarm.UpdateStateRollbackPaused):
-		return true
-	case string(swarm.UpdateStatePaused):
-		return h.Cause == CauseWorld
-	}
-	return false
+	return h.Verdict == string(swarm.UpdateStateRollbackPaused) || pausedByWorld(h)
+}
+
+// pausedByWorld says that Swarm paused an update since a node went.
+func pausedByWorld(h ServiceHealth) bool {
+	return h.Verdict == string(swarm.UpdateStatePaused) && h.Cause == CauseWorld
 }
 
 // stoppedForGood says that nothing goes on with a service, as an earlier release left

@@ -206,4 +206,7 @@ type DiffOptions struct {
 	Owned func(Ref) bool
 	// Retained says which configs and secrets a retained release names: they stay.
 	Retained func(Ref) bool
+	// Added says that an object came with a release that is taken back: it goes, whatever
+	// Prune says. Nil: none did.
+	Added func(Ref) bool
 }

@@ -1,0 +1,78 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/skep-io/skep/spec"
+)
+
+// goOn turns a pass back to the newest release where that is still under way, or still
+// has to go back, and the file that came after it cannot take over: it has an error that
+// only the Swarm could tell, or waits for another stack. A file that waits must not
+// leave a rollout half done, nor a bad version that nobody judges.
+func (r *Reconciler) goOn(ctx context.Context, p *pass, blocked string) error {
+	why := blocked
+	if bad := firstError(p.plan); bad != nil {
+		why = bad.Message
+	} else if b := r.blockade(p); b != nil && why == "" {
+		why = b.Why()
+	}
+	rel := last(p.releases)
+	if why == "" || p.pinned != nil || p.pinEnds || p.pinMoves || p.failed != nil || rel == nil || rel.damaged || rel.Digest == p.digest {
+		return nil
+	}
+	q := *p
+	q.digest, q.source, q.failed = rel.Digest, "", Quarantined(p.releases, rel.Digest, "", p.state.Pardoned)
+	if bound, err := r.bindUnfinished(ctx, &q, rel); err != nil || !bound || blocks(q.plan.Findings) {
+		return err
+	}
+	q.waiting = why
+	q.missing = append(q.missing, withSeverity(p.plan.Findings, spec.Error)...)
+	*p = q
+	return nil
+}
+
+// bindUnfinished leads on to a release, or back from it; false where neither is left to do.
+func (r *Reconciler) bindUnfinished(ctx context.Context, p *pass, rel *Release) (bool, error) {
+	switch {
+	case rel.Phase == PhaseProgressing:
+		return true, r.bindForward(ctx, p, rel)
+	case rel.Phase != PhaseFailed || rel.index.back || p.failed == nil || holds(p.stack.Policy.Rollout, p.rollouts(), p.failed):
+		return false, nil
+	}
+	back := goesBackTo(p.releases, rel)
+	if back == nil {
+		return false, nil
+	}
+	return true, r.bindBack(ctx, p, back)
+}
+
+// bindForward leads to a release as recorded, as a file does: jobs run.
+func (r *Reconciler) bindForward(ctx context.Context, p *pass, rel *Release) error {
+	if err := r.bindRecord(ctx, p, rel, nil); err != nil {
+		return err
+	}
+	p.plan, p.back = r.diff(p), false
+	return nil
+}
+
+// tellWaiting adds to a result that a newer file waits, and why.
+func tellWaiting(res *Result, waiting string) {
+	if waiting == "" {
+		return
+	}
+	if res.Message += fmt.Sprintf("; a newer file waits: %s", waiting); res.Requeue == 0 {
+		res.Requeue = again
+	}
+}
+
+func withSeverity(findings []spec.Finding, s spec.Severity) []spec.Finding {
+	var out []spec.Finding
+	for _, f := range findings {
+		if f.Severity == s {
+			out = append(out, f)
+		}
+	}
+	return out
+}
