@@ -10,9 +10,10 @@
 //	engine ──► refresher ──► what is live (kept by the reconciler)
 //
 // It decides when a pass is made, never what a pass does: that is package
-// reconcile's. It never writes to an engine itself, never blocks a pass on a
-// rollout, and keeps nothing that a restart may not lose. Logging and metrics live
-// here alone.
+// reconcile's. It never writes to a stack itself, never blocks a pass on a rollout,
+// and keeps nothing that a restart may not lose; what it alone knows of its owner's
+// stacks, and what people confirm, it keeps in the Swarm (see kept). Logging and
+// metrics live here alone.
 package controller
 
 import (
@@ -85,6 +86,10 @@ type Config struct {
 	Resync  time.Duration // between readings of everything, default 1m
 	Workers int           // stacks worked on at a time, default 4
 	Once    bool          // return when every stack is settled, instead of never
+	// VanishAfter is how far apart two scans have to be that both miss a stack before
+	// its file counts as gone, ScanLimit how long one may take; 0: the defaults.
+	VanishAfter time.Duration
+	ScanLimit   time.Duration
 
 	Listen    string         // address of metrics and health; empty: none
 	Listening func(net.Addr) // told the address that is listened on, if not nil
@@ -111,6 +116,15 @@ func (c *Config) check() error {
 	}
 	if c.Workers == 0 {
 		c.Workers = 4
+	}
+	if c.VanishAfter == 0 {
+		c.VanishAfter = VanishAfter
+	}
+	if c.ScanLimit == 0 {
+		c.ScanLimit = scanLimit
+	}
+	if c.Owner == "" {
+		c.Owner = "skep"
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
@@ -153,6 +167,7 @@ func Run(ctx context.Context, c Config) error {
 		}),
 		policy: policy,
 		events: c.Client,
+		notes:  c.Client,
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
 	})
@@ -162,6 +177,7 @@ func Run(ctx context.Context, c Config) error {
 type edges struct {
 	reconciler Reconciler
 	events     Events
+	notes      notes // where what the controller alone knows is kept; nil: nowhere
 	scan       func(context.Context) *spec.Snapshot
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
 	policy     *policyFile                           // nil: there is none
@@ -173,6 +189,8 @@ type controller struct {
 	edges
 	desired atomic.Pointer[desired]
 	rescan  chan struct{}
+	scans   *scans
+	kept    *kept
 	book    *book
 	queue   *queue
 	engine  *refresher
@@ -193,7 +211,9 @@ func newController(cfg Config, e edges) *controller {
 		report:  newReport(cfg.Logger),
 		health:  newHealth(cfg.Now, "source", "engine"),
 	}
-	c.desired.Store(&desired{})
+	c.desired.Store(&desired{patience: cfg.VanishAfter})
+	c.scans = &scans{dir: cfg.Specs, scan: func(ctx context.Context) *spec.Snapshot { return c.scan(ctx) }, limit: cfg.ScanLimit}
+	c.kept = newKept(cfg, e.notes)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
 		check:       cfg.Check,
@@ -207,9 +227,10 @@ func newController(cfg Config, e edges) *controller {
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: e.reconciler.Noticed}
+	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed}
 	registerProcess(cfg.Registry, cfg.Version)
 	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up}))
+	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
 }
 
@@ -250,6 +271,7 @@ func (c *controller) daemon(ctx context.Context) error {
 	if c.policy != nil {
 		p.start("policy", endless(c.watchPolicy))
 	}
+	p.start("report", endless(c.keep))
 	broken := p.wait(ctx)
 	err := errors.Join(broken, p.stop(stopLimit))
 	c.Logger.Info("stopped", zap.Error(err))

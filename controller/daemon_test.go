@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,6 +387,7 @@ func TestUnreadableDirectoryKeepsWhatIsInForce(t *testing.T) {
 
 func TestVanishedStackNeedsTwoScans(t *testing.T) {
 	inDaemon(t, func(w *world) {
+		w.Resync, w.engine.resync = time.Hour, time.Hour
 		w.live = []string{"a", "b"}
 		w.snapshot = snapshot(stack("a", "1"), stack("b", "1"))
 	}, func(t *testing.T, w *world) {
@@ -395,12 +397,12 @@ func TestVanishedStackNeedsTwoScans(t *testing.T) {
 			t.Errorf("one scan caused passes %v", passes)
 		}
 		w.files(stack("a", "1"), stack("b", "1")) // it was only being replaced
-		w.sleep(2 * vanishAfter)
+		w.sleep(VanishAfter + VanishAfter/2)
 		if passes, _ := w.taken(); len(passes) != 0 {
 			t.Errorf("a file that came back caused passes %v", passes)
 		}
 		w.files(stack("b", "1"))
-		w.sleep(vanishAfter - time.Millisecond)
+		w.sleep(VanishAfter - time.Millisecond)
 		if passes, _ := w.taken(); len(passes) != 0 {
 			t.Errorf("passes %v before the second scan", passes)
 		}
@@ -424,7 +426,7 @@ func TestOrphanFromBeforeTheStartIsFound(t *testing.T) {
 		if in := w.last("old"); in.Name != "" {
 			t.Errorf("a pass before the second scan: %+v", in)
 		}
-		w.sleep(vanishAfter + time.Second)
+		w.sleep(VanishAfter + time.Second)
 		if in := w.last("old"); in.Name != "old" || in.Stack != nil {
 			t.Errorf("no pass over the orphan: %+v", in)
 		}
@@ -760,22 +762,102 @@ func TestScanThatPanicsIsAnUnreadableDirectory(t *testing.T) {
 }
 
 func TestHealthSeesALoopThatHangs(t *testing.T) {
-	var hang chan struct{}
-	inDaemon(t, func(w *world) {
-		hang = make(chan struct{})
-		w.controller.scan = func(context.Context) *spec.Snapshot { <-hang; return snapshot() }
-	}, func(t *testing.T, w *world) {
-		if err := w.health.check(); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealth(time.Now, "source", "engine")
+		if err := h.check(); err != nil {
 			t.Errorf("health at once: %v", err)
 		}
-		w.sleep(pulseLimit + time.Second)
-		if err := w.health.check(); err == nil {
-			t.Error("a scan that hangs is not seen")
+		time.Sleep(pulseLimit + time.Second)
+		h.beat("engine")
+		if err := h.check(); err == nil || !strings.Contains(err.Error(), "the source loop") {
+			t.Errorf("a loop that hangs is not seen: %v", err)
+		}
+		h.beat("source")
+		if err := h.check(); err != nil {
+			t.Errorf("health after it went on: %v", err)
+		}
+	})
+}
+
+// A mount that hangs makes the source not ready and nothing else: what is in force
+// stays, the process is well, one goroutine waits, and all goes on when it answers.
+func TestHungMount(t *testing.T) {
+	for _, from := range []string{"the start", "later"} {
+		t.Run(from, func(t *testing.T) {
+			var scanning, most atomic.Int32
+			var hang chan struct{}
+			hanging := func(w *world) {
+				hang = make(chan struct{})
+				w.controller.scan = func(ctx context.Context) *spec.Snapshot {
+					most.Store(max(most.Load(), scanning.Add(1)))
+					defer scanning.Add(-1)
+					<-hang
+					return w.scan(ctx)
+				}
+			}
+			inDaemon(t, func(w *world) {
+				w.live = []string{"a", "b"}
+				w.snapshot = snapshot(stack("a", "1"), stack("b", "1"))
+				if from == "the start" {
+					hanging(w)
+				}
+			}, func(t *testing.T, w *world) {
+				if from == "later" {
+					hanging(w)
+					w.signal <- struct{}{}
+				}
+				w.sleep(w.ScanLimit + 2*scanGrace)
+				w.taken()
+				for range 30 {
+					w.sleep(w.Resync)
+					if err := w.health.check(); err != nil {
+						t.Fatalf("health: %v", err)
+					}
+				}
+				if err := w.ready(); err == nil || spec.SourceReason(w.sourceReady()) != sourceHung {
+					t.Errorf("ready: %v", err)
+				}
+				passes, _ := w.taken()
+				if want := map[string]int{"the start": 0, "later": 60}[from]; len(passes) != want {
+					t.Errorf("%d passes while it hangs, want %d", len(passes), want)
+				}
+				if most.Load() != 1 {
+					t.Errorf("%d scans at a time", most.Load())
+				}
+				if n := w.told(zapcore.ErrorLevel, "specs cannot be read, what was read last stays in force"); n > 2 {
+					t.Errorf("told %d times", n)
+				}
+				close(hang)
+				w.sleep(time.Second)
+				if err := w.ready(); err != nil {
+					t.Errorf("ready when it answers again: %v", err)
+				}
+				w.files(stack("a", "2"), stack("b", "1"))
+				if got := fingerprint(w.last("a").Stack); got != "a@2" {
+					t.Errorf("a is worked on as %q", got)
+				}
+			})
+		})
+	}
+}
+
+// A watch that cannot begin does not keep the directory from being read.
+func TestHungWatch(t *testing.T) {
+	hang := make(chan struct{})
+	inDaemon(t, func(w *world) {
+		hang = make(chan struct{})
+		w.snapshot = snapshot(stack("a", "1"))
+		w.watch = func(context.Context) <-chan struct{} { <-hang; return w.signal }
+	}, func(t *testing.T, w *world) {
+		w.sleep(2 * watchWait)
+		if err := w.ready(); err != nil {
+			t.Errorf("ready: %v", err)
 		}
 		close(hang)
-		synctest.Wait()
-		if err := w.health.check(); err != nil {
-			t.Errorf("health after it went on: %v", err)
+		w.sleep(time.Second)
+		w.files(stack("a", "2"))
+		if got := fingerprint(w.last("a").Stack); got != "a@2" {
+			t.Errorf("a is worked on as %q", got)
 		}
 	})
 }
@@ -859,11 +941,11 @@ func TestIncompleteScanAfterAMissIsNotRepeatedAtOnce(t *testing.T) {
 		w.files(stack("b", "1"))
 		w.put(&spec.Snapshot{Err: errors.New("no stack file")})
 		w.with(func() { w.scans = 0 })
-		w.sleep(20 * time.Second)
+		w.sleep(10 * VanishAfter)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.scans > 20 {
-			t.Errorf("%d scans in 20s", w.scans)
+			t.Errorf("%d scans in %s", w.scans, 10*VanishAfter)
 		}
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
@@ -121,16 +119,12 @@ func (s *stream) heard(m events.Message) {
 	if m.Type == events.ConfigEventType {
 		name := m.Actor.Attributes["name"]
 		s.noticed(name)
-		if slices.ContainsFunc(ownPrefixes, func(own string) bool { return strings.HasPrefix(name, own) }) {
+		if isNote(name) { // no stack's: there is nothing to look at
 			return
 		}
 	}
 	poke(s.hints)
 }
-
-// ownPrefixes begin the names of what controllers write of themselves: nothing of it is
-// a stack's, and a lease is renewed every few seconds.
-var ownPrefixes = []string{"skep-lease-", "skep-report-"}
 
 // ended gives an end without an error a name.
 func ended(err error) error {

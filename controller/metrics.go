@@ -137,7 +137,7 @@ func (c *controller) conditions() map[string][]reconcile.Condition {
 		}
 	}
 	for name := range d.problems {
-		out[name] = unready(out[name], "SourceInvalid", d.problem(name))
+		out[name] = unready(out[name], sourceInvalid, d.problem(name))
 	}
 	return out
 }

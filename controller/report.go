@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type report struct {
 	stream string
 	specs  string
 	broken string          // why the policy file cannot be read
+	kept   string          // why nothing can be kept in the Swarm
 	told   map[string]told // by stack
 	// findings are those about the directory itself, which hold and were told.
 	findings []spec.Finding
@@ -80,6 +82,36 @@ func (r *report) streamOpen() {
 		level, r.stream = zapcore.InfoLevel, ""
 	}
 	r.log.Log(level, "event stream is open")
+}
+
+// notKept tells that what was found cannot be published; nil: it can.
+func (r *report) notKept(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.kept = ""
+		return
+	}
+	r.log.Log(again(&r.kept, err.Error(), zapcore.WarnLevel), "report cannot be published", zap.Error(err))
+}
+
+// pruneWaits tells that stacks are not removed before somebody confirms it.
+func (r *report) pruneWaits(b *reconcile.Blockade) {
+	r.log.Warn("removal waits for a person", zap.String("reason", reconcile.PruneBlocked), zap.String("detail", b.Why()))
+}
+
+// looksAgain tells why a run takes its time.
+func (r *report) looksAgain(stacks []string, after time.Duration) {
+	r.log.Info("stacks have no file, the directory is read again before they are removed",
+		zap.String("detail", strings.Join(stacks, ", ")), zap.Duration("duration", after))
+}
+
+func (r *report) pruneConfirmed(id string, stacks []string) {
+	r.log.Info("removal is confirmed", zap.String("action", "prune-confirmed"), zap.String("detail", id+": "+strings.Join(stacks, ", ")))
+}
+
+func (r *report) pruneEnds(id string) {
+	r.log.Info("confirmation has come to its end", zap.String("action", "prune-ended"), zap.String("detail", id))
 }
 
 // source tells what a scan changed.

@@ -32,14 +32,23 @@ const (
 //
 // A stack outside names that another depends on is not touched; where r can tell
 // its status, as *reconcile.Reconciler can, that counts. A name whose file is gone
-// for certain and that lives in the Swarm gets passes as an orphan.
-func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result)) map[string]reconcile.Result {
+// for certain and that lives in the Swarm gets passes as an orphan, unless too many of
+// them would go: that is held, but for the removal whose ID is among confirmed.
+func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), confirmed ...string) map[string]reconcile.Result {
 	took := func(_ reconcile.Input, result reconcile.Result, _ time.Duration) {
 		if progress != nil {
 			progress(result)
 		}
 	}
-	return newSettling(r, snapshot, wait, took).run(ctx, snapshot, names)
+	s := newSettling(r, snapshot, wait, took)
+	s.guard = func(going []string) func(string) string {
+		known, sure := r.Stacks(), []string(nil)
+		if _, b := reconcile.GuardStacks(known, going, nil); b != nil && slices.Contains(confirmed, b.ID) {
+			sure = b.Names
+		}
+		return func(name string) string { return pruneBlocked(name, known, going, sure) }
+	}
+	return s.run(ctx, snapshot, names)
 }
 
 // settling is Settle at work.
@@ -49,6 +58,10 @@ type settling struct {
 	book       *book
 	wait       bool
 	took       func(reconcile.Input, reconcile.Result, time.Duration)
+	// guard says, for the stacks whose files are gone, why one must not be removed yet;
+	// blocked is its answer.
+	guard   func(going []string) func(string) string
+	blocked func(name string) string
 
 	mu      sync.Mutex
 	results map[string]reconcile.Result
@@ -81,6 +94,7 @@ func (s *settling) run(ctx context.Context, snapshot *spec.Snapshot, names []str
 		}
 		return s.results
 	}
+	s.blocked = s.guard(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !snapshot.Gone(name) }))
 	for _, name := range names {
 		s.begin(name, snapshot)
 	}
@@ -104,7 +118,7 @@ func (s *settling) begin(name string, snapshot *spec.Snapshot) {
 	case s.desired.stacks[name] != nil:
 		s.pending[name] = time.Time{}
 	case s.desired.problems[name] != nil:
-		s.end(name, failed(name, "SourceInvalid", errors.New(s.desired.problem(name))))
+		s.end(name, failed(name, sourceInvalid, errors.New(s.desired.problem(name))))
 	case snapshot.Gone(name) && slices.Contains(s.reconciler.Stacks(), name):
 		s.pending[name] = time.Time{}
 	default:
@@ -170,7 +184,7 @@ func (s *settling) first(name string) bool {
 func (s *settling) input(ctx context.Context, name string) reconcile.Input {
 	stack := s.desired.stacks[name]
 	if stack == nil {
-		return reconcile.Input{Name: name}
+		return reconcile.Input{Name: name, PruneBlocked: s.blocked(name)}
 	}
 	return reconcile.Input{Name: name, Stack: stack, Blocked: s.desired.blocked(stack, func(dep *spec.Stack) (bool, string) {
 		return s.ready(ctx, dep)
@@ -328,15 +342,24 @@ func (c *controller) once(ctx context.Context) error {
 		gone[name] = true
 	}
 	c.desired.Store(&desired{stacks: snapshot.Stacks, problems: snapshot.Problems, gone: gone, loaded: true})
+	c.engine.nowUp()
+	if err := c.weighPrune(ctx); err != nil {
+		return err
+	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)
+	s.guard = func([]string) func(string) string { return c.pruneBlocked }
 	names := append(slices.Collect(maps.Keys(s.desired.all(s.desired))), orphans...)
 	results := s.run(ctx, snapshot, names)
-	var errs []error
+	_, err = c.engine.list(ctx) // what was removed does not wait any more
+	errs := []error{err, c.weighPrune(ctx)}
+	if _, err := c.publish(ctx); err != nil {
+		errs = append(errs, err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(results)) {
 		switch result := results[name]; {
-		case result.Outcome == reconcile.Failed && result.Reason != "SourceInvalid":
+		case result.Outcome == reconcile.Failed && result.Reason != sourceInvalid:
 			errs = append(errs, fmt.Errorf("stack %s: %w", name, result.Err))
-		case !isReady(result) && !gone[name]:
+		case !isReady(result) && (!gone[name] || result.Reason == reconcile.PruneBlocked):
 			errs = append(errs, fmt.Errorf("stack %s: %w: %s", name, ErrNotReady, notReady(result)))
 		}
 	}
@@ -348,26 +371,26 @@ func (c *controller) once(ctx context.Context) error {
 var ErrNotReady = errors.New("it is not ready")
 
 // readOnce reads the directory, and once more where a stack seems to have gone
-// from it, so that its file is known to be gone.
+// from it and is to be removed then, so that its file is known to be gone.
 func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orphans []string, err error) {
 	if _, err := c.engine.list(ctx); err != nil {
 		return nil, nil, err
 	}
 	missing := c.reconciler.Stacks()
-	for range 2 {
-		snapshot = c.scanSafely(ctx)
+	for again := c.PruneStacks; ; again = false {
+		snapshot = c.scans.make(ctx)
 		if !snapshot.Complete {
 			return nil, nil, fmt.Errorf("read %s: %w", c.Specs, snapshot.Err)
 		}
 		missing = slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return !snapshot.Gone(name) })
-		if len(missing) == 0 {
-			return snapshot, nil, nil
+		if len(missing) == 0 || !again {
+			return snapshot, missing, nil
 		}
+		c.report.looksAgain(missing, c.VanishAfter)
 		select {
 		case <-ctx.Done():
 			return nil, nil, context.Cause(ctx)
-		case <-time.After(vanishAfter):
+		case <-time.After(c.VanishAfter):
 		}
 	}
-	return snapshot, missing, nil
 }

@@ -172,6 +172,7 @@ func TestOnce(t *testing.T) {
 		defer w.queue.work.ShutDown()
 		w.live = []string{"a", "old"}
 		w.snapshot = snapshot(stack("a", "1"), stack("b", "1"))
+		w.PruneStacks = true
 		if err := w.once(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -12,9 +12,10 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
-// vanishAfter is how far apart two complete scans have to be that both miss a
-// stack before its file counts as gone: editors and git replace files in steps.
-const vanishAfter = 2 * time.Second
+// VanishAfter is how far apart two complete scans have to be that both miss a stack
+// before its file counts as gone: editors, git and whoever copies a directory replace
+// files in steps.
+const VanishAfter = 30 * time.Second
 
 // desired is what the files say, as far as they could be read. It is never
 // changed after it was made; fold makes the next one.
@@ -31,8 +32,27 @@ type desired struct {
 
 	findings []spec.Finding // about the directory itself, not about a stack
 	revision string
-	err      error // why the newest scan was not complete
-	loaded   bool  // there was a complete scan
+	err      error     // why the newest scan was not complete
+	since    time.Time // when that began
+	loaded   bool      // there was a complete scan
+
+	patience time.Duration // VanishAfter, where it is 0
+}
+
+func (d desired) vanishAfter() time.Duration {
+	if d.patience > 0 {
+		return d.patience
+	}
+	return VanishAfter
+}
+
+// going names the stacks that the newest complete scan missed, be it for the first
+// time: what goes together is weighed together, also where a directory empties slowly.
+func (d desired) going() []string {
+	names := slices.Collect(maps.Keys(d.gone))
+	names = slices.AppendSeq(names, maps.Keys(d.missing))
+	slices.Sort(names)
+	return names
 }
 
 // fold takes in a scan at a moment, given the stacks that live in the Swarm. It
@@ -42,9 +62,12 @@ type desired struct {
 //	not complete      whatever            what was
 //	complete          loaded              the scan's version
 //	complete          has a problem       what was; nothing, if it never loaded
-//	complete          missed              what was, for vanishAfter; then gone
+//	complete          missed              what was, for VanishAfter; then gone
 func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desired, []string) {
 	if !scan.Complete {
+		if d.err == nil {
+			d.since = now
+		}
 		d.err = scan.Err
 		if d.err == nil {
 			d.err = errors.New("the specs directory could not be read completely")
@@ -59,6 +82,7 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		findings: scan.Findings,
 		revision: scan.Revision,
 		loaded:   true,
+		patience: d.patience,
 	}
 	if next.stacks == nil {
 		next.stacks = map[string]*spec.Stack{}
@@ -112,7 +136,7 @@ func (d *desired) keep(name string, before desired, surelyGone, lives bool, now 
 		if lives {
 			d.gone[name] = true
 		}
-	case missed && now.Sub(since) >= vanishAfter:
+	case missed && now.Sub(since) >= before.vanishAfter():
 		d.gone[name] = true
 	default:
 		if !missed {
@@ -171,9 +195,9 @@ func (d desired) names() []string {
 func (d desired) again(now time.Time) time.Duration {
 	var wait time.Duration
 	for _, since := range d.missing {
-		left := max(since.Add(vanishAfter).Sub(now), time.Millisecond)
+		left := max(since.Add(d.vanishAfter()).Sub(now), time.Millisecond)
 		if d.err != nil {
-			left = vanishAfter
+			left = d.vanishAfter()
 		}
 		if wait == 0 || left < wait {
 			wait = left
@@ -213,7 +237,7 @@ func firstError(findings []spec.Finding) string {
 // readFiles scans at the start, when the watch says so, at every resync, and when
 // a stack that is missing may be gone, until ctx ends.
 func (c *controller) readFiles(ctx context.Context) {
-	signals := c.watch(ctx)
+	signals, watching := c.beginWatch(ctx)
 	resync := time.NewTicker(c.Resync)
 	defer resync.Stop()
 	pulse := time.NewTicker(pulseEvery)
@@ -233,6 +257,12 @@ func (c *controller) readFiles(ctx context.Context) {
 					continue
 				}
 				break wait
+			case signals = <-watching:
+				watching = nil
+				break wait
+			case <-c.scans.returned():
+				c.scans.taken()
+				break wait
 			case <-resync.C:
 				break wait
 			case <-c.rescan:
@@ -245,10 +275,26 @@ func (c *controller) readFiles(ctx context.Context) {
 	}
 }
 
+// beginWatch begins to watch. Where that takes long it goes on without, and the watch
+// comes by the second channel.
+func (c *controller) beginWatch(ctx context.Context) (signals <-chan struct{}, later <-chan (<-chan struct{})) {
+	begun := make(chan (<-chan struct{}), 1)
+	go func() { begun <- c.watch(ctx) }()
+	late := time.NewTimer(watchWait)
+	defer late.Stop()
+	select {
+	case signals = <-begun:
+		return signals, nil
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return nil, begun
+}
+
 // scanOnce reads the directory, puts what it says in force and asks for passes
 // over what changed. The channel says when to scan again, whatever happens.
 func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
-	scan := c.scanSafely(ctx)
+	scan := c.scans.make(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -259,6 +305,7 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 	c.forgetLost(before, next)
 	c.queue.changed(changed...)
 	c.queue.look(next.dependents(changed)...)
+	poke(c.kept.hint)
 	if wait := next.again(c.Now()); wait > 0 {
 		return time.After(wait)
 	}
@@ -276,19 +323,6 @@ func settleHeap() {
 		debug.SetGCPercent(heapGrowth)
 	}
 	debug.FreeOSMemory()
-}
-
-// scanSafely makes an incomplete snapshot of a scan that panicked.
-func (c *controller) scanSafely(ctx context.Context) *spec.Snapshot {
-	var scan *spec.Snapshot
-	err := protect(func() error {
-		scan = c.scan(ctx)
-		return nil
-	})
-	if err != nil {
-		return &spec.Snapshot{Dir: c.Specs, Err: err}
-	}
-	return scan
 }
 
 // live holds the stacks of this owner in the Swarm; none before the first listing.

@@ -92,6 +92,7 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	becameReady := c.book.record(in, result)
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
+	poke(c.kept.hint)
 	d := c.desired.Load()
 	if becameReady {
 		c.queue.look(d.dependents([]string{in.Name})...)
@@ -107,7 +108,7 @@ func (c *controller) input(name string) (reconcile.Input, bool) {
 	d := c.desired.Load()
 	stack := d.stacks[name]
 	if stack == nil {
-		return reconcile.Input{Name: name}, d.gone[name]
+		return reconcile.Input{Name: name, PruneBlocked: c.pruneBlocked(name)}, d.gone[name]
 	}
 	return reconcile.Input{Name: name, Stack: stack, Blocked: d.blocked(stack, c.book.ready)}, true
 }
@@ -150,7 +151,11 @@ func (e *panicError) Error() string {
 func protect(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
+			trace := debug.Stack()
+			if p, ok := v.(*reconcile.CaughtPanic); ok { // of a goroutine of its own
+				v, trace = p.Value, p.Trace
+			}
+			err = &panicError{v, trace}
 		}
 	}()
 	return f()

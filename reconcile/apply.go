@@ -64,14 +64,17 @@ func (a *applier) all(ctx context.Context, changes []Change, limit int) error {
 	errs := make([]error, len(changes))
 	slots := make(chan struct{}, limit)
 	var wg sync.WaitGroup
+	var bad panics
 	for i := range changes {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			defer bad.catch()
 			errs[i] = a.write(ctx, &changes[i])
 		})
 	}
 	wg.Wait()
+	bad.raise()
 	return errors.Join(errs...)
 }
 

@@ -58,6 +58,9 @@ type Situation struct {
 	// recorded: last wave first.
 	Plan *Plan
 	Back bool
+	// Shrinks is what P would remove too much of for a release to do it unasked; nil:
+	// it does not, or a person has confirmed it.
+	Shrinks *Blockade
 	// Whole says of a newest release that is Progressing, not known to have converged,
 	// and of another digest, that what lives is what it says.
 	Whole bool
@@ -122,11 +125,13 @@ type Decision struct {
 //	      at fault, and nothing else is the matter     fail
 //	    P is empty                                     settle once, nothing
 //	    drift: report                                  hold
+//	    P removes too many services, unconfirmed       hold
 //	    else                                           correct
 //	R is of another digest, or of D and pardoned:
 //	    R is Progressing, and Swarm gave up on it      fail
 //	    P is empty, and live is as something healthy   adopt (a revert, or the same in other words)
 //	    another stack comes first                      wait
+//	    P removes too many services, unconfirmed       hold
 //	    else                                           begin (R, if Progressing, is superseded)
 //
 // At fault is a service on which Swarm gave up, or that is Degraded by a cause of its
@@ -222,6 +227,8 @@ func decideNext(s Situation, r *Release) Decision {
 		return blocked(s)
 	case s.Pinned != nil:
 		return Decision{Act: ActBegin, Reason: "Pinned", Message: fmt.Sprintf("going back to release %d (%s) by hand", s.Pinned.Number, s.Pinned.Revision), Again: again, Release: r}
+	case s.Shrinks != nil:
+		return hold(PruneBlocked, s.Shrinks.Why()).about(r)
 	case r.Digest == s.Digest:
 		return Decision{Act: ActBegin, Reason: "Pardoned", Message: fmt.Sprintf("release %d is tried again by hand", r.Number), Again: again, Release: r}
 	}

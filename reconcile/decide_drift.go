@@ -35,6 +35,8 @@ func decideDrift(s Situation, r *Release) Decision {
 		return hold("Drifted", "live differs from the file in "+planNames(s.Plan)+" (x-skep.drift is report: skep plan shows it)").about(r)
 	case !waveOpen(s, r.index.corrected, s.Back) && !overdue(s, r):
 		return wait("CorrectingDrift", laggard(s.Health)).about(r)
+	case s.Shrinks != nil:
+		return hold(PruneBlocked, s.Shrinks.Why()).about(r)
 	}
 	return Decision{Act: ActCorrect, Reason: "Drifted", Message: "live differs from the file in " + planNames(s.Plan), Again: again, Release: r}
 }

@@ -112,13 +112,24 @@ func conditions(res *Result) []Condition {
 		{Type: Stalled, True: held && res.Reason != "Suspended" || res.Outcome == Failed},
 	}
 	for i := range list {
-		list[i].Reason = res.Reason
-		if list[i].True || list[i].Type == Ready { // what does not hold needs no words, but for Ready
-			list[i].Message = message
+		c := &list[i]
+		if !c.True && c.Type != Ready { // what does not hold needs no words, but for Ready
+			continue
+		}
+		c.Reason, c.Message = res.Reason, message
+		if wellWords[c.Reason] && (!c.True || c.Type == Degraded) && worst != nil && !whole {
+			c.Reason = orElse(worst.Code, string(worst.Health))
+		}
+		if c.Type == Degraded && failed && wellWords[c.Reason] {
+			c.Reason = orElse(res.Release.Reason, "ReleaseFailed")
 		}
 	}
 	return list
 }
+
+// wellWords are reasons that say that nothing is left to write: they are none for a
+// stack that is not well.
+var wellWords = map[string]bool{"": true, "InSync": true, "Pinned": true}
 
 // Status tells of a stack what the Swarm knows of it, without its files: what
 // lives, its tasks where it is not whole, and the newest release.
@@ -150,6 +161,8 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	}
 	if state.IsSuspended() {
 		res.Outcome, res.Reason, res.Message = Held, "Suspended", suspendedBy(state)
+	} else if b := state.Blockade(stack); b != nil {
+		res.Outcome, res.Reason, res.Message = Held, PruneBlocked, b.Why()
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
 	res.Requeue = 0

@@ -71,14 +71,17 @@ func (x *imageResolver) askAll(ctx context.Context, stack *spec.Stack, ask map[s
 	found, errs := make([]Pin, len(images)), make([]error, len(images))
 	slots := make(chan struct{}, inFlight)
 	var wg sync.WaitGroup
+	var bad panics
 	for i, image := range images {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			defer bad.catch()
 			found[i], errs[i] = x.resolve(ctx, image)
 		})
 	}
 	wg.Wait()
+	bad.raise()
 	var kept, unpinned []string
 	var local []spec.Finding
 	var err error

@@ -170,9 +170,11 @@ func list(ctx context.Context, s Swarm, externalConfigs []string, now time.Time)
 		secrets          []swarm.Secret
 		nodes            []swarm.Node
 	)
+	var bad panics
 	g, gctx := errgroup.WithContext(ctx)
 	ask := func(what string, f func() error) {
 		g.Go(func() error {
+			defer bad.catch()
 			if err := f(); err != nil {
 				return fmt.Errorf("list %s: %w", what, err)
 			}
@@ -209,7 +211,9 @@ func list(ctx context.Context, s Swarm, externalConfigs []string, now time.Time)
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	bad.raise()
+	if err != nil {
 		return nil, err
 	}
 	return NewLive(now, s.ClientVersion(), services, networks, append(configs, outside...), secrets, nodes), nil

@@ -9,7 +9,8 @@ import (
 // orphan looks after a stack whose file is gone: it stays and is told, unless
 // stacks are to be pruned. Then what is skep's own goes, services first; what a
 // stack merely also holds stays. Volumes are never touched.
-func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
+func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
+	stack := in.Name
 	res := Result{Stack: stack, Outcome: Held, Reason: "Orphaned"}
 	live, err := r.observer.get(ctx, stack, 0)
 	if err != nil {
@@ -29,6 +30,9 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 		return res
 	case !r.o.PruneStacks:
 		res.Message = fmt.Sprintf("its file is gone; %d objects stay (put the file back, run with --prune-stacks, or: docker stack rm %s)", len(mine), stack)
+		return res
+	case in.PruneBlocked != "":
+		res.Reason, res.Message = PruneBlocked, in.PruneBlocked
 		return res
 	case len(mine) == 0:
 		return r.forgetStack(ctx, stack, releases, foreign)

@@ -25,6 +25,7 @@ type Options struct {
 	Owner       string      // default "skep"
 	History     int         // releases kept a stack, default 10
 	PruneStacks bool        // remove a stack whose file is gone
+	Confirmed   []string    // IDs of removals that are confirmed (see Blockade)
 	// Policy gives the operator's policy that is in force, nil where there is none. It
 	// may be another one each time; nil: there never is any.
 	Policy func() *spec.ClusterPolicy
@@ -194,7 +195,7 @@ type pass struct {
 func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	st := r.state(in.Name)
 	if in.Stack == nil {
-		return r.finish(st, r.orphan(ctx, in.Name))
+		return r.finish(st, r.orphan(ctx, in))
 	}
 	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack {
 		res := quiet(st.last)
@@ -215,6 +216,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	st.carriedOn = d.Act != ActHold
 	res := r.act(ctx, p, st, d)
 	r.describe(&res, p, st, d)
+	res = r.noteBlockade(ctx, p, res)
 	res = r.finish(st, res)
 	st.last, st.lastStack = res, in.Stack
 	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
@@ -448,7 +450,7 @@ func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
 		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked,
 		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, PinMoves: p.pinMoves, Digest: p.digest, Source: p.source, Whole: p.whole,
-		Releases: p.releases, Plan: p.plan, Back: p.back, Health: p.health, Lost: map[string]time.Time{},
+		Releases: p.releases, Plan: p.plan, Shrinks: r.blockade(p), Back: p.back, Health: p.health, Lost: map[string]time.Time{},
 	}
 	if p.back { // which runs no job, and waits for none
 		s.Health = maps.Clone(p.health)
@@ -513,6 +515,7 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	}
 	p.plan.Findings = append(p.plan.Findings, p.gradeTold(p.missing)...)
 	p.plan.Findings = append(p.plan.Findings, p.asked()...)
+	r.tellBlockade(p)
 	if p.failed != nil {
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",
 			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file, or: skep resume %s)", p.failed.Number, p.failed.Message, stack.Name)})

@@ -375,3 +375,7 @@ func parseMarks(text string) map[string]string {
 	}
 	return marks
 }
+
+// KeptName is the name of a config object that skep keeps for an owner itself, beside
+// the releases and states of stacks.
+func KeptName(kind, owner string) string { return fitName("skep-"+kind+"-", owner, "") }

@@ -169,4 +169,7 @@ type Input struct {
 	// Blocked says, in a sentence, which stack has to be Ready first; empty when
 	// none has.
 	Blocked string
+	// PruneBlocked says, in a sentence, why a stack whose file is gone must not be
+	// removed yet; empty where it may.
+	PruneBlocked string
 }

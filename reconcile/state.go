@@ -12,10 +12,10 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 )
 
-// What people ask of a stack is kept beside its releases, in a config object of its
-// own whose data says nothing and whose labels say all. It is written by
-// compare-and-set only when somebody asks for something, or when what was asked for
-// has come to its end; it goes when the stack is forgotten.
+// What people ask of a stack, and are asked about it, is kept beside its releases, in a
+// config object of its own whose data says nothing and whose labels say all. It is
+// written by compare-and-set only when somebody asks for something, or when what was
+// asked for has come to its end; it goes when the stack is forgotten.
 const (
 	labelSuspended = "skep.suspended"
 	labelWhy       = "skep.suspended-why"
@@ -24,6 +24,12 @@ const (
 	labelPinDigest = "skep.pin-digest"
 	labelPinSource = "skep.pin-source"
 	labelPardoned  = "skep.pardoned"
+
+	labelPrunePlan      = "skep.prune-plan"
+	labelPruneServices  = "skep.prune-services"
+	labelPruneOf        = "skep.prune-of"
+	labelPruneSince     = "skep.prune-since"
+	labelPruneConfirmed = "skep.prune-confirmed"
 
 	kindState   = "state"
 	statePrefix = "skep-state-"
@@ -51,6 +57,14 @@ type State struct {
 	// Pardoned is the newest release whose failure is forgiven, with all before it:
 	// what failed in them may be tried again.
 	Pardoned int `json:"pardoned,omitempty"`
+	// PrunePlan is the ID of a removal of services that is too much to go unasked, since
+	// PruneSince: the file has lost PruneServices (names with commas between them) of
+	// PruneOf that live. PruneConfirmed is the ID that a person has confirmed.
+	PrunePlan      string    `json:"prunePlan,omitempty"`
+	PruneServices  string    `json:"pruneServices,omitempty"`
+	PruneOf        int       `json:"pruneOf,omitempty"`
+	PruneSince     time.Time `json:"pruneSince,omitzero"`
+	PruneConfirmed string    `json:"pruneConfirmed,omitempty"`
 }
 
 // IsSuspended says that nothing may be written.
@@ -67,8 +81,9 @@ func (s State) unpinned() State {
 
 // equal compares times as moments.
 func (s State) equal(t State) bool {
-	same := s.Suspended.Equal(t.Suspended) && s.Pinned.Equal(t.Pinned)
-	s.Suspended, s.Pinned, t.Suspended, t.Pinned = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	same := s.Suspended.Equal(t.Suspended) && s.Pinned.Equal(t.Pinned) && s.PruneSince.Equal(t.PruneSince)
+	s.Suspended, s.Pinned, s.PruneSince = time.Time{}, time.Time{}, time.Time{}
+	t.Suspended, t.Pinned, t.PruneSince = time.Time{}, time.Time{}, time.Time{}
 	return same && s == t
 }
 
@@ -79,7 +94,8 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	if l == nil {
 		l = map[string]string{}
 	}
-	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned} {
+	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned,
+		labelPrunePlan, labelPruneServices, labelPruneOf, labelPruneSince, labelPruneConfirmed} {
 		delete(l, key)
 	}
 	l[labelKind], l[labelStack], l[LabelOwner] = kindState, stack, owner
@@ -95,6 +111,13 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	}
 	if s.Pardoned > 0 {
 		l[labelPardoned] = strconv.Itoa(s.Pardoned)
+	}
+	if s.PrunePlan != "" {
+		l[labelPrunePlan], l[labelPruneServices], l[labelPruneOf] = s.PrunePlan, s.PruneServices, strconv.Itoa(s.PruneOf)
+		l[labelPruneSince] = s.PruneSince.UTC().Format(time.RFC3339Nano)
+		if s.PruneConfirmed != "" {
+			l[labelPruneConfirmed] = s.PruneConfirmed
+		}
 	}
 	return l
 }
@@ -120,6 +143,11 @@ func parseState(l map[string]string, written time.Time) State {
 	}
 	if pardoned, err := strconv.Atoi(l[labelPardoned]); err == nil && pardoned > 0 {
 		s.Pardoned = pardoned
+	}
+	if l[labelPrunePlan] != "" {
+		s.PrunePlan, s.PruneServices, s.PruneSince = l[labelPrunePlan], l[labelPruneServices], at(labelPruneSince)
+		s.PruneOf, _ = strconv.Atoi(l[labelPruneOf])
+		s.PruneConfirmed = l[labelPruneConfirmed]
 	}
 	return s
 }

@@ -27,6 +27,11 @@ func drawState(t *rapid.T) State {
 		s.PinDigest, s.PinSource = rapid.String().Draw(t, "digest"), rapid.String().Draw(t, "source")
 	}
 	s.Pardoned = rapid.IntRange(0, 1000).Draw(t, "pardoned")
+	if rapid.Bool().Draw(t, "shrinks") {
+		s.PrunePlan, s.PruneSince = rapid.StringMatching(`[0-9a-f]{8}`).Draw(t, "plan"), at("shrinks at")
+		s.PruneServices, s.PruneOf = rapid.String().Draw(t, "services"), rapid.IntRange(0, 1000).Draw(t, "of")
+		s.PruneConfirmed = rapid.StringMatching(`([0-9a-f]{8})?`).Draw(t, "confirmed")
+	}
 	return s
 }
 

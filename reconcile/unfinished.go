@@ -15,6 +15,8 @@ func (r *Reconciler) goOn(ctx context.Context, p *pass, blocked string) error {
 	why := blocked
 	if bad := firstError(p.plan); bad != nil {
 		why = bad.Message
+	} else if b := r.blockade(p); b != nil && why == "" {
+		why = b.Why()
 	}
 	rel := last(p.releases)
 	if why == "" || p.pinned != nil || p.pinEnds || p.pinMoves || p.failed != nil || rel == nil || rel.damaged || rel.Digest == p.digest {

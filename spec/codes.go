@@ -91,6 +91,8 @@ var codeTable = []Code{
 	{"duplicate-stack", Reading, asError, "two files describe a stack of one name"},
 	{"unstable", Reading, asError, "the files change while they are read"},
 	{"cancelled", Reading, asError, "reading was stopped"},
+	{"internal", Reading, asErrorOrWarning, "skep cannot cope with a file, which is a bug in skep"},
+	{"file-absent", Reading, asWarning, "the commit has a stack's file that the work tree has not"},
 	{"git-unreadable", Reading, asInfo, "there is a git repository that cannot be read"},
 	{"file-too-large", Reading, asError, "the file is larger than --max-file-size"},
 	{"not-text", Reading, asError, "the file is not UTF-8 text"},
@@ -203,5 +205,6 @@ var codeTable = []Code{
 	{"policy-privilege", Swarm, asError, "the policy does not allow the privilege"},
 	{"policy-driver", Swarm, asError, "the policy does not allow the plugin or file system"},
 	{"policy-limit", Swarm, asError, "the service is larger, or freer, than the policy allows"},
+	{"prune-blocked", Swarm, asError, "the file has lost most of the stack's services, and nobody confirmed that"},
 	{"secret-believed", Swarm, asWarning, "an adopted secret cannot be compared with its file"},
 }

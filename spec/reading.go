@@ -140,6 +140,11 @@ func declaredName(root *os.Root, file, fallback string) (name string, sure bool)
 	if err != nil {
 		return fallback, false
 	}
+	return nameIn(text, fallback)
+}
+
+// nameIn is declaredName of a file's text.
+func nameIn(text []byte, fallback string) (name string, sure bool) {
 	if checkText(text, 0) != nil {
 		if m := nameLine.FindSubmatch(text[:min(len(text), maxTextSize)]); m != nil && !bytes.Contains(m[1], []byte("$")) {
 			return string(m[1]), false

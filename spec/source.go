@@ -26,9 +26,11 @@ func Scan(ctx context.Context, dir string, o Options) *Snapshot {
 // Gone says that the file of the stack of that name is gone for certain: the
 // directory was read in full, no file in it is that stack's, and none is broken. A
 // broken file can be any stack's: its name may be just what is wrong with it. A folder
-// that has YAML files, and no compose file, may be the stack's that it was.
+// that has YAML files, and no compose file, may be the stack's that it was. In a git
+// work tree a file is gone when the commit has it no more: what is only missing from
+// the work tree may come back with the rest of a checkout.
 func (s *Snapshot) Gone(stack string) bool {
-	return s.Complete && s.Stacks[stack] == nil && !s.bare[stack] && len(s.Problems) == 0 && len(s.Nameless) == 0
+	return s.Complete && s.Stacks[stack] == nil && !s.kept[stack] && len(s.Problems) == 0 && len(s.Nameless) == 0
 }
 
 // A Scanner reads one specs directory again and again, and remembers between
@@ -96,35 +98,39 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 	// mount) stays the same when a symlink is swapped.
 	root, err := os.OpenRoot(before.name)
 	if err != nil {
-		return snap, fmt.Errorf("open specs directory %s: %w", s.dir, err)
+		return snap, &SourceError{SourceUnreadable, fmt.Errorf("open specs directory %s: %w", s.dir, err)}
 	}
 	defer root.Close()
 	folders := s.folders()
 	sites, err := discover(root, folders)
 	if err != nil {
-		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
+		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.dir, err)}
 	}
 	if len(sites) == 0 {
-		return snap, fmt.Errorf("no stack file in %s (expected NAME.yml or NAME/compose.yaml)", s.dir)
+		return snap, &SourceError{SourceEmpty, fmt.Errorf("no stack file in %s (expected NAME.yml or NAME/compose.yaml)", s.dir)}
 	}
 	readings, err := s.readAll(ctx, sites)
 	if err != nil {
 		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
 	}
 	settle(snap, readings)
-	snap.across()
+	if p := caught(snap.across); p != "" {
+		snap.Findings = append(snap.Findings, Finding{File: ".", Severity: Warning, Code: "internal",
+			Message: "stacks could not be held against each other: " + p})
+	}
 	bare, err := s.bareFolders(root, readings)
 	if err != nil {
-		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
+		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.dir, err)}
 	}
 	snap.takeBare(bare)
 	s.remember(readings, bare)
 	s.name(snap, before.path, readings)
+	snap.takeAbsent(s.git.absent(before.path, sites))
 	if busy {
-		return snap, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.dir)
+		return snap, &SourceError{SourceMoving, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.dir)}
 	}
 	if !s.unmoved(before, root, sites, folders) {
-		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, errMoved)
+		return snap, &SourceError{SourceMoving, fmt.Errorf("read specs directory %s: %w", s.dir, errMoved)}
 	}
 	snap.Complete = true
 	return snap, nil
@@ -179,26 +185,29 @@ type location struct {
 
 // locate resolves dir, or says in words why that is not a directory.
 func locate(dir string) (location, error) {
+	bad := func(reason, format string, args ...any) (location, error) {
+		return location{}, &SourceError{reason, fmt.Errorf(format, args...)}
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return location{}, fmt.Errorf("find specs directory %s: %w", dir, err)
+		return bad(SourceUnreadable, "find specs directory %s: %w", dir, err)
 	}
 	resolved, err := filepath.EvalSymlinks(abs)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, lerr := os.Lstat(abs); lerr == nil {
-			return location{}, fmt.Errorf("specs directory %s is a symlink to nothing: %w", dir, err)
+			return bad(SourceDangling, "specs directory %s is a symlink to nothing: %w", dir, err)
 		}
-		return location{}, fmt.Errorf("specs directory %s does not exist: %w", dir, err)
+		return bad(SourceMissing, "specs directory %s does not exist: %w", dir, err)
 	}
 	if err != nil {
-		return location{}, fmt.Errorf("find specs directory %s: %w", dir, err)
+		return bad(SourceUnreadable, "find specs directory %s: %w", dir, err)
 	}
 	info, err := os.Stat(resolved)
 	if err != nil {
-		return location{}, fmt.Errorf("find specs directory %s: %w", dir, err)
+		return bad(SourceUnreadable, "find specs directory %s: %w", dir, err)
 	}
 	if !info.IsDir() {
-		return location{}, fmt.Errorf("specs directory %s is not a directory (name the directory that holds the stack files)", dir)
+		return bad(SourceNoDirectory, "specs directory %s is not a directory (name the directory that holds the stack files)", dir)
 	}
 	return location{abs, resolved, info}, nil
 }
@@ -361,7 +370,7 @@ func (s *Scanner) readAll(ctx context.Context, sites []site) ([]reading, error) 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			readings[i] = s.read(ctx, at)
+			readings[i] = s.readSafely(ctx, at)
 			return nil
 		})
 	}

@@ -81,10 +81,10 @@ func yamlFiles(root *os.Root, folder string) []string {
 // takeBare tells of bare folders, and keeps the stacks that they may be from counting
 // as gone.
 func (snap *Snapshot) takeBare(folders []bareFolder) {
-	snap.bare = map[string]bool{}
+	snap.kept = map[string]bool{}
 	for _, b := range folders {
 		for _, name := range b.names {
-			snap.bare[name] = true
+			snap.kept[name] = true
 		}
 		files := b.files
 		if len(files) > 3 {

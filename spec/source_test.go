@@ -261,24 +261,25 @@ func TestScanOfBrokenSources(t *testing.T) {
 		make func(specsDir) // with an empty directory at d.dir
 		want string         // in the error
 		is   error
+		why  string
 	}{
-		"empty":            {func(specsDir) {}, "no stack file in", nil},
-		"nothing of ours":  {func(d specsDir) { d.write("README.md", ""); d.write(".x.yml", ""); d.write("a/b", "") }, "no stack file in", nil},
-		"missing":          {func(d specsDir) { d.check(os.Remove(d.dir)) }, "does not exist", fs.ErrNotExist},
-		"a file":           {func(d specsDir) { d.check(os.Remove(d.dir)); d.check(os.WriteFile(d.dir, nil, 0o644)) }, "is not a directory", nil},
-		"dangling symlink": {func(d specsDir) { d.check(os.Remove(d.dir)); d.check(os.Symlink("nowhere", d.dir)) }, "symlink to nothing", fs.ErrNotExist},
-		"circular symlink": {func(d specsDir) { d.check(os.Remove(d.dir)); d.check(os.Symlink("specs", d.dir)) }, "specs", nil},
+		"empty":            {func(specsDir) {}, "no stack file in", nil, SourceEmpty},
+		"nothing of ours":  {func(d specsDir) { d.write("README.md", ""); d.write(".x.yml", ""); d.write("a/b", "") }, "no stack file in", nil, SourceEmpty},
+		"missing":          {func(d specsDir) { d.check(os.Remove(d.dir)) }, "does not exist", fs.ErrNotExist, SourceMissing},
+		"a file":           {func(d specsDir) { d.check(os.Remove(d.dir)); d.check(os.WriteFile(d.dir, nil, 0o644)) }, "is not a directory", nil, SourceNoDirectory},
+		"dangling symlink": {func(d specsDir) { d.check(os.Remove(d.dir)); d.check(os.Symlink("nowhere", d.dir)) }, "symlink to nothing", fs.ErrNotExist, SourceDangling},
+		"circular symlink": {func(d specsDir) { d.check(os.Remove(d.dir)); d.check(os.Symlink("specs", d.dir)) }, "specs", nil, SourceUnreadable},
 		"symlink to a file": {func(d specsDir) {
 			d.check(os.Remove(d.dir))
 			d.check(os.WriteFile(d.dir+"x", nil, 0o644))
 			d.check(os.Symlink("specsx", d.dir))
-		}, "is not a directory", nil},
-		"git at work": {func(d specsDir) { d.write("a.yml", "a: 1"); d.write(".git/index.lock", "") }, "git is at work", nil},
+		}, "is not a directory", nil, SourceNoDirectory},
+		"git at work": {func(d specsDir) { d.write("a.yml", "a: 1"); d.write(".git/index.lock", "") }, "git is at work", nil, SourceMoving},
 		"git at work on a linked work tree": {func(d specsDir) {
 			d.write("a.yml", "a: 1")
 			d.write(".git", "gitdir: .repo/worktrees/x\n")
 			d.write(".repo/worktrees/x/index.lock", "")
-		}, "git is at work", nil},
+		}, "git is at work", nil, SourceMoving},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -287,6 +288,9 @@ func TestScanOfBrokenSources(t *testing.T) {
 			snap := d.scan()
 			if snap.Complete || snap.Err == nil || !strings.Contains(snap.Err.Error(), c.want) || c.is != nil && !errors.Is(snap.Err, c.is) {
 				t.Errorf("complete %v: %v, want an error with %q", snap.Complete, snap.Err, c.want)
+			}
+			if got := SourceReason(snap.Err); got != c.why {
+				t.Errorf("the reason is %s, want %s", got, c.why)
 			}
 			if snap.Gone("shop") {
 				t.Error("a stack is gone by an incomplete snapshot")

@@ -50,8 +50,9 @@ type Snapshot struct {
 	Complete bool
 	// Err says why the snapshot is not complete.
 	Err error
-	// bare holds the names of stacks that folders without a compose file may be.
-	bare map[string]bool
+	// kept holds the names of stacks that are not gone though nothing describes them:
+	// folders without a compose file may be theirs, or the commit has their files.
+	kept map[string]bool
 }
 
 // A Commit is the git commit a snapshot was read at.

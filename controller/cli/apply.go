@@ -18,14 +18,15 @@ import (
 
 func (a *app) apply() *cobra.Command {
 	var (
-		engine  engineFlags
-		specs   specFlags
-		acting  actingFlags
-		format  formatFlag
-		dir     string
-		wait    bool
-		quiet   bool
-		timeout time.Duration
+		engine    engineFlags
+		specs     specFlags
+		acting    actingFlags
+		format    formatFlag
+		dir       string
+		wait      bool
+		quiet     bool
+		timeout   time.Duration
+		confirmed string
 	)
 	cmd := &cobra.Command{
 		Use:     "apply --specs DIR [STACK...]",
@@ -37,6 +38,9 @@ are named: for a CI job, or for a Swarm without a daemon.
 Without --wait it writes what differs and ends; with it, it stays until every
 stack is settled, and rolls back what fails. It gives the warnings that skep plan
 gives; what files alone give warning of is for skep validate to tell.
+
+What would remove many stacks, or most services of one, is held: --confirm with the ID
+that is told has it done.
 
 Exit code 1 says that a stack is invalid, failed, went back, is held, or was not
 ready in time.`,
@@ -69,12 +73,15 @@ ready in time.`,
 			a.tellProblems(snapshot, args)
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
-			reconciler, names := acting.reconciler(swarm, guard), args
+			reconciler, names := acting.reconciler(swarm, guard, confirmed), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)
 				}
 				again := func() (*spec.Snapshot, error) { return a.readSpecs(ctx, dir, &specs) }
+				if slices.ContainsFunc(reconciler.Stacks(), snapshot.Gone) && !quiet {
+					fmt.Fprintf(a.err, "stacks have no file: reading the directory again in %s, before anything is removed\n", controller.VanishAfter)
+				}
 				if snapshot, err = confirm(ctx, reconciler.Stacks(), snapshot, again); err != nil {
 					return err
 				}
@@ -82,7 +89,7 @@ ready in time.`,
 					names = everything(reconciler.Stacks(), snapshot)
 				}
 			}
-			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass)
+			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass, confirmed)
 			progress.board.end()
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
@@ -108,6 +115,7 @@ ready in time.`,
 	f := cmd.Flags()
 	f.BoolVar(&wait, "wait", false, "Stay until every stack is settled")
 	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
+	f.StringVar(&confirmed, "confirm", "", "ID of a removal that waits for a person, to have it done (see skep prune)")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
 }
@@ -126,10 +134,6 @@ func everything(live []string, snapshot *spec.Snapshot) []string {
 	return slices.Compact(names)
 }
 
-// lookAgain is how far apart two readings have to be that both miss a stack before
-// it is removed, as in the daemon: editors and git replace files in steps.
-const lookAgain = 2 * time.Second
-
 // confirm reads the directory once more where a stack that lives has no file in it.
 // What the second reading misses and the first did not may be on its way back.
 func confirm(ctx context.Context, live []string, first *spec.Snapshot, again func() (*spec.Snapshot, error)) (*spec.Snapshot, error) {
@@ -139,7 +143,7 @@ func confirm(ctx context.Context, live []string, first *spec.Snapshot, again fun
 	select {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-time.After(lookAgain):
+	case <-time.After(controller.VanishAfter):
 	}
 	second, err := again()
 	if err != nil {

@@ -241,10 +241,11 @@ func (x *actingFlags) credentials() reconcile.Credentials {
 	return controller.NewRegistryCredentials(x.registryConfig)
 }
 
-// reconciler makes one for swarm, which lets stacks have what guard allows.
-func (x *actingFlags) reconciler(swarm reconcile.Swarm, guard reconcile.Guard) *reconcile.Reconciler {
+// reconciler makes one for swarm, which lets stacks have what guard allows, with the IDs
+// of removals that are confirmed.
+func (x *actingFlags) reconciler(swarm reconcile.Swarm, guard reconcile.Guard, confirmed ...string) *reconcile.Reconciler {
 	return reconcile.New(reconcile.Options{
-		Swarm: swarm, Credentials: x.credentials(), Owner: x.owner, History: x.history, PruneStacks: x.pruneStacks,
+		Swarm: swarm, Credentials: x.credentials(), Owner: x.owner, History: x.history, PruneStacks: x.pruneStacks, Confirmed: confirmed,
 		Policy: func() *spec.ClusterPolicy { return guard.Policy }, AllowHostRoot: guard.AllowHostRoot,
 	})
 }

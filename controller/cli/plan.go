@@ -132,7 +132,8 @@ type planning struct {
 	explain func(error) error
 
 	plans   []*reconcile.Plan
-	orphans []string // stacks that live without a file
+	orphans []string            // stacks that live without a file
+	blocked *reconcile.Blockade // what of them would not be removed unasked
 }
 
 func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
@@ -181,6 +182,7 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string) {
 			p.orphans = append(p.orphans, name)
 		}
 	}
+	_, p.blocked = reconcile.GuardStacks(p.Stacks(), p.orphans, nil)
 }
 
 // print prints the plans for people, and what becomes of orphans.
@@ -241,6 +243,9 @@ func (p *planning) tellOrphans(w io.Writer, prune bool) {
 	}
 	if prune {
 		fmt.Fprintf(w, "%s %s no file here and would be removed, volumes stay: %s\n", plural(n, "stack"), has, strings.Join(p.orphans, ", "))
+		if p.blocked != nil {
+			fmt.Fprintf(w, "That waits for a person: %s\n", p.blocked.Why())
+		}
 		return
 	}
 	names := strings.Join(p.orphans[:min(n, maxOrphans)], ", ")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/controller"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -45,6 +46,9 @@ type stackStatus struct {
 	// that is nothing.
 	Progress *reconcile.Progress `json:"progress,omitempty"`
 	State    *reconcile.State    `json:"state,omitempty"`
+
+	// Source says why the specs directory is not believed, where it is not.
+	Source *controller.PublishedSource `json:"source,omitempty"`
 
 	Conditions []reconcile.Condition `json:"conditions"`
 	// Findings are those that the newest release began with, and those of the Swarm now.
@@ -134,6 +138,7 @@ func (a *app) status() *cobra.Command {
 		owner   string
 		wait    bool
 		timeout time.Duration
+		infos   bool
 	)
 	cmd := &cobra.Command{
 		Use:     "status [STACK]",
@@ -141,7 +146,9 @@ func (a *app) status() *cobra.Command {
 		GroupID: groupEngine,
 		Long: `Tell how the stacks of the Swarm are that skep knows, or one of them in detail.
 
-It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`,
+It asks the engine, not the daemon, which keeps there what only it can know: a specs
+directory that cannot be believed, files that do not load, why a stack is held. Exit
+code 1 says that a stack is not Ready or, of all stacks, that the directory is not.`,
 		Example: `  skep status
   skep status shop
   skep status shop --wait --timeout 5m
@@ -162,6 +169,9 @@ It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`
 				stack:    strings.Join(args, ""),
 				explain:  engine.explain,
 				board:    a.board(quiet),
+				published: func(ctx context.Context) (*controller.Published, error) {
+					return controller.ReadPublished(ctx, swarm, owner)
+				},
 			}
 			if wait {
 				err = w.until(cmd.Context(), timeout)
@@ -177,12 +187,15 @@ It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`
 			case format.value != "table":
 				err = printEach(a.out, t, w.stacks)
 			case len(args) == 1:
-				err = a.printStack(w.stacks, time.Now())
+				err = a.printStack(w.stacks, time.Now(), infos)
 			default:
-				err = printTable(a.out, statusHeaders, statusRows(w.stacks, time.Now()))
+				err = a.printStacks(w.stacks, time.Now())
 			}
 			if err != nil {
 				return err
+			}
+			if !quiet {
+				w.tellPublished(a.err, time.Now())
 			}
 			return w.verdict()
 		},
@@ -192,6 +205,7 @@ It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`
 	installOwner(cmd, &owner)
 	f := cmd.Flags()
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print names only")
+	f.BoolVar(&infos, "findings", false, "Show findings of severity info too")
 	f.BoolVar(&wait, "wait", false, "Wait until Ready, or until waiting is of no use")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "How long to wait")
 	return cmd
@@ -203,7 +217,10 @@ type watch struct {
 	stack   string // empty: all
 	explain func(error) error
 	board   *board // what is drawn while it waits; nil: nothing
+	// published asks for what the acting controller tells; nil: nobody does.
+	published func(context.Context) (*controller.Published, error)
 
+	report   *controller.Published // nil: nothing is told
 	stacks   []stackStatus
 	timedOut bool
 }
@@ -214,7 +231,13 @@ func (w *watch) look(ctx context.Context) error {
 	if _, err := w.Refresh(ctx); err != nil {
 		return w.explain(err)
 	}
-	names := w.Stacks()
+	if w.report = nil; w.published != nil {
+		var err error
+		if w.report, err = w.published(ctx); err != nil {
+			return w.explain(err)
+		}
+	}
+	names := told(w.report, w.Stacks())
 	if w.stack != "" {
 		names = []string{w.stack}
 	}
@@ -224,8 +247,13 @@ func (w *watch) look(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("status of stack %s: %w", name, w.explain(err))
 		}
-		if len(r.Services) > 0 || r.Release != nil {
-			w.stacks = append(w.stacks, summarize(r))
+		r, known := withPublished(r, name, w.report)
+		if known || len(r.Services) > 0 || r.Release != nil {
+			s := summarize(r)
+			if w.report != nil && !w.report.Source.Ready {
+				s.Source = &w.report.Source
+			}
+			w.stacks = append(w.stacks, s)
 		}
 	}
 	return nil
@@ -284,6 +312,9 @@ func (w *watch) verdict() error {
 		}
 		return no
 	}
+	if w.stack == "" && w.report != nil && !w.report.Source.Ready {
+		return no
+	}
 	return nil
 }
 
@@ -294,10 +325,29 @@ func statusRows(stacks []stackStatus, now time.Time) [][]string {
 	for _, s := range stacks {
 		rows = append(rows, []string{
 			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), marked(s.Status, s.State),
-			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Message),
+			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Reason),
 		})
 	}
 	return rows
+}
+
+// printStacks prints a line for each stack, and below what there is to say of some.
+func (a *app) printStacks(stacks []stackStatus, now time.Time) error {
+	if err := printTable(a.out, statusHeaders, statusRows(stacks, now)); err != nil {
+		return err
+	}
+	first := true
+	for _, s := range stacks {
+		if s.Message == "" {
+			continue
+		}
+		if first {
+			fmt.Fprintln(a.out)
+			first = false
+		}
+		fmt.Fprintf(a.out, "%s: %s\n", s.Name, printable(s.Message))
+	}
+	return nil
 }
 
 // marked is a stack's status with what people ask of it: "Ready, pinned".
@@ -328,7 +378,7 @@ func printNames(w io.Writer, stacks []stackStatus) error {
 }
 
 // printStack prints what is known of one stack.
-func (a *app) printStack(stacks []stackStatus, now time.Time) error {
+func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error {
 	for _, s := range stacks {
 		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, s.Status)
 		if s.Message != "" {
@@ -347,18 +397,22 @@ func (a *app) printStack(stacks []stackStatus, now time.Time) error {
 			fmt.Fprintf(a.out, "Under way: %s%s\n", s.Progress.Step, times(now, s.Progress.Since, s.Progress.Until))
 		}
 		fmt.Fprintln(a.out)
-		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now)); err != nil {
+		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now, s.Message)); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.out)
 		if err := printTable(a.out, serviceHeaders, serviceRows(s.Services, now)); err != nil {
 			return err
 		}
-		if len(s.Findings) == 0 {
+		findings := s.Findings
+		if !infos {
+			findings = slices.DeleteFunc(slices.Clone(findings), func(f spec.Finding) bool { return f.Severity == spec.Info })
+		}
+		if len(findings) == 0 {
 			continue
 		}
 		fmt.Fprintln(a.out)
-		if err := printTable(a.out, []string{"FINDING", "SEVERITY", "WHERE", "MESSAGE"}, findingRows(s.Findings)); err != nil {
+		if err := printTable(a.out, []string{"FINDING", "SEVERITY", "WHERE", "MESSAGE"}, findingRows(findings)); err != nil {
 			return err
 		}
 	}
@@ -378,10 +432,19 @@ func findingRows(findings []spec.Finding) [][]string {
 	return rows
 }
 
-func conditionRows(conditions []reconcile.Condition, now time.Time) [][]string {
+// conditionRows tells conditions. said is a sentence that was told already, and what
+// does not hold has none, but for Ready.
+func conditionRows(conditions []reconcile.Condition, now time.Time, said string) [][]string {
 	rows := make([][]string, 0, len(conditions))
 	for _, c := range conditions {
-		rows = append(rows, []string{string(c.Type), strconv.FormatBool(c.True), age(now, c.Since), dash(c.Reason), dash(c.Message)})
+		reason, message := c.Reason, c.Message
+		if !c.True && c.Type != reconcile.Ready {
+			reason, message = "", ""
+		}
+		if message == said {
+			message = ""
+		}
+		rows = append(rows, []string{string(c.Type), strconv.FormatBool(c.True), age(now, c.Since), dash(reason), dash(message)})
 	}
 	return rows
 }

@@ -74,7 +74,7 @@ func TestStatusTable(t *testing.T) {
 	}
 	want := strings.TrimPrefix(`
 NAME      SERVICES   READY     STATUS        RELEASE   REVISION   AGE                 REASON
-shop      2          3/4       Ready         4         abc1234    About an hour ago   3 of 3 tasks run
+shop      2          3/4       Ready         4         abc1234    About an hour ago   ReasonReady
 blog      2          3/4       Progressing   -         -          -                   -
 `, "\n")
 	if b.String() != want {
@@ -86,7 +86,7 @@ func TestStatusOfOneStack(t *testing.T) {
 	a := newApp(nil)
 	var b bytes.Buffer
 	a.out = &b
-	if err := a.printStack([]stackStatus{summarize(result("shop", "all is well", reconcile.Ready))}, noon); err != nil {
+	if err := a.printStack([]stackStatus{summarize(result("shop", "all is well", reconcile.Ready))}, noon, false); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.TrimPrefix(`
@@ -96,11 +96,11 @@ Reason:    all is well
 Release:   4, healthy, About an hour ago
 Revision:  abc1234 web: 1
 
-CONDITION     TRUE      SINCE           REASON              MESSAGE
-Ready         true      2 minutes ago   ReasonReady         all is well
-Progressing   false     2 minutes ago   ReasonProgressing   all is well
-Degraded      false     2 minutes ago   ReasonDegraded      all is well
-Stalled       false     2 minutes ago   ReasonStalled       all is well
+CONDITION     TRUE      SINCE           REASON        MESSAGE
+Ready         true      2 minutes ago   ReasonReady   -
+Progressing   false     2 minutes ago   -             -
+Degraded      false     2 minutes ago   -             -
+Stalled       false     2 minutes ago   -             -
 
 SERVICE   MODE         RUNNING   HEALTH    SINCE     LEFT      IMAGE     REASON
 web       replicated   2/3       Healthy   -         -         web:1     -
@@ -264,7 +264,7 @@ func TestStatusShowsFindings(t *testing.T) {
 	}
 	var b bytes.Buffer
 	a := &app{out: &b}
-	if err := a.printStack([]stackStatus{summarize(r)}, noon); err != nil {
+	if err := a.printStack([]stackStatus{summarize(r)}, noon, false); err != nil {
 		t.Fatal(err)
 	}
 	_, got, _ := strings.Cut(b.String(), "\nFINDING")
