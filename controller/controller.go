@@ -65,6 +65,7 @@ type Config struct {
 	Client      Engine
 	Credentials reconcile.Credentials // nil: none
 	Owner       string                // default "skep"
+	ID          string                // what the lease calls this controller; default the host's name
 	PruneStacks bool                  // remove a stack whose file is gone
 	History     int                   // releases kept a stack; 0: package reconcile's default
 
@@ -87,6 +88,12 @@ func (c *Config) check() error {
 	}
 	if c.Resync < 0 || c.Workers < 0 || c.History < 0 {
 		return errors.New("resync, workers and history must not be negative")
+	}
+	if c.Owner == "" {
+		c.Owner = "skep"
+	}
+	if err := reconcile.CheckOwner(c.Owner); err != nil {
+		return err
 	}
 	if c.Resync == 0 {
 		c.Resync = time.Minute
@@ -117,14 +124,16 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
+	lease := NewLease(c.Client, c.Owner, c.ID)
 	return run(ctx, c, edges{
 		reconciler: reconcile.New(reconcile.Options{
-			Swarm: c.Client, Credentials: c.Credentials, Owner: c.Owner,
+			Swarm: Fence(c.Client, lease), Credentials: c.Credentials, Owner: c.Owner,
 			History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
 		}),
 		events: c.Client,
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
+		leader: lease,
 	})
 }
 
@@ -134,6 +143,7 @@ type edges struct {
 	events     Events
 	scan       func(context.Context) *spec.Snapshot
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
+	leader     leader                                // nil: nobody else acts
 }
 
 // A controller is the daemon at work.
@@ -149,6 +159,10 @@ type controller struct {
 	metrics *metrics
 	report  *report
 	health  *health
+
+	acted      atomic.Bool // as the log was told
+	beginnings beginnings
+	ancestry   *spec.Ancestry
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -161,6 +175,11 @@ func newController(cfg Config, e edges) *controller {
 		metrics: newMetrics(cfg.Registry),
 		report:  newReport(cfg.Logger),
 		health:  newHealth(cfg.Now, "source", "engine"),
+
+		ancestry: spec.NewAncestry(cfg.Specs),
+	}
+	if c.leader == nil {
+		c.leader = alone{}
 	}
 	c.desired.Store(&desired{})
 	c.engine = &refresher{
@@ -171,12 +190,13 @@ func newController(cfg Config, e edges) *controller {
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
 		listedAgain: func() { poke(c.rescan) },
+		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: e.reconciler.Noticed}
+	c.stream = &stream{source: e.events, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: e.reconciler.Noticed, hears: c.hears}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up}))
+	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: func() bool { return c.termNow() > 0 }}))
 	return c
 }
 
@@ -205,12 +225,13 @@ func (c *controller) daemon(ctx context.Context) error {
 	p := newParts(ctx)
 	if listener != nil {
 		p.start("http", func(ctx context.Context) error {
-			return serve(ctx, listener, handler(c.Registry, c.health.check, c.ready), c.Logger)
+			return serve(ctx, listener, handler(c.Registry, c.health.check, c.ready, c.role), c.Logger)
 		})
 		if c.Listening != nil {
 			c.Listening(listener.Addr())
 		}
 	}
+	p.start("lease", endless(c.keepLease)) // before those who write, so that it is handed over after them
 	p.start("workers", endless(c.work))
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))

@@ -31,6 +31,8 @@ type stream struct {
 	// noticed is told the name of a config that an event is about, and "" when the
 	// stream opens: what came before was missed.
 	noticed func(config string)
+	// hears is told the same first, and says whether that was all there is to do.
+	hears func(config string) bool
 }
 
 // run keeps a stream open until ctx ends.
@@ -77,7 +79,11 @@ func (s *stream) follow(ctx context.Context) (opened bool, err error) {
 		select {
 		case m := <-messages:
 			if m.Type == events.ConfigEventType {
-				s.noticed(m.Actor.Attributes["name"])
+				name := m.Actor.Attributes["name"]
+				if s.hears(name) {
+					continue
+				}
+				s.noticed(name)
 			}
 			poke(s.hints)
 		case err := <-errs:

@@ -23,16 +23,17 @@ const shutdownLimit = 3 * time.Second
 type check func() error
 
 // handler serves what watches skep: nothing here changes anything.
-func handler(metrics prometheus.Gatherer, healthy, ready check) http.Handler {
+// role is what a process that is ready says of itself.
+func handler(metrics prometheus.Gatherer, healthy, ready check, role func() string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	mux.Handle("GET /healthz", answer(healthy))
-	mux.Handle("GET /readyz", answer(ready))
+	mux.Handle("GET /healthz", answer(healthy, func() string { return "ok" }))
+	mux.Handle("GET /readyz", answer(ready, role))
 	return mux
 }
 
-// answer says "ok", or 503 and why not.
-func answer(c check) http.HandlerFunc {
+// answer says the word for all is well, or 503 and why it is not.
+func answer(c check, word func() string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -42,7 +43,7 @@ func answer(c check) http.HandlerFunc {
 			_, _ = io.WriteString(w, err.Error()+"\n")
 			return
 		}
-		_, _ = io.WriteString(w, "ok\n")
+		_, _ = io.WriteString(w, word()+"\n")
 	}
 }
 

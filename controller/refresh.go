@@ -38,6 +38,9 @@ type refresher struct {
 	// called when the engine was listed for the first time, or after an outage.
 	all         func() []string
 	listedAgain func()
+	// term is the term in which the controller acts, 0 while it does not. A listing that
+	// began in a new one is as the first.
+	term func() uint64
 
 	opened chan struct{} // the event stream was opened: whatever happened before is unseen
 	hints  chan struct{} // an event came, or a pass failed in a way that may be the engine's
@@ -46,6 +49,14 @@ type refresher struct {
 	ever  bool  // it was listed at least once
 	err   error // why it cannot be listed; nil while it can
 	since time.Time
+	in    uint64 // the term in which the newest listing began
+}
+
+// upIn says that the engine can be listed, and was since a term began.
+func (r *refresher) upIn(term uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ever && r.err == nil && r.in == term
 }
 
 // up says whether the engine could be listed the last time; if not, why not.
@@ -105,6 +116,7 @@ func (r *refresher) run(ctx context.Context) {
 
 	why := r.waitUp(ctx, streamBefore, pulse.C)
 	for why != stopped {
+		term := r.term()
 		changed, err := r.list(ctx)
 		if ctx.Err() != nil {
 			return
@@ -116,7 +128,7 @@ func (r *refresher) run(ctx context.Context) {
 		}
 		delay.reset()
 		switch {
-		case r.nowUp():
+		case r.nowUp(term):
 			r.listedAgain()
 			r.queue.changed(r.all()...)
 		case why == resynced:
@@ -154,12 +166,13 @@ func (r *refresher) down(err error) {
 	r.report.engineDown(err)
 }
 
-// nowUp notes that the engine was listed, and says whether it could not be before.
-func (r *refresher) nowUp() bool {
+// nowUp notes that the engine was listed, and says whether it could not be before, or
+// not yet in this term.
+func (r *refresher) nowUp(term uint64) bool {
 	r.mu.Lock()
-	first, lost := !r.ever, r.err != nil
+	first, lost := !r.ever || term > 0 && term != r.in, r.err != nil
 	outage := time.Since(r.since)
-	r.ever, r.err = true, nil
+	r.ever, r.err, r.in = true, nil, term
 	r.mu.Unlock()
 	if lost {
 		r.report.engineUp(outage)

@@ -31,6 +31,7 @@ type desired struct {
 
 	findings []spec.Finding // about the directory itself, not about a stack
 	revision string
+	commit   *spec.Commit
 	err      error // why the newest scan was not complete
 	loaded   bool  // there was a complete scan
 }
@@ -58,6 +59,7 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		gone:     map[string]bool{},
 		findings: scan.Findings,
 		revision: scan.Revision,
+		commit:   scan.Commit,
 		loaded:   true,
 	}
 	if next.stacks == nil {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -69,13 +70,25 @@ func (c *controller) worker(ctx, passes context.Context) {
 // process makes a pass over a stack and says when the next one is due.
 func (c *controller) process(ctx context.Context, stack string) {
 	in, ok := c.input(stack)
-	if !ok || c.engine.up() != nil {
-		// Not a stack any more, or an engine that is away: when it is back, all
-		// stacks get a pass.
+	term, may := c.mayPass()
+	if !ok || !may {
+		// Not a stack any more, an engine that is away, or another controller that acts:
+		// when that ends, all stacks get a pass.
 		c.queue.settled(stack, 0)
 		return
 	}
-	result, took := c.pass(ctx, in)
+	d := c.desired.Load()
+	c.beginnings.begin(term, d)
+	if in.Source, ok = c.question(stack, d); !ok {
+		c.queue.settled(stack, orphanWait)
+		return
+	}
+	result, took := c.pass(inTerm(ctx, term), in)
+	if errors.Is(result.Err, ErrNotLeading) { // no fault of the stack's
+		c.queue.settled(stack, 0)
+		return
+	}
+	c.beginnings.found(stack, result)
 	c.take(in, result, took)
 	if result.Outcome == reconcile.Failed {
 		c.engine.doubt(result.Err)

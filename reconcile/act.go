@@ -22,6 +22,12 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		res.Outcome = Unchanged
 	case ActHold:
 		res.Outcome = Held
+		if d.Reason == SourceStale {
+			err = r.markStale(ctx, p.stack.Name, p.state, d.Release)
+		}
+	case ActCurrent:
+		res.Outcome = Waiting
+		err = r.unmarkStale(ctx, p, &res)
 	case ActWait:
 		res.Outcome = Waiting
 	case ActUnpin:
@@ -214,9 +220,10 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	src := p.stack.Source
 	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.o.Now()}
 	if src.Commit != nil {
-		rel.Subject = src.Commit.Subject
+		rel.Subject, rel.Commit, rel.Committed = src.Commit.Subject, src.Commit.Hash, src.Commit.Time
 	}
 	if of := p.pinned; of != nil {
+		rel.Commit, rel.Committed = of.Commit, of.Committed
 		rel.Source, rel.Revision, rel.Subject, rel.By, rel.Of = of.Source, of.Revision, of.Subject, ByHand, p.state.Pin
 	}
 	if n := len(p.releases); n > 0 {

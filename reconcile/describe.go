@@ -149,6 +149,9 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	}
 	if state.IsSuspended() {
 		res.Outcome, res.Reason, res.Message = Held, "Suspended", suspendedBy(state)
+	} else if state.Stale > 0 {
+		res.Outcome, res.Reason = Held, SourceStale
+		res.Message = fmt.Sprintf("the acting controller's directory is older than what release %d was made of%s", state.Stale, untilCaughtUp)
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
 	res.Requeue = 0

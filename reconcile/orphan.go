@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // orphan looks after a stack whose file is gone: it stays and is told, unless
 // stacks are to be pruned. Then what is skep's own goes, services first; what a
 // stack merely also holds stays. Volumes are never touched.
-func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
+func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
+	stack := in.Name
 	res := Result{Stack: stack, Outcome: Held, Reason: "Orphaned"}
 	live, err := r.observer.get(ctx, stack, 0)
 	if err != nil {
@@ -20,6 +23,11 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 		return failure(stack, err)
 	}
 	mine, foreign := r.split(live, stack, releases)
+	older, than, err := stale("", in.Source, releases, state)
+	if err != nil {
+		return failure(stack, err)
+	}
+	res.Current = in.Source != nil && older == ""
 	switch {
 	case state.IsSuspended() && len(mine) > 0:
 		res.Reason, res.Message = "Suspended", suspendedBy(state)
@@ -27,6 +35,13 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 	case len(mine) == 0 && !slices.ContainsFunc(releases, func(rel *Release) bool { return rel.owner == r.o.Owner }):
 		res.Outcome, res.Reason = Unchanged, "Gone"
 		return res
+	case older != "":
+		res.Reason, res.Message = SourceStale, "its file is gone, and "+older
+		return afterWrites(res, r.markStale(ctx, stack, state, than))
+	case in.Source != nil && state.Stale > 0:
+		p := &pass{stack: &spec.Stack{Name: stack}}
+		res.Outcome, res.Reason, res.Message, res.Requeue = Waiting, "SourceCurrent", "its file is gone, and the directory is not older than what was rolled out", again/4
+		return afterWrites(res, r.unmarkStale(ctx, p, &res))
 	case !r.o.PruneStacks:
 		res.Message = fmt.Sprintf("its file is gone; %d objects stay (put the file back, run with --prune-stacks, or: docker stack rm %s)", len(mine), stack)
 		return res

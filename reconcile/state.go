@@ -24,6 +24,8 @@ const (
 	labelPinDigest = "skep.pin-digest"
 	labelPinSource = "skep.pin-source"
 	labelPardoned  = "skep.pardoned"
+	labelStale     = "skep.stale"
+	labelOlder     = "skep.older"
 
 	kindState   = "state"
 	statePrefix = "skep-state-"
@@ -51,6 +53,11 @@ type State struct {
 	// Pardoned is the newest release whose failure is forgiven, with all before it:
 	// what failed in them may be tried again.
 	Pardoned int `json:"pardoned,omitempty"`
+	// Stale is the release that is newer than the stack's source, while it is held for
+	// that; Older is the newest release that an older source may follow, since somebody
+	// said so. 0 is none.
+	Stale int `json:"stale,omitempty"`
+	Older int `json:"older,omitempty"`
 }
 
 // IsSuspended says that nothing may be written.
@@ -79,7 +86,7 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	if l == nil {
 		l = map[string]string{}
 	}
-	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned} {
+	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned, labelStale, labelOlder} {
 		delete(l, key)
 	}
 	l[labelKind], l[labelStack], l[LabelOwner] = kindState, stack, owner
@@ -93,8 +100,10 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 		l[labelPinned] = s.Pinned.UTC().Format(time.RFC3339Nano)
 		l[labelPin], l[labelPinDigest], l[labelPinSource] = strconv.Itoa(s.Pin), s.PinDigest, s.PinSource
 	}
-	if s.Pardoned > 0 {
-		l[labelPardoned] = strconv.Itoa(s.Pardoned)
+	for key, n := range map[string]int{labelPardoned: s.Pardoned, labelStale: s.Stale, labelOlder: s.Older} {
+		if n > 0 {
+			l[key] = strconv.Itoa(n)
+		}
 	}
 	return l
 }
@@ -118,8 +127,10 @@ func parseState(l map[string]string, written time.Time) State {
 	if pin, err := strconv.Atoi(l[labelPin]); err == nil && pin >= 0 {
 		s.Pinned, s.Pin, s.PinDigest, s.PinSource = at(labelPinned), pin, l[labelPinDigest], l[labelPinSource]
 	}
-	if pardoned, err := strconv.Atoi(l[labelPardoned]); err == nil && pardoned > 0 {
-		s.Pardoned = pardoned
+	for key, n := range map[string]*int{labelPardoned: &s.Pardoned, labelStale: &s.Stale, labelOlder: &s.Older} {
+		if number, err := strconv.Atoi(l[key]); err == nil && number > 0 {
+			*n = number
+		}
 	}
 	return s
 }

@@ -27,6 +27,7 @@ func drawState(t *rapid.T) State {
 		s.PinDigest, s.PinSource = rapid.String().Draw(t, "digest"), rapid.String().Draw(t, "source")
 	}
 	s.Pardoned = rapid.IntRange(0, 1000).Draw(t, "pardoned")
+	s.Stale, s.Older = rapid.IntRange(0, 1000).Draw(t, "stale"), rapid.IntRange(0, 1000).Draw(t, "older")
 	return s
 }
 

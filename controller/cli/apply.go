@@ -38,6 +38,9 @@ Without --wait it writes what differs and ends; with it, it stays until every
 stack is settled, and rolls back what fails. It gives the warnings that skep plan
 gives; what files alone give warning of is for skep validate to tell.
 
+It holds the lease of its --owner for as long as it acts. Exit code 2 says, besides
+that something could not be told, that another controller has it.
+
 Exit code 1 says that a stack is invalid, failed, went back, is held, or was not
 ready in time.`,
 		Example: `  skep apply --specs stacks/ shop
@@ -63,9 +66,15 @@ ready in time.`,
 				defer cancel()
 			}
 			a.tellProblems(snapshot, args)
+			lease := controller.NewLease(swarm, acting.owner, "")
+			release, err := lease.Take(ctx, a.tellsWait(quiet))
+			if err != nil {
+				return engine.explain(err)
+			}
+			defer release()
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
-			reconciler, names := acting.reconciler(swarm), args
+			reconciler, names := acting.reconciler(controller.Fence(swarm, lease)), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)

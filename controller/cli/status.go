@@ -171,6 +171,9 @@ It asks the engine, not the daemon. Exit code 1 says that a stack is not Ready.`
 			if err != nil {
 				return err
 			}
+			if err := a.tellHolder(cmd.Context(), swarm, owner, quiet || format.value != "table"); err != nil {
+				return engine.explain(err)
+			}
 			switch {
 			case quiet:
 				err = printNames(a.out, w.stacks)
