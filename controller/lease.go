@@ -31,7 +31,8 @@ import (
 // Whoever takes it has seen the Version stand still from a moment on that is not before
 // the holder's last write, and takes it by that Version: so the holder has not acted for
 // leaseExpire−leaseHold already. Where somebody removed the object there is no Version to
-// go by: who makes it anew without acting already waits for leaseHold before it acts. A
+// go by: who makes it anew without acting already, or finds that it did, waits for
+// leaseHold before it acts. A
 // write that was on its way to the engine when the lease ended may come in later;
 // reconcile's own Version guards are for that.
 const (
@@ -114,6 +115,9 @@ type Lease struct {
 	name     string
 	id, host string
 	hints    chan struct{}
+	// unsure says that an object that we tried to make may have come into being later
+	// than we looked for it, when others still acted. Only who keeps the lease asks.
+	unsure bool
 
 	mu      sync.Mutex
 	terms   uint64
@@ -332,10 +336,11 @@ func (l *Lease) step(ctx context.Context) (wait time.Duration, err error) {
 	case reconcile.IsConflict(err): // a race, and another one won it
 		return leaseAgain, nil
 	case err != nil && !l.went(ctx, tried):
+		l.unsure = l.unsure || !lease.found
 		return l.afterError(), fmt.Errorf("write the lease %s: %w", l.name, err)
 	}
 	pause := time.Duration(0)
-	if !lease.found && !x.acts && !x.fresh {
+	if !x.acts && (!lease.found && !x.fresh || lease.holder.ID == l.id && l.unsure) {
 		pause = leaseHold
 	}
 	l.took(written, pause)
@@ -535,13 +540,15 @@ func (l *Lease) went(ctx context.Context, tried map[string]string) bool {
 }
 
 // handOver ends our part: others may take the lease at once. With writes of ours still
-// under way it is left to expire.
+// under way it is left to expire, and where we have it and do not act yet, since another
+// one may.
 func (l *Lease) handOver(ctx context.Context) {
 	l.mu.Lock()
-	busy := l.writing > 0
+	_, err := l.termNow()
+	hold := err != nil || l.writing > 0
 	l.until, l.closed = time.Time{}, true
 	l.mu.Unlock()
-	if busy {
+	if hold {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseHandOver)
