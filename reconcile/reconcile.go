@@ -195,7 +195,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	res = r.finish(st, res)
 	res.Current = in.Source != nil && p.stale == ""
 	st.last, st.lastStack = res, in.Stack
-	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
+	if res.Err == nil && res.Requeue == 0 && p.stale == "" && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
 		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, quiet(res)}
 	}
 	return res
