@@ -145,17 +145,20 @@ func (b *beginnings) asks(name string, lives bool) (ask bool, doubt string, wait
 	return true, doubt, false
 }
 
-// found takes in what a pass found of a stack's source.
-func (b *beginnings) found(name string, r reconcile.Result) {
+// found takes in what a pass found of a stack's source. It says whether that was the
+// last one that there was a doubt about.
+func (b *beginnings) found(name string, r reconcile.Result) (clear bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case r.Current:
+		clear = b.pending[name] && len(b.pending) == 1
 		delete(b.pending, name)
 		delete(b.stale, name)
 	case r.Reason == reconcile.SourceStale && b.pending[name]:
 		b.stale[name] = r.Message
 	}
+	return clear
 }
 
 // orphanWait is how soon a stack whose file is gone is looked at again while it is not

@@ -356,7 +356,7 @@ func (c *controller) once(ctx context.Context) error {
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
 	s := newSettling(c.reconciler, snapshot, true, c.take)
-	s.found = c.beginnings.found
+	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, result) }
 	s.question = func(stack string) *reconcile.SourceCheck {
 		check, ok := c.question(stack, d)
 		if !ok {

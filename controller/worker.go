@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,7 +90,9 @@ func (c *controller) process(ctx context.Context, stack string) {
 		c.queue.settled(stack, 0)
 		return
 	}
-	c.beginnings.found(stack, result)
+	if c.beginnings.found(stack, result) {
+		c.queue.look(slices.Collect(maps.Keys(d.gone))...)
+	}
 	c.take(in, result, took)
 	if result.Outcome == reconcile.Failed {
 		c.engine.doubt(result.Err)
