@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,6 +104,7 @@ func (c *controller) hears(config string) (lease bool) {
 // behind another controller's: a stack must not go back in time for it.
 type beginnings struct {
 	mu      sync.Mutex
+	seen    map[string][]string // the fingerprints that stacks' files had, the newest last
 	term    uint64
 	had     map[string]bool   // had a file when the term began
 	pending map[string]bool   // of them, those not found to be current yet
@@ -122,6 +124,33 @@ func (b *beginnings) begin(term uint64, d *desired) {
 			b.had[name], b.pending[name] = true, true
 		}
 	}
+}
+
+// seenMost is how many fingerprints of a stack are kept.
+const seenMost = 20
+
+// read takes in what was read of the directory: also while another controller acts, so
+// that a change of files that it did not come to is known for one.
+func (b *beginnings) read(d *desired) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.seen == nil {
+		b.seen = map[string][]string{}
+	}
+	for name, s := range d.stacks {
+		list, now := b.seen[name], fingerprint(s)
+		if n := len(list); n > 0 && list[n-1] == now {
+			continue
+		}
+		b.seen[name] = append(slices.Clone(list[max(0, len(list)-seenMost+1):]), now)
+	}
+}
+
+// saw are the fingerprints that were read of a stack.
+func (b *beginnings) saw(name string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seen[name]
 }
 
 // asks says whether a pass over a stack has to find out whether its source is older.
@@ -176,7 +205,7 @@ func (c *controller) question(name string, d *desired) (*reconcile.SourceCheck, 
 }
 
 func (c *controller) sourceCheck(name string, d *desired, doubt string) *reconcile.SourceCheck {
-	check := &reconcile.SourceCheck{Commit: d.commit, Doubt: doubt}
+	check := &reconcile.SourceCheck{Commit: d.commit, Seen: c.beginnings.saw(name), Doubt: doubt}
 	if s := d.stacks[name]; s != nil {
 		check.Commit = s.Source.Commit
 	}

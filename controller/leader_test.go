@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -261,6 +262,27 @@ func TestSourcesAreCheckedWhenATermBegins(t *testing.T) {
 		defer w.mu.Unlock()
 		if !slices.ContainsFunc(w.passes, func(in reconcile.Input) bool { return in.Name == "new" && in.Source != nil }) {
 			t.Error("a new term asks about nothing")
+		}
+	})
+}
+
+// What was read while another controller acted tells a change that it did not come to
+// from a directory that lags.
+func TestWhatWasReadIsRemembered(t *testing.T) {
+	besideAnother(t, func(w *world) { w.snapshot = snapshot(stack("a", "1")) }, func(t *testing.T, w *world, l *stagedLease) {
+		for _, version := range []string{"2", "2", "1"} {
+			w.files(stack("a", version))
+		}
+		l.stands(Standing{Term: 1})
+		w.sleep(time.Second)
+		if in := w.last("a"); in.Source == nil || !slices.Equal(in.Source.Seen, []string{"a@1", "a@2", "a@1"}) {
+			t.Errorf("%+v", in.Source)
+		}
+		for i := range 3 * seenMost {
+			w.files(stack("a", fmt.Sprint(i)))
+		}
+		if seen := w.beginnings.saw("a"); len(seen) != seenMost || seen[seenMost-1] != fmt.Sprint("a@", 3*seenMost-1) {
+			t.Errorf("%v", seen)
 		}
 	})
 }

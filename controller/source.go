@@ -257,6 +257,7 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 	before := *c.desired.Load()
 	next, changed := before.fold(scan, c.live(), c.Now())
 	c.desired.Store(&next)
+	c.beginnings.read(&next)
 	c.report.source(before, next, changed)
 	c.forgetLost(before, next)
 	c.queue.changed(changed...)

@@ -23,7 +23,7 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 		return failure(stack, err)
 	}
 	mine, foreign := r.split(live, stack, releases)
-	older, than, err := stale("", in.Source, releases, state)
+	older, than, err := r.staleOrphan(ctx, in.Source, releases, state)
 	if err != nil {
 		return failure(stack, err)
 	}
@@ -58,6 +58,21 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 	defer r.observer.wrote(stack)
 	a := &applier{swarm: r.o.Swarm, owner: r.o.Owner, live: live}
 	return afterWrites(res, a.apply(ctx, changes))
+}
+
+// staleOrphan is stale for a stack whose file is gone, of which nothing tells whether
+// secrets went into its fingerprints.
+func (r *Reconciler) staleOrphan(ctx context.Context, check *SourceCheck, releases []*Release, state State) (string, *Release, error) {
+	if check == nil || len(check.Seen) == 0 {
+		return stale("", check, releases, state)
+	}
+	key, err := r.memory.secretKey(ctx, false)
+	if err != nil {
+		return "", nil, err
+	}
+	both := check.keyed(key)
+	both.Seen = append(both.Seen, check.Seen...)
+	return stale("", both, releases, state)
 }
 
 // split tells skep's own live objects of a stack from others.

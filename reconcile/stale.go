@@ -20,6 +20,9 @@ type SourceCheck struct {
 	Commit *spec.Commit
 	// Descent tells how Commit stands to another one, of which the hash is given.
 	Descent func(hash string) (spec.Descent, error)
+	// Seen are the fingerprints that the stack's source had in this directory before: one
+	// that has had what was rolled out last, and has something else now, does not lag.
+	Seen []string
 	// Doubt says of a stack whose file is gone why the directory may be an older one,
 	// "" where nothing does. Where commits tell, they count.
 	Doubt string
@@ -31,16 +34,21 @@ type SourceCheck struct {
 //
 //	source as that release's                           current
 //	somebody said that it may be older                 current
+//	this directory had that release's source before    current
 //	both commits known: same, or descends from it      current
 //	                    older, or beside it            stale
 //	                    cannot be told (shallow clone) current if committed later, else stale
 //	a commit is not known: as an earlier release's     stale
 //	                       else                        as check.Doubt says
 //
-// source is the stack's fingerprint as releases have it, "" where its file is gone.
+// source is the stack's fingerprint as releases have it, "" where its file is gone; so
+// are check's.
 func stale(source string, check *SourceCheck, releases []*Release, state State) (why string, than *Release, err error) {
 	newest := newestByFile(releases)
 	if check == nil || newest == nil || newest.Number <= state.Older && state.Older > 0 || source != "" && source == newest.Source {
+		return "", nil, nil
+	}
+	if slices.Contains(check.Seen, newest.Source) && newest.Source != "" {
 		return "", nil, nil
 	}
 	if check.Commit == nil || newest.Commit == "" {
@@ -103,8 +111,21 @@ func (p *pass) checkSource(check *SourceCheck, owner string) (err error) {
 	if rel := last(p.releases); rel != nil && rel.owner != "" && rel.owner != owner {
 		return nil // another controller's stack: that is an error of its own
 	}
-	p.stale, p.staleTo, err = stale(p.source, check, p.releases, p.state)
+	p.stale, p.staleTo, err = stale(p.source, check.keyed(p.key), p.releases, p.state)
 	return err
+}
+
+// keyed is a check whose fingerprints are as releases have them.
+func (c *SourceCheck) keyed(key []byte) *SourceCheck {
+	if c == nil {
+		return nil
+	}
+	k := *c
+	k.Seen = nil
+	for _, fingerprint := range c.Seen {
+		k.Seen = append(k.Seen, keyedHash(key, fingerprint))
+	}
+	return &k
 }
 
 // markStale writes into a stack's state that it is held for its source, so that resume

@@ -47,6 +47,9 @@ func TestStale(t *testing.T) {
 		{name: "content of an earlier one, and of the newest", source: "s1", releases: append(past("H1 H2"), &Release{Number: 3, Source: "s1", By: ByFile})},
 		{name: "what somebody went back to is no file's", source: "s2", releases: past("H1 H2 H3of1")},
 		{name: "before what somebody went back from", source: "s1", releases: past("H1 H2 H3of1"), want: "release 2 came after"},
+		{name: "this directory had the newest before", source: "s1", check: SourceCheck{Seen: []string{"s1", "s2"}}, releases: past("H1 H2")},
+		{name: "this directory had others before", source: "s1", check: SourceCheck{Seen: []string{"s0", "s1"}}, releases: past("H1 H2"), want: "release 2 came after"},
+		{name: "no file, and this directory had the newest before", check: SourceCheck{Seen: []string{"s1"}, Doubt: "others are"}, releases: past("H1")},
 		{name: "somebody said so", source: "s1", releases: past("H1 H2"), state: State{Older: 2}},
 		{name: "somebody said so of an earlier one", source: "s1", releases: past("H1 H2"), state: State{Older: 1}, want: "release 2 came after"},
 
