@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/events"
+	"github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap/zapcore"
 
@@ -320,4 +324,51 @@ func TestOnceNeedsTheLease(t *testing.T) {
 			t.Errorf("%v, after %d passes", err, len(w.passes))
 		}
 	})
+}
+
+// A check asks the repository that the directory really lies in.
+func TestSourceCheckAsksTheRepository(t *testing.T) {
+	dir := t.TempDir()
+	repo, err := git.PlainInit(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := repo.Worktree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := func(image string) string {
+		t.Helper()
+		write(t, filepath.Join(dir, "shop.yml"), "services: {web: {image: \""+image+"\"}}\n")
+		if _, err := tree.Add("shop.yml"); err != nil {
+			t.Fatal(err)
+		}
+		hash, err := tree.Commit(image, &git.CommitOptions{Author: &object.Signature{Name: "controller test", When: time.Now()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hash.String()
+	}
+	hashes := []string{commit("app:1"), commit("app:2"), commit("app:3")}
+	if err := tree.Checkout(&git.CheckoutOptions{Hash: plumbing.NewHash(hashes[1])}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Specs: dir}
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	c := newController(cfg, edges{reconciler: newWorld()})
+	defer c.queue.work.ShutDown()
+	d, _ := desired{}.fold(spec.Scan(t.Context(), dir, spec.Options{}), nil, time.Now())
+	for _, name := range []string{"shop", "gone"} { // of one without a file the directory's commit counts
+		check := c.sourceCheck(name, &d, "")
+		if check.Commit == nil || check.Commit.Hash != hashes[1] {
+			t.Fatalf("%s: commit %+v", name, check.Commit)
+		}
+		for i, want := range []spec.Descent{spec.DescentNewer, spec.DescentSame, spec.DescentOlder} {
+			if got, err := check.Descent(hashes[i]); err != nil || got != want {
+				t.Errorf("%s: to commit %d: %q %v, want %q", name, i+1, got, err, want)
+			}
+		}
+	}
 }
