@@ -76,12 +76,20 @@ type Holder struct {
 	Renewed time.Time
 }
 
+// String names the holder. It can be shown: labels are whatever somebody wrote.
 func (h Holder) String() string {
-	if h.Host == "" || strings.HasPrefix(h.ID, h.Host+".") {
-		return h.ID
+	name := h.ID
+	if h.Host != "" && !strings.HasPrefix(h.ID, h.Host+".") {
+		name += " on " + h.Host
 	}
-	return h.ID + " on " + h.Host
+	if r := []rune(name); len(r) > maxHolder {
+		name = string(r[:maxHolder-1]) + "…"
+	}
+	return reconcile.Printable(name)
 }
+
+// maxHolder is how many characters of a holder's name are shown.
+const maxHolder = 150
 
 // A HeldError says that the lease is another one's, who is alive.
 type HeldError struct {

@@ -768,3 +768,21 @@ func TestFence(t *testing.T) {
 }
 
 var _ reconcile.Swarm = (*countingSwarm)(nil)
+
+func TestHolderCanBeShown(t *testing.T) {
+	for _, tt := range []struct {
+		holder Holder
+		want   string
+	}{
+		{Holder{}, ""},
+		{Holder{ID: "a.1"}, "a.1"},
+		{Holder{ID: "a.1", Host: "a"}, "a.1"},
+		{Holder{ID: "a.1", Host: "b"}, "a.1 on b"},
+		{Holder{ID: "a\x1b[2J", Host: "b\nc"}, `a\x1b[2J on b\nc`},
+		{Holder{ID: strings.Repeat("x", 1000)}, strings.Repeat("x", maxHolder-1) + "…"},
+	} {
+		if got := tt.holder.String(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
