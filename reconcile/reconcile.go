@@ -355,7 +355,7 @@ func (r *Reconciler) diff(p *pass) *Plan {
 func (r *Reconciler) claims(p *pass) []spec.Finding {
 	var found []spec.Finding
 	if owner, by := r.otherOwner(p); owner != "" {
-		found = append(found, spec.Finding{Severity: spec.Error, Code: codeOtherOwner, Message: fmt.Sprintf(
+		found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
 			"stack %s belongs to the controller %q, by its %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, by, r.o.Owner)})
 	}
 	known := believed(p.releases)
