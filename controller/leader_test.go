@@ -357,7 +357,7 @@ func TestSourceCheckAsksTheRepository(t *testing.T) {
 	if err := cfg.check(); err != nil {
 		t.Fatal(err)
 	}
-	c := newController(cfg, edges{reconciler: newWorld()})
+	c := newController(cfg, edges{reconciler: quietEngine{}})
 	defer c.queue.work.ShutDown()
 	d, _ := desired{}.fold(spec.Scan(t.Context(), dir, spec.Options{}), nil, time.Now())
 	for _, name := range []string{"shop", "gone"} { // of one without a file the directory's commit counts
