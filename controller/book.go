@@ -69,6 +69,13 @@ func (b *book) forget(stack string) {
 	delete(b.entries, stack)
 }
 
+// clear forgets all.
+func (b *book) clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.entries)
+}
+
 // results is a copy of the newest result of each stack.
 func (b *book) results() map[string]reconcile.Result {
 	b.mu.Lock()

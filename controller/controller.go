@@ -77,6 +77,7 @@ type Config struct {
 	Explain     func(error) error
 	Credentials reconcile.Credentials // nil: none
 	Owner       string                // default "skep"
+	ID          string                // what the lease calls this controller; default the host's name
 	PruneStacks bool                  // remove a stack whose file is gone
 	PolicyFile  string                // what stacks may ask for; empty: no policy
 	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
@@ -110,6 +111,12 @@ func (c *Config) check() error {
 	}
 	if c.Resync < 0 || c.Workers < 0 || c.History < 0 {
 		return errors.New("resync, workers and history must not be negative")
+	}
+	if c.Owner == "" {
+		c.Owner = "skep"
+	}
+	if err := reconcile.CheckOwner(c.Owner); err != nil {
+		return err
 	}
 	if c.Resync == 0 {
 		c.Resync = time.Minute
@@ -159,17 +166,20 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
+	lease := NewLease(c.Client, c.Owner, c.ID)
+	fenced := Fence(c.Client, lease)
 	return run(ctx, c, edges{
 		reconciler: reconcile.New(reconcile.Options{
-			Swarm: c.Client, Credentials: c.Credentials, Owner: c.Owner,
+			Swarm: fenced, Credentials: c.Credentials, Owner: c.Owner,
 			History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
 			Policy: policy.policy, AllowHostRoot: c.AllowHostRoot,
 		}),
 		policy: policy,
 		events: c.Client,
-		notes:  c.Client,
+		notes:  fenced,
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
+		leader: lease,
 	})
 }
 
@@ -181,6 +191,7 @@ type edges struct {
 	scan       func(context.Context) *spec.Snapshot
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
 	policy     *policyFile                           // nil: there is none
+	leader     leader                                // nil: nobody else acts
 }
 
 // A controller is the daemon at work.
@@ -198,6 +209,10 @@ type controller struct {
 	metrics *metrics
 	report  *report
 	health  *health
+
+	acted      atomic.Bool // as the log was told
+	beginnings beginnings
+	ancestry   *spec.Ancestry
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -210,10 +225,15 @@ func newController(cfg Config, e edges) *controller {
 		metrics: newMetrics(cfg.Registry),
 		report:  newReport(cfg.Logger),
 		health:  newHealth(cfg.Now, "source", "engine"),
+
+		ancestry: spec.NewAncestry(cfg.Specs),
+	}
+	if c.leader == nil {
+		c.leader = alone{}
 	}
 	c.desired.Store(&desired{patience: cfg.VanishAfter})
 	c.scans = &scans{dir: cfg.Specs, scan: func(ctx context.Context) *spec.Snapshot { return c.scan(ctx) }, limit: cfg.ScanLimit}
-	c.kept = newKept(cfg, e.notes)
+	c.kept = newKept(cfg, e.notes, c.leads)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
 		check:       cfg.Check,
@@ -224,12 +244,13 @@ func newController(cfg Config, e edges) *controller {
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
 		listedAgain: func() { poke(c.rescan) },
+		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed}
+	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up}))
+	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads}))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
 }
@@ -258,12 +279,13 @@ func (c *controller) daemon(ctx context.Context) error {
 	p := newParts(ctx)
 	if site != nil {
 		p.start("http", func(ctx context.Context) error {
-			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready), c.Logger)
+			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready, c.role), c.Logger)
 		})
 		if c.Listening != nil {
 			c.Listening(site.listener.Addr())
 		}
 	}
+	p.start("lease", endless(c.keepLease)) // before those who write, so that it is handed over after them
 	p.start("workers", endless(c.work)).limit = drainLimit + partLimit
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))

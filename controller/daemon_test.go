@@ -72,7 +72,9 @@ func (w *world) Reconcile(ctx context.Context, in reconcile.Input) reconcile.Res
 	w.at = append(w.at, time.Now())
 	f := w.reconcile
 	w.mu.Unlock()
-	return f(ctx, in)
+	r := f(ctx, in)
+	r.Current = in.Source != nil && r.Err == nil && r.Reason != reconcile.SourceStale
+	return r
 }
 
 func (w *world) Events(ctx context.Context, _ events.ListOptions) (<-chan events.Message, <-chan error) {

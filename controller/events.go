@@ -47,6 +47,8 @@ type stream struct {
 	// noticed is told the name of a config that an event is about, and "" when the
 	// stream opens: what came before was missed.
 	noticed func(config string)
+	// hears is told the same first, and says whether that was all there is to do.
+	hears func(config string) bool
 }
 
 // run keeps a stream open until ctx ends.
@@ -118,6 +120,9 @@ func (s *stream) follow(ctx context.Context) error {
 func (s *stream) heard(m events.Message) {
 	if m.Type == events.ConfigEventType {
 		name := m.Actor.Attributes["name"]
+		if s.hears(name) {
+			return
+		}
 		s.noticed(name)
 		if isNote(name) { // no stack's: there is nothing to look at
 			return

@@ -32,12 +32,12 @@ type check func() error
 
 // handler serves what watches skep: nothing here changes anything. Paths are
 // matched as they are: http.ServeMux would answer one that it cleans with a
-// redirect, which repeats the path.
-func handler(metrics prometheus.Gatherer, healthy, ready check) byPath {
+// redirect, which repeats the path. Role is what a process that is ready says of itself.
+func handler(metrics prometheus.Gatherer, healthy, ready check, role func() string) byPath {
 	return byPath{
 		"/metrics": promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: requestTime}),
-		"/healthz": answer(healthy),
-		"/readyz":  answer(ready),
+		"/healthz": answer(healthy, func() string { return "ok" }),
+		"/readyz":  answer(ready, role),
 	}
 }
 
@@ -58,14 +58,14 @@ func pages() http.Handler {
 	})}
 }
 
-// answer says "ok", or 503 and why not.
-func answer(c check) http.HandlerFunc {
+// answer says the word for all is well, or 503 and why it is not.
+func answer(c check, word func() string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if err := c(); err != nil {
 			say(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		say(w, http.StatusOK, "ok")
+		say(w, http.StatusOK, word())
 	}
 }
 

@@ -40,7 +40,7 @@ func ask(t testing.TB, d *door, raw string) *http.Response {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	d.guard(handler(prometheus.NewRegistry(), fine, fine), pages()).ServeHTTP(w, r)
+	d.guard(handler(prometheus.NewRegistry(), fine, fine, acting), pages()).ServeHTTP(w, r)
 	return w.Result()
 }
 
@@ -179,8 +179,8 @@ func FuzzHTTP(f *testing.F) {
 	}
 	tok, _ := withToken(f, goodToken)
 	inside := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { f.Error("somebody got in") })
-	locked := (&door{token: tok}).guard(handler(prometheus.NewRegistry(), fine, fine), inside)
-	own := (&door{ownNameOnly: true}).guard(handler(prometheus.NewRegistry(), fine, fine), pages())
+	locked := (&door{token: tok}).guard(handler(prometheus.NewRegistry(), fine, fine, acting), inside)
+	own := (&door{ownNameOnly: true}).guard(handler(prometheus.NewRegistry(), fine, fine, acting), pages())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if bytes.Contains(raw, []byte(goodToken)) {
 			return
@@ -328,7 +328,7 @@ func serving(t *testing.T, c Config) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, handler(prometheus.NewRegistry(), fine, fine), zap.NewNop()) }()
+	go func() { done <- s.serve(ctx, handler(prometheus.NewRegistry(), fine, fine, acting), zap.NewNop()) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -453,7 +453,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan error, 1)
 				go func() {
-					done <- serve(ctx, l, nil, (&door{}).guard(handler(prometheus.NewRegistry(), fine, fine), pages()), zap.NewNop())
+					done <- serve(ctx, l, nil, (&door{}).guard(handler(prometheus.NewRegistry(), fine, fine, acting), pages()), zap.NewNop())
 				}()
 				c := l.dial()
 				start := time.Now()
@@ -549,3 +549,6 @@ func TestConnectionsAreLimited(t *testing.T) {
 	_ = l.Close()
 	<-accepted
 }
+
+// acting is what a controller that acts says of itself.
+func acting() string { return "acts" }

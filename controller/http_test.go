@@ -184,10 +184,10 @@ func TestHandlerSaysWhyNot(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(ctx, l, nil, (&door{}).guard(handler(prometheus.NewRegistry(), func() error { return nil }, ready), pages()), zap.NewNop())
+		done <- serve(ctx, l, nil, (&door{}).guard(handler(prometheus.NewRegistry(), func() error { return nil }, ready, func() string { return "acts" }), pages()), zap.NewNop())
 	}()
 	base := "http://" + l.Addr().String()
-	if code, body := get(t, base+"/readyz"); code != 200 || body != "ok\n" {
+	if code, body := get(t, base+"/readyz"); code != 200 || body != "acts\n" {
 		t.Errorf("ready: %d %q", code, body)
 	}
 	mu.Lock()

@@ -41,8 +41,8 @@ type kept struct {
 	look  bool // for what was confirmed
 }
 
-func newKept(c Config, n notes) *kept {
-	k := &kept{now: c.Now, leads: func() bool { return true }, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
+func newKept(c Config, n notes, leads func() bool) *kept {
+	k := &kept{now: c.Now, leads: leads, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
 	if n != nil {
 		k.report, k.intent = &note{n, kindReport, c.Owner}, &note{n, kindPrune, c.Owner}
 	}

@@ -77,6 +77,7 @@ type stateCollector struct {
 	conditions func() map[string][]reconcile.Condition // by stack
 	source     check
 	engine     check
+	leads      func() bool
 }
 
 var (
@@ -86,12 +87,15 @@ var (
 		"Whether the specs directory could be read completely (1) or not (0).", nil, nil)
 	descEngine = prometheus.NewDesc("skep_engine_ready",
 		"Whether the engine could be listed the last time (1) or not (0).", nil, nil)
+	descLeader = prometheus.NewDesc("skep_leader",
+		"Whether this controller acts (1) or stands by (0).", nil, nil)
 )
 
 func (s *stateCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- descCondition
 	out <- descSource
 	out <- descEngine
+	out <- descLeader
 }
 
 func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
@@ -102,6 +106,7 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- gauge(descSource, s.source() == nil)
 	out <- gauge(descEngine, s.engine() == nil)
+	out <- gauge(descLeader, s.leads())
 }
 
 func gauge(d *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
@@ -124,8 +129,11 @@ func truth(conditions []reconcile.Condition) map[reconcile.ConditionType]bool {
 }
 
 // conditions holds those of every stack: what its newest pass found, but not Ready
-// where its file does not load.
+// where its file does not load. Who does not act makes no passes, and has none to tell.
 func (c *controller) conditions() map[string][]reconcile.Condition {
+	if c.termNow() == 0 {
+		return nil
+	}
 	d := c.desired.Load()
 	out := map[string][]reconcile.Condition{}
 	for name, r := range c.book.results() {

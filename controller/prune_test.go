@@ -142,7 +142,7 @@ func pruning(w *world, f *fakeNotes, live ...string) {
 // keepIn gives the daemon a place for its notes.
 func (w *world) keepIn(f *fakeNotes) {
 	w.notes = f
-	w.kept = newKept(w.Config, f)
+	w.kept = newKept(w.Config, f, w.leads)
 }
 
 func stacks(names ...string) []*spec.Stack {

@@ -47,6 +47,9 @@ type refresher struct {
 	// called when the engine was listed for the first time, or after an outage.
 	all         func() []string
 	listedAgain func()
+	// term is the term in which the controller acts, 0 while it does not. A listing that
+	// began in a new one is as the first.
+	term func() uint64
 
 	opened chan struct{} // the event stream was opened: whatever happened before is unseen
 	hints  chan struct{} // an event came, or a pass failed in a way that may be the engine's
@@ -58,6 +61,14 @@ type refresher struct {
 	doubted bool            // a pass failed as if it could not be
 	held    map[string]bool // stacks whose passes wait for what becomes of that
 	gate    gate
+	in      uint64 // the term in which the newest listing began
+}
+
+// upIn says that the engine can be listed, and was since a term began.
+func (r *refresher) upIn(term uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ever && r.err == nil && r.in == term
 }
 
 // up says whether the engine could be listed the last time; if not, why not.
@@ -161,13 +172,14 @@ func (r *refresher) run(ctx context.Context) {
 				return
 			}
 		}
+		term := r.term()
 		changed, err := r.list(ctx)
 		if err != nil {
 			why = r.lost(ctx, err, &delay, pulse.C)
 			continue
 		}
 		delay.reset()
-		back, held := r.nowUp(), r.release()
+		back, held := r.nowUp(term), r.release()
 		switch {
 		case back:
 			r.listedAgain()
@@ -230,12 +242,13 @@ func (r *refresher) down(err error) {
 	r.report.engineDown(err)
 }
 
-// nowUp notes that the engine was listed, and says whether it could not be before.
-func (r *refresher) nowUp() bool {
+// nowUp notes that the engine was listed, and says whether it could not be before, or
+// not yet in this term.
+func (r *refresher) nowUp(term uint64) bool {
 	r.mu.Lock()
-	first, lost := !r.ever, r.err != nil
+	first, lost := !r.ever || term > 0 && term != r.in, r.err != nil
 	outage := time.Since(r.since)
-	r.ever, r.err = true, nil
+	r.ever, r.err, r.in = true, nil, term
 	r.mu.Unlock()
 	if lost {
 		r.report.engineUp(outage)

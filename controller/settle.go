@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skep-io/skep/reconcile"
@@ -62,6 +63,9 @@ type settling struct {
 	// blocked is its answer.
 	guard   func(going []string) func(string) string
 	blocked func(name string) string
+	// question is what a pass has to find out about a stack's source, found what it did.
+	question func(stack string) *reconcile.SourceCheck
+	found    func(stack string, result reconcile.Result)
 
 	mu      sync.Mutex
 	results map[string]reconcile.Result
@@ -77,6 +81,8 @@ func newSettling(r Reconciler, snapshot *spec.Snapshot, wait bool, took func(rec
 		book:       newBook(),
 		wait:       wait,
 		took:       took,
+		question:   func(string) *reconcile.SourceCheck { return nil },
+		found:      func(string, reconcile.Result) {},
 		results:    map[string]reconcile.Result{},
 		pending:    map[string]time.Time{},
 		outside:    map[string]bool{},
@@ -171,9 +177,17 @@ func (s *settling) due() []string {
 	return ready
 }
 
-// first says that a pass over another stack has to be made first.
+// first says that a pass over another stack has to be made first: those with a file
+// tell whether the directory is one that lacks others'.
 func (s *settling) first(name string) bool {
 	stack := s.desired.stacks[name]
+	if stack == nil {
+		for other := range s.pending {
+			if _, had := s.results[other]; !had && s.desired.stacks[other] != nil {
+				return true
+			}
+		}
+	}
 	return stack != nil && slices.ContainsFunc(stack.Policy.DependsOn, func(dep string) bool {
 		_, pending := s.pending[dep]
 		_, had := s.results[dep]
@@ -184,9 +198,9 @@ func (s *settling) first(name string) bool {
 func (s *settling) input(ctx context.Context, name string) reconcile.Input {
 	stack := s.desired.stacks[name]
 	if stack == nil {
-		return reconcile.Input{Name: name, PruneBlocked: s.blocked(name)}
+		return reconcile.Input{Name: name, PruneBlocked: s.blocked(name), Source: s.question(name)}
 	}
-	return reconcile.Input{Name: name, Stack: stack, Blocked: s.desired.blocked(stack, func(dep *spec.Stack) (bool, string) {
+	return reconcile.Input{Name: name, Stack: stack, Source: s.question(name), Blocked: s.desired.blocked(stack, func(dep *spec.Stack) (bool, string) {
 		return s.ready(ctx, dep)
 	})}
 }
@@ -243,6 +257,7 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.book.record(in, result)
+	s.found(in.Name, result)
 	s.results[in.Name] = result
 	if s.failed[in.Name]++; result.Outcome != reconcile.Failed {
 		s.failed[in.Name] = 0
@@ -272,7 +287,7 @@ func written(result reconcile.Result) bool {
 func (s *settling) final(in reconcile.Input, result reconcile.Result) bool {
 	switch result.Outcome {
 	case reconcile.Failed: // an engine has its moments: a network that is just going, a leader that changes
-		return s.failed[in.Name] >= settleTries
+		return s.failed[in.Name] >= settleTries || errors.Is(result.Err, ErrNotLeading)
 	case reconcile.Unchanged, reconcile.Held:
 		return !holds(result, reconcile.Progressing)
 	case reconcile.Waiting:
@@ -331,8 +346,18 @@ func (s *settling) refresh(ctx context.Context) error {
 	})
 }
 
-// once settles every stack and returns; its error names those that failed.
+// once settles every stack and returns; its error names those that failed. It holds the
+// lease for as long as it takes.
 func (c *controller) once(ctx context.Context) error {
+	release, err := c.leader.Take(ctx, func(h Holder) {
+		c.Logger.Info("waits until it is known whether the lease's holder is alive", zap.String("detail", h.String()))
+	})
+	if err != nil {
+		return err
+	}
+	defer release()
+	term := c.termNow()
+	ctx = inTerm(ctx, term)
 	snapshot, orphans, err := c.readOnce(ctx)
 	if err != nil {
 		return err
@@ -341,13 +366,23 @@ func (c *controller) once(ctx context.Context) error {
 	for _, name := range orphans {
 		gone[name] = true
 	}
-	c.desired.Store(&desired{stacks: snapshot.Stacks, problems: snapshot.Problems, gone: gone, loaded: true})
-	c.engine.nowUp()
+	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true}
+	c.desired.Store(d)
+	c.beginnings.begin(term, d)
+	c.engine.nowUp(term)
 	if err := c.weighPrune(ctx); err != nil {
 		return err
 	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)
 	s.guard = func([]string) func(string) string { return c.pruneBlocked }
+	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, result) }
+	s.question = func(stack string) *reconcile.SourceCheck {
+		check, ok := c.question(stack, d)
+		if !ok {
+			check = c.sourceCheck(stack, d, "a pass over another stack failed, and whether the directory is older than what was rolled out is not known")
+		}
+		return check
+	}
 	names := append(slices.Collect(maps.Keys(s.desired.all(s.desired))), orphans...)
 	results := s.run(ctx, snapshot, names)
 	_, err = c.engine.list(ctx) // what was removed does not wait any more

@@ -32,6 +32,7 @@ type desired struct {
 
 	findings []spec.Finding // about the directory itself, not about a stack
 	revision string
+	commit   *spec.Commit
 	err      error     // why the newest scan was not complete
 	since    time.Time // when that began
 	loaded   bool      // there was a complete scan
@@ -81,6 +82,7 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		gone:     map[string]bool{},
 		findings: scan.Findings,
 		revision: scan.Revision,
+		commit:   scan.Commit,
 		loaded:   true,
 		patience: d.patience,
 	}
@@ -301,6 +303,7 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 	before := *c.desired.Load()
 	next, changed := before.fold(scan, c.live(), c.Now())
 	c.desired.Store(&next)
+	c.beginnings.read(&next)
 	c.report.source(before, next, changed)
 	c.forgetLost(before, next)
 	c.queue.changed(changed...)

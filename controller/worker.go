@@ -2,8 +2,11 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +79,25 @@ func (c *controller) process(ctx context.Context, stack string) {
 	if c.engine.hold(stack) {
 		return
 	}
-	result, took := c.pass(ctx, in)
+	term, may := c.mayPass()
+	if !may { // another controller acts: when that ends, all stacks get a pass
+		c.queue.settled(stack, 0)
+		return
+	}
+	d := c.desired.Load()
+	c.beginnings.begin(term, d)
+	if in.Source, ok = c.question(stack, d); !ok {
+		c.queue.settled(stack, orphanWait)
+		return
+	}
+	result, took := c.pass(inTerm(ctx, term), in)
+	if errors.Is(result.Err, ErrNotLeading) { // no fault of the stack's
+		c.queue.settled(stack, 0)
+		return
+	}
+	if c.beginnings.found(stack, result) {
+		c.queue.look(slices.Collect(maps.Keys(d.gone))...)
+	}
 	c.take(in, result, took)
 	if result.Outcome == reconcile.Failed {
 		c.engine.doubt(result.Err)

@@ -546,6 +546,9 @@ func (m *mapping) objects() map[string]string {
 		all["service "+s.Spec.Name] = string(b)
 	}
 	for _, c := range configs {
+		if strings.HasPrefix(c.Spec.Name, leasePrefix) {
+			continue // whoever acts writes it
+		}
 		all["config "+c.Spec.Name] = fmt.Sprint(c.ID, " ", c.Version.Index)
 	}
 	for _, s := range secrets {

@@ -20,6 +20,8 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
+
+	"github.com/skep-io/skep/controller"
 )
 
 const (
@@ -54,8 +56,8 @@ func TestSkepAsService(t *testing.T) {
 	sync := newGitSync(t, stack+"_specs")
 
 	t.Log("it starts without specs: well, and waiting for them")
-	awaitRunning(t, time.Minute, stack+"_skep", "skep:e2e", 1) // healthy, as there is a healthcheck
-	first := inspect(t, stack+"_skep")
+	awaitRunning(t, time.Minute, stack+"_skep", "skep:e2e", 2) // healthy, as there is a healthcheck
+	first := acting(t, owner, stack+"_skep")
 	confined(t, first.InspectResponse)
 
 	t.Log("specs arrive, and it deploys them")
@@ -76,9 +78,9 @@ func TestSkepAsService(t *testing.T) {
 		t.Errorf("skep ended with %d after %s: %v", exit.code, exit.took, exit.err)
 	}
 	t.Logf("it stopped within %s", exit.took.Round(time.Millisecond))
-	awaitRunning(t, time.Minute, stack+"_skep", "skep:e2e", 1)
+	awaitRunning(t, time.Minute, stack+"_skep", "skep:e2e", 2)
 	before := versions(t, inner)
-	second := inspect(t, stack+"_skep")
+	second := acting(t, owner, stack+"_skep")
 	if second.nodeID == first.nodeID {
 		t.Fatal("it runs where it ran before")
 	}
@@ -223,25 +225,35 @@ func removeVolumes(t *testing.T, name string) {
 	}
 }
 
-// An instance is the one container of a service.
+// An instance is the container of a service's task.
 type instance struct {
 	container.InspectResponse
 	nodeID string
 	node   int
 }
 
-func inspect(t *testing.T, service string) instance {
+// acting is the controller's instance that holds the lease: stack.yml has it named by
+// its node.
+func acting(t *testing.T, owner, service string) instance {
 	t.Helper()
-	tasks := running(t, service, "")
-	if len(tasks) != 1 {
-		t.Fatalf("%s has %d running tasks", service, len(tasks))
-	}
-	node := nodeIndex(t, tasks[0].NodeID)
-	c, err := lab.Client(node).ContainerInspect(t.Context(), tasks[0].Status.ContainerStatus.ContainerID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return instance{c, tasks[0].NodeID, node}
+	var found instance
+	await(t, 30*time.Second, "one of "+service+" acts", func() error {
+		holder, err := controller.ReadHolder(t.Context(), lab.Client(0), owner)
+		if err != nil {
+			return err
+		}
+		for _, task := range running(t, service, "") {
+			node := nodeIndex(t, task.NodeID)
+			if !strings.HasPrefix(holder.ID, lab.Nodes[node].Name+".") {
+				continue
+			}
+			c, err := lab.Client(node).ContainerInspect(t.Context(), task.Status.ContainerStatus.ContainerID)
+			found = instance{c, task.NodeID, node}
+			return err
+		}
+		return fmt.Errorf("the lease says %q", holder.ID)
+	})
+	return found
 }
 
 func nodeIndex(t *testing.T, id string) int {

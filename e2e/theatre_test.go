@@ -127,21 +127,33 @@ func beSkep() {
 
 func (th *theatre) start() {
 	th.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		th.t.Fatal(err)
-	}
+	th.addr = freeAddress(th.t)
+	th.skep = startSkep(th.t, th.lab, th.log, "run", "--host", "unix://"+th.door.socket, "--specs", th.specs, "--owner", actor,
+		"--listen", th.addr, "--log-format", "json", "--resync", "10s")
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		th.t.Fatal(err)
+		t.Fatal(err)
 	}
-	th.addr = free.Addr().String()
 	_ = free.Close()
+	return free.Addr().String()
+}
+
+// startSkep runs skep until the test ends at the latest.
+func startSkep(t *testing.T, lab *swarmlab.Lab, out io.Writer, args ...string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.Command(self, "run", "--host", "unix://"+th.door.socket, "--specs", th.specs, "--owner", actor,
-		"--listen", th.addr, "--log-format", "json", "--resync", "10s")
-	p.cmd.Env = append(th.lab.Env(0), asSkep+"=1", "DOCKER_HOST=")
-	p.cmd.Stdout, p.cmd.Stderr = th.log, th.log
+	p.cmd = exec.Command(self, args...)
+	p.cmd.Env = append(lab.Env(0), asSkep+"=1", "DOCKER_HOST=")
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
@@ -155,10 +167,10 @@ func (th *theatre) start() {
 		}
 	}()
 	if err := <-started; err != nil {
-		th.t.Fatalf("start skep: %v", err)
+		t.Fatalf("start skep: %v", err)
 	}
-	th.skep = p
-	th.t.Cleanup(func() { p.signal(syscall.SIGKILL) })
+	t.Cleanup(func() { p.signal(syscall.SIGKILL) })
+	return p
 }
 
 func (p *process) signal(sig syscall.Signal) {

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -14,8 +16,11 @@ import (
 	"github.com/skep-io/skep/e2e/lab/swarmlab"
 )
 
+// leasePrefix begins the names of leases.
+const leasePrefix = "skep-lease-"
+
 // A writeCount stands before an engine and notes what is asked of it that is more
-// than a question.
+// than a question, but for who acts.
 type writeCount struct {
 	host string // what DOCKER_HOST is set to
 
@@ -40,7 +45,15 @@ func countWrites(t *testing.T, l *swarmlab.Lab) *writeCount {
 	w := &writeCount{host: "unix://" + socket}
 	srv := &http.Server{Handler: gate.guard("apply", http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.note(r.Method + " " + r.URL.Path)
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				http.Error(out, err.Error(), http.StatusBadGateway)
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if !bytes.Contains(body, []byte(`"Name":"`+leasePrefix)) {
+				w.note(r.Method + " " + r.URL.Path)
+			}
 		}
 		engine.ServeHTTP(out, r)
 	}))}

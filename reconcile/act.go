@@ -23,7 +23,12 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		err = r.tidy(ctx, p, &res)
 	case ActHold:
 		res.Outcome = Held
-		err = r.tidy(ctx, p, &res)
+		if err = r.tidy(ctx, p, &res); err == nil && d.Reason == SourceStale {
+			err = r.markStale(ctx, p.stack.Name, p.state, d.Release)
+		}
+	case ActCurrent:
+		res.Outcome = Waiting
+		err = r.unmarkStale(ctx, p, &res)
 	case ActWait:
 		res.Outcome = Waiting
 	case ActUnpin:
@@ -250,9 +255,10 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	src := p.stack.Source
 	rel := &Release{Number: 1, Digest: p.digest, Source: p.source, Revision: src.Revision, By: ByFile, Phase: phase, Started: r.time.now()}
 	if src.Commit != nil {
-		rel.Subject = src.Commit.Subject
+		rel.Subject, rel.Commit, rel.Committed = src.Commit.Subject, src.Commit.Hash, src.Commit.Time
 	}
 	if of := p.pinned; of != nil {
+		rel.Commit, rel.Committed = of.Commit, of.Committed
 		rel.Source, rel.Revision, rel.Subject, rel.By, rel.Of = of.Source, of.Revision, of.Subject, ByHand, p.state.Pin
 	}
 	if n := len(p.releases); n > 0 {

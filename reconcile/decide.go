@@ -21,6 +21,7 @@ const (
 	ActHold     Act = "hold"     // there is a difference that is not to be written
 	ActUnpin    Act = "unpin"    // forget a pin that has come to its end
 	ActMovePin  Act = "move-pin" // let a pin hold until the file changes that waited when it was made
+	ActCurrent  Act = "current"  // forget that the source was older than what was rolled out
 	ActAdopt    Act = "adopt"    // remember what runs, which is what the file says, as a healthy release
 	ActSnapshot Act = "snapshot" // remember what runs, which differs, as healthy release 0
 	ActRefuse   Act = "refuse"   // remember that the file asks for what failed before
@@ -42,7 +43,11 @@ type Situation struct {
 	// Policy.Rollout is its own.
 	Rollouts map[string]spec.Rollout
 	Blocked  string // which stack comes first, in a sentence
-	State    State  // what people ask of the stack
+	// Stale says, in a sentence, that the stack's source is older than what was rolled
+	// out of it last, which is release StaleTo.
+	Stale   string
+	StaleTo *Release
+	State   State // what people ask of the stack
 	// Pinned is the release that the stack is pinned to, nil where it is not or where
 	// that release is none to go back to. PinEnds says that the file has changed since.
 	Pinned  *Release
@@ -94,6 +99,9 @@ type Decision struct {
 // first row that fits is taken.
 //
 //	suspended, by the file or by hand                  hold
+//	another controller's                               hold
+//	its source is older than what was rolled out       hold, unless pinned
+//	it was, and is not any more                        forget that
 //	pinned, and the file has changed since             unpin
 //	pinned while a newer file waited                   move the pin to that file
 //	pinned to what is lost, or was not healthy         hold
@@ -144,6 +152,12 @@ func Decide(s Situation) Decision {
 		return hold("Suspended", "x-skep.suspend is set: skep looks, and writes nothing")
 	case s.State.IsSuspended():
 		return hold("Suspended", suspendedBy(s.State))
+	case claimed(s.Plan) != nil:
+		return hold(camel(codeOtherOwner), claimed(s.Plan).Message)
+	case s.Stale != "" && s.Pinned == nil:
+		return hold(SourceStale, s.Stale).about(s.StaleTo)
+	case s.State.Stale > 0 && s.Stale == "":
+		return Decision{Act: ActCurrent, Reason: "SourceCurrent", Message: fmt.Sprintf("the source is not older any more than what release %d was made of", s.State.Stale), Again: again / 4}
 	case s.PinEnds:
 		return Decision{Act: ActUnpin, Reason: "PinEnded", Message: fmt.Sprintf("the files have changed since the stack was pinned to release %d", s.State.Pin), Again: again / 4}
 	case s.PinMoves:
@@ -281,6 +295,19 @@ func firstError(p *Plan) *spec.Finding {
 	}
 	for i := range p.Findings {
 		if p.Findings[i].Severity == spec.Error {
+			return &p.Findings[i]
+		}
+	}
+	return nil
+}
+
+// claimed is what says that the stack is another controller's, or nil.
+func claimed(p *Plan) *spec.Finding {
+	if p == nil {
+		return nil
+	}
+	for i := range p.Findings {
+		if p.Findings[i].Code == codeOtherOwner {
 			return &p.Findings[i]
 		}
 	}

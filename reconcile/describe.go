@@ -163,6 +163,9 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 		res.Outcome, res.Reason, res.Message = Held, "Suspended", suspendedBy(state)
 	} else if b := state.Blockade(stack); b != nil {
 		res.Outcome, res.Reason, res.Message = Held, PruneBlocked, b.Why()
+	} else if state.Stale > 0 {
+		res.Outcome, res.Reason = Held, SourceStale
+		res.Message = fmt.Sprintf("the acting controller's directory is older than what release %d was made of%s", state.Stale, untilCaughtUp)
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
 	res.Requeue = 0

@@ -82,6 +82,10 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 		if s.IsPinned() {
 			did = append(did, fmt.Sprintf("is no longer pinned to release %d", s.Pin))
 		}
+		if s.Stale > 0 {
+			did = append(did, fmt.Sprintf("is no longer held for having an older source than release %d", s.Stale))
+			s.Stale, s.Older = 0, s.Stale
+		}
 		file, some := unpardoned(releases, s)
 		if file != nil {
 			did = append(did, fmt.Sprintf("may try again what failed as %s", told(file)))

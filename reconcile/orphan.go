@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // orphan looks after a stack whose file is gone: it stays and is told, unless
@@ -21,6 +23,11 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 		return failure(stack, err)
 	}
 	mine, foreign := r.split(live, stack, releases)
+	older, than, err := r.staleOrphan(ctx, in.Source, releases, state)
+	if err != nil {
+		return failure(stack, err)
+	}
+	res.Current = in.Source != nil && older == ""
 	switch {
 	case state.IsSuspended() && len(mine) > 0:
 		res.Reason, res.Message = "Suspended", suspendedBy(state)
@@ -28,6 +35,13 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 	case len(mine) == 0 && !slices.ContainsFunc(releases, func(rel *Release) bool { return rel.owner == r.o.Owner }):
 		res.Outcome, res.Reason = Unchanged, "Gone"
 		return res
+	case older != "":
+		res.Reason, res.Message = SourceStale, "its file is gone, and "+older
+		return afterWrites(res, r.markStale(ctx, stack, state, than))
+	case in.Source != nil && state.Stale > 0:
+		p := &pass{stack: &spec.Stack{Name: stack}}
+		res.Outcome, res.Reason, res.Message, res.Requeue = Waiting, "SourceCurrent", "its file is gone, and the directory is not older than what was rolled out", again/4
+		return afterWrites(res, r.unmarkStale(ctx, p, &res))
 	case !r.o.PruneStacks:
 		res.Message = fmt.Sprintf("its file is gone; %d objects stay (put the file back, run with --prune-stacks, or: docker stack rm %s)", len(mine), stack)
 		return res
@@ -47,6 +61,21 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 	defer r.observer.wrote(stack)
 	a := &applier{swarm: r.o.Swarm, owner: r.o.Owner, live: live}
 	return afterWrites(res, a.apply(ctx, changes))
+}
+
+// staleOrphan is stale for a stack whose file is gone, of which nothing tells whether
+// secrets went into its fingerprints.
+func (r *Reconciler) staleOrphan(ctx context.Context, check *SourceCheck, releases []*Release, state State) (string, *Release, error) {
+	if check == nil || len(check.Seen) == 0 {
+		return stale("", check, releases, state)
+	}
+	key, err := r.memory.secretKey(ctx, false)
+	if err != nil {
+		return "", nil, err
+	}
+	both := check.keyed(key)
+	both.Seen = append(both.Seen, check.Seen...)
+	return stale("", both, releases, state)
 }
 
 // split tells skep's own live objects of a stack from others.

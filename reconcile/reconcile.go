@@ -186,8 +186,10 @@ type pass struct {
 	guard      Guard          // what the stack may ask for
 	resolved   bool           // images are as they will be written
 	added      func(Ref) bool // what came with the failed release that is taken back
-	closely    bool           // look at the tasks of every service
-	retry      time.Duration  // when a removal that was refused may be tried again; 0: there is none
+	stale      string         // its source is older than what staleTo was made of
+	staleTo    *Release
+	closely    bool          // look at the tasks of every service
+	retry      time.Duration // when a removal that was refused may be tried again; 0: there is none
 }
 
 // Reconcile makes one pass over one stack: observe, decide, at most one act,
@@ -197,7 +199,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	if in.Stack == nil {
 		return r.finish(st, r.orphan(ctx, in))
 	}
-	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack {
+	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack && in.Source == nil {
 		res := quiet(st.last)
 		res.Outcome, res.Requeue = Waiting, gap
 		return res
@@ -209,6 +211,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	if same != nil {
 		return *same
 	}
+	if err := p.checkSource(in.Source, r.o.Owner); err != nil {
+		return r.finish(st, failure(in.Name, err))
+	}
 	forgetWhatStuck(st, p.plan)
 	s := r.situation(p, in.Blocked)
 	s.Away = !st.carriedOn
@@ -218,8 +223,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	r.describe(&res, p, st, d)
 	res = r.noteBlockade(ctx, p, res)
 	res = r.finish(st, res)
+	res.Current = in.Source != nil && p.stale == ""
 	st.last, st.lastStack = res, in.Stack
-	if res.Err == nil && res.Requeue == 0 && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
+	if res.Err == nil && res.Requeue == 0 && p.stale == "" && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
 		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, p.guard.Policy, quiet(res)}
 	}
 	return res
@@ -259,7 +265,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, nil, err
 	}
 	if s := st.settled; s != nil && s.stack == in.Stack && s.stamp == live.stampOf(in.Name) &&
-		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked && s.policy == r.guard().Policy {
+		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked && s.policy == r.guard().Policy && in.Source == nil {
 		return nil, &s.result, nil
 	}
 	st.settled = nil
@@ -411,12 +417,9 @@ func (p *pass) refusals(plan *Plan) []spec.Finding {
 // compared with its file.
 func (r *Reconciler) claims(p *pass) []spec.Finding {
 	var found []spec.Finding
-	for _, ref := range p.live.Stack(p.stack.Name) {
-		if owner := p.live.labels(ref)[LabelOwner]; owner != "" && owner != r.o.Owner {
-			found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
-				"stack %s belongs to the controller %q, by its %s %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, ref.Kind, ref.Name, r.o.Owner)})
-			break
-		}
+	if owner, by := r.otherOwner(p); owner != "" {
+		found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
+			"stack %s belongs to the controller %q, by its %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, by, r.o.Owner)})
 	}
 	known := believed(p.releases)
 	for _, o := range p.desired.Secrets {
@@ -428,15 +431,36 @@ func (r *Reconciler) claims(p *pass) []spec.Finding {
 	return found
 }
 
+// codeOtherOwner is the finding of a stack that another controller looks after.
+const codeOtherOwner = "other-owner"
+
+// otherOwner names another controller that looks after a pass's stack, and by what that
+// is known: an object that lives, or what is remembered where nothing does.
+func (r *Reconciler) otherOwner(p *pass) (owner, by string) {
+	for _, ref := range p.live.Stack(p.stack.Name) {
+		if owner := p.live.labels(ref)[LabelOwner]; owner != "" && owner != r.o.Owner {
+			return owner, fmt.Sprintf("%s %s", ref.Kind, ref.Name)
+		}
+	}
+	for _, rel := range slices.Backward(p.releases) {
+		if rel.owner != "" && rel.owner != r.o.Owner {
+			return rel.owner, fmt.Sprintf("release %d, which is remembered as config %s", rel.Number, recordName(p.stack.Name, rel.Number))
+		}
+	}
+	return "", ""
+}
+
 // owned says which objects are skep's own to remove: those that carry this
-// owner's label, and those that a release named (not release 0, which is what was
-// found).
+// owner's label, and those that a release of this owner named (not release 0, which is
+// what was found).
 func (r *Reconciler) owned(live *Live, releases []*Release) func(Ref) bool {
 	return func(ref Ref) bool {
 		if owner := live.labels(ref)[LabelOwner]; owner != "" {
 			return owner == r.o.Owner
 		}
-		return slices.ContainsFunc(releases, func(rel *Release) bool { return rel.Number > 0 && rel.index.objects[ref] || rel.index.left[ref] })
+		return slices.ContainsFunc(releases, func(rel *Release) bool {
+			return (rel.owner == "" || rel.owner == r.o.Owner) && (rel.Number > 0 && rel.index.objects[ref] || rel.index.left[ref])
+		})
 	}
 }
 
@@ -448,7 +472,7 @@ func retained(releases []*Release) func(Ref) bool {
 
 func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
-		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked,
+		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked, Stale: p.stale, StaleTo: p.staleTo,
 		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, PinMoves: p.pinMoves, Digest: p.digest, Source: p.source, Whole: p.whole,
 		Releases: p.releases, Plan: p.plan, Shrinks: r.blockade(p), Back: p.back, Health: p.health, Lost: map[string]time.Time{},
 	}

@@ -30,6 +30,8 @@ const (
 	labelSource   = "skep.source"
 	labelRevision = "skep.revision"
 	labelSubject  = "skep.subject"
+	labelCommit   = "skep.commit"
+	labelDated    = "skep.committed"
 	labelPhase    = "skep.phase"
 	labelReason   = "skep.reason"
 	labelMessage  = "skep.message"
@@ -159,6 +161,8 @@ func parseRelease(c *swarm.Config) *Release {
 		Phase: Phase(l[labelPhase]), Reason: l[labelReason], Message: l[labelMessage],
 		id: c.ID, version: c.Version, stored: l, owner: l[LabelOwner], damaged: damaged, index: indexOf(data),
 	}
+	r.Commit = l[labelCommit]
+	r.Committed, _ = time.Parse(time.RFC3339Nano, l[labelDated])
 	r.Started, _ = time.Parse(time.RFC3339Nano, l[labelStarted])
 	r.Ended, _ = time.Parse(time.RFC3339Nano, l[labelEnded])
 	r.Converged, _ = time.Parse(time.RFC3339Nano, l[labelBaking])
@@ -192,6 +196,9 @@ func (r *Release) labels(owner, stack string) map[string]string {
 		}
 	}
 	set(labelSubject, clip(r.Subject, maxMessage))
+	if set(labelCommit, r.Commit); !r.Committed.IsZero() {
+		l[labelDated] = r.Committed.UTC().Format(time.RFC3339Nano)
+	}
 	set(labelReason, r.Reason)
 	set(labelMessage, clip(r.Message, maxMessage))
 	set(labelCorrect, formatMarks(r.index.corrected))

@@ -42,6 +42,9 @@ type Result struct {
 	Findings []spec.Finding
 	// Transitions are what to tell: what became different in this pass.
 	Transitions []Transition
+	// Current says that the source was found not to be older than what was rolled out
+	// last, as Input.Source asked.
+	Current bool
 	// Err is why Outcome is Failed.
 	Err error
 }
@@ -69,7 +72,7 @@ type Condition struct {
 type Transition struct {
 	// Action is "rollout-started", "rollout-converged", "rollout-healthy",
 	// "rollout-failed", "rollout-refused", "rolled-back", "rollback-finished",
-	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned", "pin-moved",
+	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned", "pin-moved", "caught-up",
 	// "degraded", "recovered", "held" or "stack-removed".
 	Action  string
 	Service string // where it is about one
@@ -132,15 +135,19 @@ const (
 
 // A Release is a digest that was rolled out, with its outcome.
 type Release struct {
-	Number   int       `json:"number"`
-	Digest   string    `json:"digest"`
-	Source   string    `json:"source"` // the source's fingerprint, keyed
-	Revision string    `json:"revision"`
-	Subject  string    `json:"subject,omitempty"` // of the commit
-	Phase    Phase     `json:"phase"`
-	Reason   string    `json:"reason,omitempty"`
-	Message  string    `json:"message,omitempty"`
-	Started  time.Time `json:"started"`
+	Number   int    `json:"number"`
+	Digest   string `json:"digest"`
+	Source   string `json:"source"` // the source's fingerprint, keyed
+	Revision string `json:"revision"`
+	Subject  string `json:"subject,omitempty"` // of the commit
+	// Commit is the one that the file was read at, in full, and Committed its committer's
+	// time; of a release by file in a git work tree.
+	Commit    string    `json:"commit,omitempty"`
+	Committed time.Time `json:"committed,omitzero"`
+	Phase     Phase     `json:"phase"`
+	Reason    string    `json:"reason,omitempty"`
+	Message   string    `json:"message,omitempty"`
+	Started   time.Time `json:"started"`
 	// Converged is when all that the release changed had converged for the first
 	// time: since then it bakes. Zero where it does not, or not yet.
 	Converged time.Time `json:"converged,omitzero"`
@@ -172,4 +179,7 @@ type Input struct {
 	// PruneBlocked says, in a sentence, why a stack whose file is gone must not be
 	// removed yet; empty where it may.
 	PruneBlocked string
+	// Source, if not nil, has the pass find out whether the stack's source is older than
+	// what was rolled out of it last; then it is held. Result.Current says that it is not.
+	Source *SourceCheck
 }

@@ -24,6 +24,8 @@ const (
 	labelPinDigest = "skep.pin-digest"
 	labelPinSource = "skep.pin-source"
 	labelPardoned  = "skep.pardoned"
+	labelStale     = "skep.stale"
+	labelOlder     = "skep.older"
 
 	labelPrunePlan      = "skep.prune-plan"
 	labelPruneServices  = "skep.prune-services"
@@ -65,6 +67,11 @@ type State struct {
 	PruneOf        int       `json:"pruneOf,omitempty"`
 	PruneSince     time.Time `json:"pruneSince,omitzero"`
 	PruneConfirmed string    `json:"pruneConfirmed,omitempty"`
+	// Stale is the release that is newer than the stack's source, while it is held for
+	// that; Older is the newest release that an older source may follow, since somebody
+	// said so. 0 is none.
+	Stale int `json:"stale,omitempty"`
+	Older int `json:"older,omitempty"`
 }
 
 // IsSuspended says that nothing may be written.
@@ -94,7 +101,7 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	if l == nil {
 		l = map[string]string{}
 	}
-	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned,
+	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned, labelStale, labelOlder,
 		labelPrunePlan, labelPruneServices, labelPruneOf, labelPruneSince, labelPruneConfirmed} {
 		delete(l, key)
 	}
@@ -109,8 +116,10 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 		l[labelPinned] = s.Pinned.UTC().Format(time.RFC3339Nano)
 		l[labelPin], l[labelPinDigest], l[labelPinSource] = strconv.Itoa(s.Pin), s.PinDigest, s.PinSource
 	}
-	if s.Pardoned > 0 {
-		l[labelPardoned] = strconv.Itoa(s.Pardoned)
+	for key, n := range map[string]int{labelPardoned: s.Pardoned, labelStale: s.Stale, labelOlder: s.Older} {
+		if n > 0 {
+			l[key] = strconv.Itoa(n)
+		}
 	}
 	if s.PrunePlan != "" {
 		l[labelPrunePlan], l[labelPruneServices], l[labelPruneOf] = s.PrunePlan, s.PruneServices, strconv.Itoa(s.PruneOf)
@@ -141,8 +150,10 @@ func parseState(l map[string]string, written time.Time) State {
 	if pin, err := strconv.Atoi(l[labelPin]); err == nil && pin >= 0 {
 		s.Pinned, s.Pin, s.PinDigest, s.PinSource = at(labelPinned), pin, l[labelPinDigest], l[labelPinSource]
 	}
-	if pardoned, err := strconv.Atoi(l[labelPardoned]); err == nil && pardoned > 0 {
-		s.Pardoned = pardoned
+	for key, n := range map[string]*int{labelPardoned: &s.Pardoned, labelStale: &s.Stale, labelOlder: &s.Older} {
+		if number, err := strconv.Atoi(l[key]); err == nil && number > 0 {
+			*n = number
+		}
 	}
 	if l[labelPrunePlan] != "" {
 		s.PrunePlan, s.PruneServices, s.PruneSince = l[labelPrunePlan], l[labelPruneServices], at(labelPruneSince)

@@ -32,6 +32,7 @@ func drawState(t *rapid.T) State {
 		s.PruneServices, s.PruneOf = rapid.String().Draw(t, "services"), rapid.IntRange(0, 1000).Draw(t, "of")
 		s.PruneConfirmed = rapid.StringMatching(`([0-9a-f]{8})?`).Draw(t, "confirmed")
 	}
+	s.Stale, s.Older = rapid.IntRange(0, 1000).Draw(t, "stale"), rapid.IntRange(0, 1000).Draw(t, "older")
 	return s
 }
 

@@ -42,6 +42,9 @@ gives; what files alone give warning of is for skep validate to tell.
 What would remove many stacks, or most services of one, is held: --confirm with the ID
 that is told has it done.
 
+It holds the lease of its --owner for as long as it acts. Exit code 2 says, besides
+that something could not be told, that another controller has it.
+
 Exit code 1 says that a stack is invalid, failed, went back, is held, or was not
 ready in time.`,
 		Example: `  skep apply --specs stacks/ shop
@@ -71,9 +74,15 @@ ready in time.`,
 				defer cancel()
 			}
 			a.tellProblems(snapshot, args)
+			lease := controller.NewLease(swarm, acting.owner, "")
+			release, err := lease.Take(ctx, a.tellsWait(quiet))
+			if err != nil {
+				return engine.explain(err)
+			}
+			defer release()
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
-			reconciler, names := acting.reconciler(swarm, guard, confirmed), args
+			reconciler, names := acting.reconciler(controller.Fence(swarm, lease), guard, confirmed), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)

@@ -215,8 +215,23 @@ func installSpecs(cmd *cobra.Command, dir *string) {
 }
 
 func installOwner(cmd *cobra.Command, owner *string) {
-	cmd.Flags().StringVar(owner, "owner", "skep", "Name of the controller; several may share a Swarm under names of their own")
+	*owner = "skep"
+	cmd.Flags().Var((*ownerValue)(owner), "owner", "Name of the controller; several may share a Swarm under names of their own")
 }
+
+// ownerValue is the name of an owner, which becomes a part of objects' names.
+type ownerValue string
+
+func (v *ownerValue) Set(s string) error {
+	if err := reconcile.CheckOwner(s); err != nil {
+		return err
+	}
+	*v = ownerValue(s)
+	return nil
+}
+
+func (v *ownerValue) String() string { return string(*v) }
+func (v *ownerValue) Type() string   { return "string" }
 
 // actingFlags are those of the verbs that write to the Swarm, or tell what they
 // would write.

@@ -31,7 +31,11 @@ func (a *app) run() *cobra.Command {
 is new, roll out what changed, correct what drifts, tell what cannot be done.
 
 An engine that is away, or files that cannot be read, do not end it: it waits for
-them. With --once it ends when every stack is settled.`,
+them. With --once it ends when every stack is settled.
+
+Several may run on one Swarm. Of those of one --owner one acts, which holds a lease,
+and the others stand by; each owner's stacks are its own. With --once, exit code 2
+says that another one acts.`,
 		Example: `  skep run --specs stacks/
   skep run --specs stacks/ --listen :9470 --env REGISTRY --resync 30s
   SKEP_SPECS=stacks SKEP_LOG_FORMAT=json skep run`,
@@ -91,6 +95,7 @@ them. With --once it ends when every stack is settled.`,
 	f.StringVar(&config.TLSKey, "http-tls-key", "", "Key of the certificate, in PEM")
 	f.DurationVar(&config.Resync, "resync", time.Minute, "How often everything is looked at, whatever events say")
 	f.BoolVar(&config.Once, "once", false, "End when every stack is settled")
+	f.StringVar(&config.ID, "id", "", "Name that the lease gives this controller (default: the host's); what tells two of one name apart is added")
 	f.StringVar(&logLevel, "log-level", "info", "What to log: debug, info, warn, error")
 	f.StringVar(&logFormat, "log-format", "auto", "How to log: auto, console, json")
 	return cmd

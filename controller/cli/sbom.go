@@ -47,8 +47,8 @@ type bomProperty struct {
 	Value string `json:"value"`
 }
 
-// told are the build's settings that say what was built and of what.
-var told = []string{"CGO_ENABLED", "GOARCH", "GOOS", "GOFIPS140", "vcs.modified", "vcs.revision", "vcs.time"}
+// toldSettings are the build's settings that say what was built and of what.
+var toldSettings = []string{"CGO_ENABLED", "GOARCH", "GOOS", "GOFIPS140", "vcs.modified", "vcs.revision", "vcs.time"}
 
 // materials lists what a binary was made of; version is its own.
 func materials(info *debug.BuildInfo, version string) bom {
@@ -56,7 +56,7 @@ func materials(info *debug.BuildInfo, version string) bom {
 	self.Licenses = make([]bomLicense, 1)
 	self.Licenses[0].License.ID = "Apache-2.0"
 	for _, s := range info.Settings {
-		if slices.Contains(told, s.Key) {
+		if slices.Contains(toldSettings, s.Key) {
 			self.Properties = append(self.Properties, bomProperty{"go:build:" + s.Key, s.Value})
 		}
 	}

@@ -181,6 +181,9 @@ code 1 says that a stack is not Ready or, of all stacks, that the directory is n
 			if err != nil {
 				return err
 			}
+			if err := a.tellHolder(cmd.Context(), swarm, owner, quiet || format.value != "table"); err != nil {
+				return engine.explain(err)
+			}
 			switch {
 			case quiet:
 				err = printNames(a.out, w.stacks)
