@@ -128,7 +128,7 @@ func basicAuth(user, password string) string {
 
 // said are all words that come in answer to whatever is asked.
 var said = map[string]bool{
-	"ok\n": true, "there is nothing here\n": true, "skep: see /metrics, /healthz and /readyz\n": true,
+	"ok\n": true, "acts\n": true, "there is nothing here\n": true, "skep: see /metrics, /healthz and /readyz\n": true,
 	"nothing here changes anything: only GET and HEAD\n": true, "no request here has a body\n": true,
 	"ask by 127.0.0.1 or localhost (or give skep --http-token-file)\n":         true,
 	"the token is needed: as a bearer token, or as the password of any user\n": true,
