@@ -34,9 +34,11 @@ func (a *app) apply() *cobra.Command {
 		Long: `Make the Swarm be what the stacks in a directory say, all of them or those that
 are named: for a CI job, or for a Swarm without a daemon.
 
-Without --wait it writes what differs and ends; with it, it stays until every
-stack is settled, and rolls back what fails. It gives the warnings that skep plan
-gives; what files alone give warning of is for skep validate to tell.
+Without --wait it ends when all is written: services that depend on others wait
+for them, and what fails meanwhile is taken back; the last to be written are not
+waited for. With --wait it stays until every stack is settled, bake and all, and
+takes back what fails. It gives the warnings that skep plan gives; what files alone
+give warning of is for skep validate to tell.
 
 Exit code 1 says that a stack is invalid, failed, went back, is held, or was not
 ready in time.`,
@@ -60,12 +62,8 @@ ready in time.`,
 				return err
 			}
 			defer swarm.Close()
-			ctx := cmd.Context()
-			if wait {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimedOut)
-				defer cancel()
-			}
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, errTimedOut)
+			defer cancel()
 			a.tellProblems(snapshot, args)
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
@@ -97,7 +95,7 @@ ready in time.`,
 			if err != nil {
 				return err
 			}
-			return applyVerdict(results, wait, engine.explain)
+			return timedOut(ctx, timeout, applyVerdict(results, wait, engine.explain))
 		},
 	}
 	engine.install(cmd)
@@ -110,6 +108,14 @@ ready in time.`,
 	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
+}
+
+// timedOut says of a no that the time was over.
+func timedOut(ctx context.Context, timeout time.Duration, err error) error {
+	if err == no && errors.Is(context.Cause(ctx), errTimedOut) {
+		return verdict{fmt.Sprintf("timed out after %s (what was begun goes on in the Swarm; skep apply again carries it on)", timeout)}
+	}
+	return err
 }
 
 // everything names the stacks of a snapshot, and those that live though their file
