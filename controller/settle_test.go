@@ -32,6 +32,7 @@ func (a *applier) step(_ context.Context, in reconcile.Input) reconcile.Result {
 	if in.Blocked != "" {
 		r := result(reconcile.Waiting, false)
 		r.Message = in.Blocked
+		r.Plan = &reconcile.Plan{Changes: []reconcile.Change{{Op: reconcile.OpCreate}}}
 		return r
 	}
 	a.done[in.Name]++

@@ -152,6 +152,9 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 		res.Outcome, res.Reason, res.Message = Held, "Suspended", suspendedBy(state)
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
+	if rel := last(releases); rel != nil && rel.Phase == PhaseProgressing && res.Progress != nil && stopped(p, rel) {
+		res.Progress.Until = time.Time{}
+	}
 	res.Requeue = 0
 	if lost := lostServices(stack, releases, live); len(lost) > 0 {
 		res.Services = append(res.Services, lost...)
@@ -181,9 +184,13 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 		}
 	case rel.Phase == PhaseProgressing:
 		res.Outcome, res.Reason, res.Message = Waiting, "RollingOut", told+": "+laggard(p.health)
-		if left := rel.begun().Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
+		if stopped(p, rel) { // a deadline would not be waited for
+			res.Message += "; it has failed by that, which a running daemon finds, or: skep apply"
+		} else if left := rel.begun().Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
 			res.Message += " (must be healthy within " + inWords(left) + ")"
 		}
+	case p.state.Retries(rel.Number, rel.Phase) && !p.state.IsPinned():
+		res.Outcome, res.Reason, res.Message = Waiting, "Pardoned", fmt.Sprintf("%s failed: %s; it is to be tried again%s, by a running daemon or: skep apply", told, rel.Message, sincePardon(p.state))
 	case rel.Phase == PhaseFailed && rollbackFailed(p, rel) != "":
 		name, back := rollbackFailed(p, rel), goesBackTo(p.releases, rel)
 		res.Outcome, res.Reason = Held, "RollbackFailed"
@@ -196,8 +203,19 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 	case len(rel.index.corrected) > 0:
 		res.Outcome, res.Reason, res.Message = Waiting, "CorrectingDrift", laggard(p.health)
 	case p.state.IsPinned() && rel.repeats(p.state.Pin):
-		res.Reason, res.Message = "Pinned", fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", p.state.Pin, rel.Revision)
+		res.Reason, res.Message = "Pinned", staysAs(p.state.Pin, rel.Revision)
 	}
+}
+
+// stopped says that a release which is under way does not come to its end any more: a
+// service that it wrote is at fault, or Swarm gave up on one.
+func stopped(p *pass, rel *Release) bool {
+	for name, before := range rel.index.changed {
+		if h := p.health[name]; atFault(h) && (h.Verdict == "" || h.Mark != before) {
+			return true
+		}
+	}
+	return false
 }
 
 // rollbackFailed names a service that went back from a failed release and is at fault

@@ -42,7 +42,11 @@ func (r *Reconciler) orphan(ctx context.Context, stack string) Result {
 	res.Plan = &Plan{Stack: stack, Changes: changes}
 	defer r.observer.wrote(stack)
 	a := &applier{swarm: r.o.Swarm, owner: r.o.Owner, live: live}
-	return afterWrites(res, a.apply(ctx, changes))
+	err = a.apply(ctx, changes)
+	if err == nil {
+		res.Written = changes
+	}
+	return afterWrites(res, err)
 }
 
 // split tells skep's own live objects of a stack from others.

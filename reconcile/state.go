@@ -24,6 +24,7 @@ const (
 	labelPinDigest = "skep.pin-digest"
 	labelPinSource = "skep.pin-source"
 	labelPardoned  = "skep.pardoned"
+	labelPardonAt  = "skep.pardoned-at"
 
 	kindState   = "state"
 	statePrefix = "skep-state-"
@@ -51,6 +52,14 @@ type State struct {
 	// Pardoned is the newest release whose failure is forgiven, with all before it:
 	// what failed in them may be tried again.
 	Pardoned int `json:"pardoned,omitempty"`
+	// PardonedAt is when that was; zero where it is not known.
+	PardonedAt time.Time `json:"pardonedAt,omitzero"`
+}
+
+// Retries says of a stack's newest release that it failed and is to be tried again,
+// since somebody asked for that, and that nobody did so yet.
+func (s State) Retries(newest int, phase Phase) bool {
+	return phase == PhaseFailed && newest <= s.Pardoned
 }
 
 // IsSuspended says that nothing may be written.
@@ -67,8 +76,10 @@ func (s State) unpinned() State {
 
 // equal compares times as moments.
 func (s State) equal(t State) bool {
-	same := s.Suspended.Equal(t.Suspended) && s.Pinned.Equal(t.Pinned)
-	s.Suspended, s.Pinned, t.Suspended, t.Pinned = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	same := s.Suspended.Equal(t.Suspended) && s.Pinned.Equal(t.Pinned) && s.PardonedAt.Equal(t.PardonedAt)
+	for _, x := range []*State{&s, &t} {
+		x.Suspended, x.Pinned, x.PardonedAt = time.Time{}, time.Time{}, time.Time{}
+	}
 	return same && s == t
 }
 
@@ -79,7 +90,7 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	if l == nil {
 		l = map[string]string{}
 	}
-	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned} {
+	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned, labelPardonAt} {
 		delete(l, key)
 	}
 	l[labelKind], l[labelStack], l[LabelOwner] = kindState, stack, owner
@@ -95,6 +106,9 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	}
 	if s.Pardoned > 0 {
 		l[labelPardoned] = strconv.Itoa(s.Pardoned)
+		if !s.PardonedAt.IsZero() {
+			l[labelPardonAt] = s.PardonedAt.UTC().Format(time.RFC3339Nano)
+		}
 	}
 	return l
 }
@@ -120,6 +134,9 @@ func parseState(l map[string]string, written time.Time) State {
 	}
 	if pardoned, err := strconv.Atoi(l[labelPardoned]); err == nil && pardoned > 0 {
 		s.Pardoned = pardoned
+		if l[labelPardonAt] != "" {
+			s.PardonedAt = at(labelPardonAt)
+		}
 	}
 	return s
 }

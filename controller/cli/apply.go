@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -195,7 +196,7 @@ type progress struct {
 	now    func() time.Time
 	last   map[string]string            // by stack: what was told of its state
 	wrote  map[string]reconcile.Outcome // by stack: applied or rolled_back, where a pass was that
-	told   map[string]bool              // changes, which a later wave's pass plans the rest of, and warnings
+	told   map[string]bool              // warnings
 	stacks map[string]stackStatus       // those that are under way
 }
 
@@ -228,15 +229,6 @@ func (p *progress) pass(r reconcile.Result) {
 
 // tell prints what stays.
 func (p *progress) tell(r reconcile.Result) {
-	if r.Outcome == reconcile.Applied && r.Plan != nil {
-		for _, c := range r.Plan.Changes {
-			line := fmt.Sprintf("%s: %s", r.Stack, describeChange(c))
-			if !p.told[line] {
-				p.told[line] = true
-				p.board.tell(line)
-			}
-		}
-	}
 	for _, line := range warnings(r) {
 		if !p.told[line] {
 			p.told[line] = true
@@ -246,7 +238,10 @@ func (p *progress) tell(r reconcile.Result) {
 	for _, t := range r.Transitions {
 		p.board.tell(fmt.Sprintf("%s: %s%s", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message)))
 	}
-	if len(r.Transitions) > 0 { // they said it
+	for _, c := range r.Written {
+		p.board.tell(fmt.Sprintf("%s: %s", r.Stack, describeChange(c)))
+	}
+	if len(r.Transitions)+len(r.Written) > 0 { // they said it
 		return
 	}
 	line := fmt.Sprintf("%s: %s", r.Stack, state(r))
@@ -294,7 +289,7 @@ func state(r reconcile.Result) string {
 	if why := leadingCondition(r.Conditions).Message; r.Outcome == reconcile.Unchanged && why != "" {
 		return "nothing left to write: " + why
 	}
-	return outcomeWord[r.Outcome] + colon(r.Message)
+	return outcomeWord[r.Outcome] + colon(cmp.Or(r.Brief, r.Message))
 }
 
 var outcomeWord = map[reconcile.Outcome]string{
@@ -329,6 +324,10 @@ func colon(s string) string {
 	return ": " + s
 }
 
+// outcomePinned is the outcome of a stack that is, in good health, what somebody went
+// back to, and so not what its file says.
+const outcomePinned reconcile.Outcome = "pinned"
+
 // An applyResult is a line of what apply did, and what --format gets.
 type applyResult struct {
 	Name     string            `json:"name"`
@@ -352,6 +351,9 @@ func applied(results map[string]reconcile.Result, wrote map[string]reconcile.Out
 		s := summarize(r)
 		if w := wrote[name]; w != "" && (r.Outcome == reconcile.Unchanged || r.Outcome == reconcile.Waiting) {
 			r.Outcome = w // the last pass had nothing left to write, an earlier one had
+		}
+		if s.Ready && r.State.IsPinned() { // all is well, and yet not as the file says
+			r.Outcome = outcomePinned
 		}
 		rows = append(rows, applyResult{
 			Name: name, Outcome: r.Outcome, Status: s.Status, Ready: s.Ready, State: s.State,
