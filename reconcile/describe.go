@@ -38,7 +38,15 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 		if !ok {
 			h = Judge(ds.Key, nil, Tasks{}, nil, r.o.Now())
 		}
-		res.Services = append(res.Services, serviceStatus(ds.Key, ds.Name, p.live.Services[ds.Name], h))
+		st := serviceStatus(ds.Key, ds.Name, p.live.Services[ds.Name], h)
+		if of := jobOf(p.releases, p.live.Services[ds.Name]); of != nil {
+			st.Reason = strings.TrimPrefix(st.Reason+"; ", "; ")
+			if st.Reason == "" {
+				st.Reason = ds.Key + ": "
+			}
+			st.Reason += fmt.Sprintf("of release %d, not run again when going back", of.Number)
+		}
+		res.Services = append(res.Services, st)
 	}
 	if res.Requeue == 0 {
 		res.Requeue = p.retry
@@ -49,6 +57,25 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 			res.Message = worst.Reason
 		}
 	}
+}
+
+// jobOf is the release that a job is of, where the stack went back from that and left the
+// job as it is; else nil.
+func jobOf(releases []*Release, s *swarm.Service) *Release {
+	runs := inForce(releases)
+	if s == nil || !isJob(&s.Spec) || runs == nil {
+		return nil
+	}
+	from := runs.Number // what came after it was gone back from
+	if runs.By == ByHand {
+		from = runs.Of
+	}
+	for _, rel := range slices.Backward(releases) {
+		if before, wrote := rel.index.changed[s.Spec.Name]; rel.Number > from && rel != runs && wrote && before != mark(s) {
+			return rel
+		}
+	}
+	return nil
 }
 
 func serviceStatus(key, name string, s *swarm.Service, h ServiceHealth) ServiceStatus {
