@@ -83,6 +83,7 @@ const (
 // words of the moment.
 var toldBySwarm = map[string]bool{
 	"Suspended": true, "ReleaseFailed": true, "RolledBack": true, "RollbackFailed": true, "RollbackIncomplete": true, "Orphaned": true,
+	reconcile.SourceStale:  true,
 	reconcile.PruneBlocked: true, // services, in the stack's state; stacks are in Published.Prune
 }
 

@@ -152,7 +152,10 @@ func (r *report) readable(next desired) {
 }
 
 func (r *report) stackChanged(name string, before, next desired) {
-	log := r.log.With(zap.String("stack", name), zap.String("revision", next.revision))
+	log := r.log.With(zap.String("stack", name))
+	if next.stacks[name] != nil { // the directory's revision is not that of a stack which left it
+		log = log.With(zap.String("revision", next.revision))
+	}
 	switch {
 	case next.gone[name] && !before.gone[name]:
 		log.Info("stack's file is gone")
@@ -194,7 +197,10 @@ func (r *report) pass(in reconcile.Input, result reconcile.Result, took time.Dur
 
 func fields(in reconcile.Input, result reconcile.Result) []zap.Field {
 	fields := []zap.Field{zap.String("stack", in.Name)}
-	if in.Stack != nil {
+	switch { // a release by hand is not of the file's revision
+	case result.Release != nil && result.Release.By == reconcile.ByHand:
+		fields = append(fields, zap.String("revision", result.Release.Revision))
+	case in.Stack != nil:
 		fields = append(fields, zap.String("revision", in.Stack.Source.Revision))
 	}
 	if result.Release != nil {

@@ -25,7 +25,10 @@ const (
 // Settle makes passes over the stacks of these names (all of the snapshot's where
 // there are none), without a daemon: each after those that x-skep.depends_on names.
 // With wait it goes on until every stack is final: converged, held, failed, or
-// waiting for a stack that will not become Ready. Without wait each gets one pass.
+// waiting for a stack that will not become Ready. Without wait a stack is done with as
+// soon as nothing is left to write of it: its waves wait for each other, what fails is
+// taken back, and only the last wave and the bake are left alone, unless another stack
+// waits for this one.
 //
 // It returns the newest result of every stack; progress, if not nil, gets the
 // result of every pass, one at a time. When ctx ends it returns what there is: a
@@ -263,7 +266,7 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 		s.failed[in.Name] = 0
 	}
 	s.took(in, result, took)
-	if s.final(in, result) || !s.wait && written(result) {
+	if s.final(in, result) || !s.wait && written(result) && !s.awaited(in.Name) {
 		delete(s.pending, in.Name)
 		return
 	}
@@ -274,13 +277,29 @@ func (s *settling) take(in reconcile.Input, result reconcile.Result, took time.D
 	s.pending[in.Name] = time.Now().Add(again)
 }
 
-// written says that nothing is left to write: what was written is on its way.
+// written says that nothing is left to write: what was written is on its way. A pass
+// that wrote may leave more to the next, and so does one that found something out, such
+// as that a release has failed.
 func written(result reconcile.Result) bool {
 	switch result.Outcome {
 	case reconcile.Applied, reconcile.RolledBack:
 		return false
+	case reconcile.Waiting:
+		if len(result.Transitions) > 0 || result.Reason == "Conflict" {
+			return false
+		}
 	}
 	return result.Plan.Empty()
+}
+
+// awaited says that another stack, which is not final yet, waits for this one.
+func (s *settling) awaited(name string) bool {
+	for other := range s.pending {
+		if stack := s.desired.stacks[other]; other != name && stack != nil && slices.Contains(stack.Policy.DependsOn, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // final says that another pass would find nothing else.

@@ -32,6 +32,7 @@ func (a *applier) step(_ context.Context, in reconcile.Input) reconcile.Result {
 	if in.Blocked != "" {
 		r := result(reconcile.Waiting, false)
 		r.Message = in.Blocked
+		r.Plan = &reconcile.Plan{Changes: []reconcile.Change{{Op: reconcile.OpCreate}}}
 		return r
 	}
 	a.done[in.Name]++
@@ -91,12 +92,32 @@ func TestSettleWithoutWaitEndsWhenAllIsWritten(t *testing.T) {
 	snap := snapshot(stack("a-app", "1", "infra"), stack("infra", "1"), stack("z-new", "1"), stack("on-new", "1", "z-new"))
 	a := newApplier(map[string]int{"z-new": 3})
 	got := settle(t, a, snap, false)
-	want := map[string]string{"a-app": "unchanged", "infra": "unchanged", "z-new": "unchanged", "on-new": "waiting"}
+	want := map[string]string{"a-app": "unchanged", "infra": "unchanged", "z-new": "unchanged", "on-new": "unchanged"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if a.done["z-new"] != 3 {
 		t.Errorf("passes: %v", a.done)
+	}
+}
+
+// What has failed by the time of an apply is found so by its first pass, and taken back
+// by the next: neither waits for another call.
+func TestSettleWithoutWaitTakesBackWhatFailed(t *testing.T) {
+	a := newApplier(nil)
+	passes := []reconcile.Result{
+		result(reconcile.Waiting, false, reconcile.Degraded, reconcile.Progressing),
+		result(reconcile.RolledBack, false, reconcile.Degraded, reconcile.Progressing),
+		result(reconcile.Waiting, false, reconcile.Degraded, reconcile.Progressing),
+	}
+	passes[0].Transitions = []reconcile.Transition{{Action: "rollout-failed", Bad: true}}
+	made := 0
+	a.reconcile = func(context.Context, reconcile.Input) reconcile.Result {
+		made++
+		return passes[made-1]
+	}
+	if got := settle(t, a, snapshot(stack("a", "1")), false); got["a"] != "waiting" || made != len(passes) {
+		t.Errorf("%v after %d passes", got, made)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // act carries out a decision: at most one act, whatever comes of it.
 func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decision) Result {
-	res := Result{Stack: p.stack.Name, Reason: d.Reason, Message: d.Message, Requeue: d.Again, Plan: p.plan}
+	res := Result{Stack: p.stack.Name, Reason: d.Reason, Message: d.Message, Brief: d.Brief, Requeue: d.Again, Plan: p.plan}
 	var err error
 	switch d.Act {
 	case ActNothing:
@@ -58,6 +58,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 	case ActHeal:
 		if res.Outcome = Waiting; d.Release.Digest == p.digest {
 			res.Outcome, res.Reason, res.Message = Unchanged, "InSync", "" // from now on
+			if p.pinned != nil {
+				res.Reason, res.Message = "Pinned", staysAs(p.pinned.Number, p.pinned.Revision)
+			}
 		}
 		err = r.end(ctx, p, d, &res)
 	case ActFail:
@@ -73,7 +76,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass, st *stackState, d Decisio
 		if res.Outcome = Unchanged; d.Release.Phase == PhaseFailed {
 			res.Outcome = Held
 		}
-		err = r.settle(ctx, p, d, &res)
+		err = r.settle(ctx, p, st, d, &res)
 	}
 	return afterWrites(res, err)
 }
@@ -408,7 +411,7 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	t := Transition{Action: "drift-corrected", Reason: d.Reason, Message: d.Message}
 	if d.Act == ActRollBack {
-		t.Action, t.Bad = "rolled-back", true
+		t.Action, t.Bad, t.brief, st.backFrom = "rolled-back", true, d.Brief, d.Release.Number
 	}
 	res.Transitions = append(res.Transitions, t)
 	return r.write(ctx, p, st, res, changes)
@@ -438,13 +441,19 @@ func mergeMarks(old, more map[string]string) map[string]string {
 }
 
 // settle records that what was corrected, or rolled back, has converged.
-func (r *Reconciler) settle(ctx context.Context, p *pass, d Decision, res *Result) error {
+func (r *Reconciler) settle(ctx context.Context, p *pass, st *stackState, d Decision, res *Result) error {
 	rel := *d.Release
 	rel.index.corrected = nil
 	t := Transition{Action: "drift-settled", Reason: d.Reason, Message: d.Message, Bad: d.Reason == "CorrectionIncomplete"}
 	if rel.Phase == PhaseFailed {
-		rel.index.back = true
 		t = Transition{Action: "rollback-finished", Reason: d.Reason, Message: d.Message, Bad: true}
+		if len(d.Release.index.corrected) == 0 && st.backFrom != rel.Number {
+			t.Message = "nothing was to be written for it: " + t.Message
+			if d.Brief != "" {
+				d.Brief = "nothing was to be written for it: " + d.Brief
+			}
+		}
+		t.brief, rel.index.back = d.Brief, true
 	}
 	res.Transitions = append(res.Transitions, t)
 	return r.memory.update(ctx, p.stack.Name, &rel)
@@ -471,6 +480,7 @@ func (r *Reconciler) write(ctx context.Context, p *pass, st *stackState, res *Re
 	if err != nil {
 		return err
 	}
+	res.Written = append(res.Written, changes...)
 	for _, c := range changes {
 		if f := fieldsKey(&c); f != "" {
 			st.lastWrites[c.Name] = f
@@ -604,6 +614,9 @@ func withoutRefused(plan *Plan, refused map[string]refusal, now time.Time) (*Pla
 }
 
 func countChanges(p *Plan) string {
+	if p.Empty() {
+		return "nothing to write, live is as it shall be already and is watched anew"
+	}
 	n := map[Op]int{}
 	restarts := 0
 	for _, c := range p.Changes {

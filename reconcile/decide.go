@@ -86,6 +86,9 @@ type Decision struct {
 	Act     Act
 	Reason  string
 	Message string
+	// Brief is Message for those who were told already why the release failed, where it
+	// says that.
+	Brief   string
 	Again   time.Duration
 	Release *Release // that the act is about: the one that fails, heals, is held for, or goes back
 	// Failed names the services for which a release fails, where it is for some.

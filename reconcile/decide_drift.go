@@ -45,7 +45,7 @@ func decideDrift(s Situation, r *Release) Decision {
 func inSync(s Situation, r *Release, spared string) Decision {
 	d := Decision{Act: ActNothing, Reason: "InSync", Release: r, Again: guardOn(s, r)}
 	if s.Pinned != nil {
-		d.Reason, d.Message = "Pinned", fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", s.Pinned.Number, s.Pinned.Revision)
+		d.Reason, d.Message = "Pinned", staysAs(s.Pinned.Number, s.Pinned.Revision)
 	}
 	if name := worstOff(s.Health); name != "" && s.Health[name].Status == HealthDegraded {
 		d.Reason, d.Message = orElse(s.Health[name].Code, "Degraded"), s.Health[name].Reason
@@ -54,6 +54,11 @@ func inSync(s Situation, r *Release, spared string) Decision {
 		}
 	}
 	return d
+}
+
+// staysAs tells of a stack that is pinned, and is as it was pinned.
+func staysAs(release int, revision string) string {
+	return fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", release, revision)
 }
 
 // guard says that a release which became healthy a short while ago has failed after

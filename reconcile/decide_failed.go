@@ -14,23 +14,35 @@ func decideFailed(s Situation, f *Release) Decision {
 		return Decision{Act: ActRefuse, Reason: f.Reason, Again: again, Release: f,
 			Message: fmt.Sprintf("it failed before, as release %d: %s", f.Number, f.Message)}
 	}
-	told := fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message)
+	t := telling{
+		whole: fmt.Sprintf("release %d (%s) failed: %s", f.Number, f.Revision, f.Message),
+		brief: fmt.Sprintf("release %d failed", f.Number),
+	}
 	switch {
 	case holds(s.Policy.Rollout, s.Rollouts, f):
-		return hold("ReleaseFailed", told+" (held as x-skep.rollout.on_failure says; it is tried again after: skep resume; or change the file)").about(f)
+		return t.of(hold("ReleaseFailed", " (held as x-skep.rollout.on_failure says; it is tried again after: skep resume; or change the file)").about(f))
 	case back == nil:
-		return hold("ReleaseFailed", told+" (there is no other healthy release to go back to; it is tried again after: skep resume; or change the file)").about(f)
+		return t.of(hold("ReleaseFailed", " (there is no other healthy release to go back to; it is tried again after: skep resume; or change the file)").about(f))
 	}
 	if name := anyVerdict(s.Health, "rollback_started"); name != "" && !overdue(s, f) {
-		return wait("RollingBack", told+"; "+s.Health[name].Reason).about(f)
+		return t.of(wait("RollingBack", "; "+s.Health[name].Reason).about(f))
 	}
 	if name := rollbackFault(s, f); name != "" {
-		return hold("RollbackFailed", told+"; the rollback to release "+fmt.Sprint(back.Number)+" failed too: "+s.Health[name].Reason).about(f)
+		return t.of(hold("RollbackFailed", "; the rollback to release "+fmt.Sprint(back.Number)+" failed too: "+s.Health[name].Reason).about(f))
 	}
 	if !s.Plan.Empty() {
-		return goBack(s, f, back, told)
+		return t.of(goBack(s, f, back))
 	}
-	return wentBack(s, f, back, told)
+	return t.of(wentBack(s, f, back))
+}
+
+// A telling says that a release failed, why, and what is done about it.
+type telling struct{ whole, brief string }
+
+// of puts it before the message of a decision, which goes on from there.
+func (t telling) of(d Decision) Decision {
+	d.Message, d.Brief = t.whole+d.Message, t.brief+d.Message
+	return d
 }
 
 // goesBackTo is the newest healthy release, where a failed one is another: what was
@@ -43,15 +55,15 @@ func goesBackTo(releases []*Release, f *Release) *Release {
 }
 
 // goBack writes what differs from the release that is gone back to, a wave at a time.
-func goBack(s Situation, f, back *Release, told string) Decision {
+func goBack(s Situation, f, back *Release) Decision {
 	switch {
 	case f.index.back && s.Policy.Drift == spec.DriftReport && !tidies(s.Plan):
-		return hold("Drifted", told+"; what went back has drifted in "+planNames(s.Plan)+" (x-skep.drift is report)").about(f)
+		return hold("Drifted", "; what went back has drifted in "+planNames(s.Plan)+" (x-skep.drift is report)").about(f)
 	case !waveOpen(s, f.index.corrected, true) && !overdue(s, f):
-		return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
+		return wait("RollingBack", "; "+laggard(s.Health)).about(f)
 	}
 	return Decision{Act: ActRollBack, Reason: "RollingBack", Again: again, Release: f,
-		Message: fmt.Sprintf("%s; %s to release %d (%s)", told, goingBackIs(f), back.Number, back.Revision)}
+		Message: fmt.Sprintf("; %s to release %d (%s)", goingBackIs(f), back.Number, back.Revision)}
 }
 
 func goingBackIs(f *Release) string {
@@ -62,10 +74,10 @@ func goingBackIs(f *Release) string {
 }
 
 // wentBack waits for what was rolled back, and tells once when that has come to its end.
-func wentBack(s Situation, f, back *Release, told string) Decision {
-	done := fmt.Sprintf("%s; release %d (%s) runs until the file changes, or: skep resume", told, back.Number, back.Revision)
+func wentBack(s Situation, f, back *Release) Decision {
+	done := fmt.Sprintf("; release %d (%s) runs until the file changes, or: skep resume", back.Number, back.Revision)
 	if len(f.index.reverts) > 0 {
-		done = fmt.Sprintf("%s; %s went back to release %d (%s) until the file changes, or: skep resume", told, few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
+		done = fmt.Sprintf("; %s went back to release %d (%s) until the file changes, or: skep resume", few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
 	}
 	switch settled := f.index.back && len(f.index.corrected) == 0; {
 	case settled:
@@ -75,7 +87,7 @@ func wentBack(s Situation, f, back *Release, told string) Decision {
 	case overdue(s, f):
 		return Decision{Act: ActSettle, Reason: "RollbackIncomplete", Message: done + ", but not whole: " + laggard(s.Health), Again: again, Release: f}
 	}
-	return wait("RollingBack", told+"; "+laggard(s.Health)).about(f)
+	return wait("RollingBack", "; "+laggard(s.Health)).about(f)
 }
 
 // rollbackFault names a service that went back and is at fault again: Swarm gave up on

@@ -57,7 +57,7 @@ func decideRollout(s Situation, r *Release) Decision {
 	}
 	if f := late(s, r); f != nil {
 		if leftAlone(s, r) {
-			return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing the next changes, which nobody was there to do", Again: again, Release: r, Anew: true}
+			return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing " + planNames(&Plan{Changes: step(s.Plan, s.Back)}) + ", which nobody was there to do", Again: again, Release: r, Anew: true}
 		}
 		return f.fails(r)
 	}
@@ -66,7 +66,7 @@ func decideRollout(s Situation, r *Release) Decision {
 		left = fmt.Sprintf(" (must be healthy within %s)", inWords(l))
 	}
 	if !s.Plan.Empty() && waveOpen(s, r.index.changed, s.Back) {
-		return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing the next changes" + left, Again: again, Release: r}
+		return Decision{Act: ActContinue, Reason: "RollingOut", Message: "writing " + planNames(&Plan{Changes: step(s.Plan, s.Back)}) + left, Again: again, Release: r}
 	}
 	return wait("RollingOut", laggard(s.Health)+left).about(r)
 }

@@ -38,7 +38,15 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 		if !ok {
 			h = Judge(ds.Key, nil, Tasks{}, nil, r.o.Now())
 		}
-		res.Services = append(res.Services, serviceStatus(ds.Key, ds.Name, p.live.Services[ds.Name], h))
+		st := serviceStatus(ds.Key, ds.Name, p.live.Services[ds.Name], h)
+		if of := jobOf(p.releases, p.live.Services[ds.Name]); of != nil {
+			st.Reason = strings.TrimPrefix(st.Reason+"; ", "; ")
+			if st.Reason == "" {
+				st.Reason = ds.Key + ": "
+			}
+			st.Reason += fmt.Sprintf("of release %d, not run again when going back", of.Number)
+		}
+		res.Services = append(res.Services, st)
 	}
 	if res.Requeue == 0 {
 		res.Requeue = p.retry
@@ -49,6 +57,25 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 			res.Message = worst.Reason
 		}
 	}
+}
+
+// jobOf is the release that a job is of, where the stack went back from that and left the
+// job as it is; else nil.
+func jobOf(releases []*Release, s *swarm.Service) *Release {
+	runs := inForce(releases)
+	if s == nil || !isJob(&s.Spec) || runs == nil {
+		return nil
+	}
+	from := runs.Number // what came after it was gone back from
+	if runs.By == ByHand {
+		from = runs.Of
+	}
+	for _, rel := range slices.Backward(releases) {
+		if before, wrote := rel.index.changed[s.Spec.Name]; rel.Number > from && rel != runs && wrote && before != mark(s) {
+			return rel
+		}
+	}
+	return nil
 }
 
 func serviceStatus(key, name string, s *swarm.Service, h ServiceHealth) ServiceStatus {
@@ -168,6 +195,9 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 		res.Message = fmt.Sprintf("the acting controller's directory is older than what release %d was made of%s", state.Stale, untilCaughtUp)
 	}
 	r.describe(&res, p, &stackState{}, Decision{})
+	if rel := last(releases); rel != nil && rel.Phase == PhaseProgressing && res.Progress != nil && stopped(p, rel) {
+		res.Progress.Until = time.Time{}
+	}
 	res.Requeue = 0
 	if lost := lostServices(stack, releases, live); len(lost) > 0 {
 		res.Services = append(res.Services, lost...)
@@ -197,9 +227,13 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 		}
 	case rel.Phase == PhaseProgressing:
 		res.Outcome, res.Reason, res.Message = Waiting, "RollingOut", told+": "+laggard(p.health)
-		if left := rel.begun().Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
+		if stopped(p, rel) { // a deadline would not be waited for
+			res.Message += "; it has failed by that, which a running daemon finds, or: skep apply"
+		} else if left := rel.begun().Add(rel.index.deadline).Sub(now); left > 0 && rel.Converged.IsZero() {
 			res.Message += " (must be healthy within " + inWords(left) + ")"
 		}
+	case p.state.Retries(rel.Number, rel.Phase) && !p.state.IsPinned():
+		res.Outcome, res.Reason, res.Message = Waiting, "Pardoned", fmt.Sprintf("%s failed: %s; it is to be tried again%s, by a running daemon or: skep apply", told, rel.Message, sincePardon(p.state))
 	case rel.Phase == PhaseFailed && rollbackFailed(p, rel) != "":
 		name, back := rollbackFailed(p, rel), goesBackTo(p.releases, rel)
 		res.Outcome, res.Reason = Held, "RollbackFailed"
@@ -212,8 +246,19 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 	case len(rel.index.corrected) > 0:
 		res.Outcome, res.Reason, res.Message = Waiting, "CorrectingDrift", laggard(p.health)
 	case p.state.IsPinned() && rel.repeats(p.state.Pin):
-		res.Reason, res.Message = "Pinned", fmt.Sprintf("it stays as release %d (%s) was, by hand, until the files change or: skep resume", p.state.Pin, rel.Revision)
+		res.Reason, res.Message = "Pinned", staysAs(p.state.Pin, rel.Revision)
 	}
+}
+
+// stopped says that a release which is under way does not come to its end any more: a
+// service that it wrote is at fault, or Swarm gave up on one.
+func stopped(p *pass, rel *Release) bool {
+	for name, before := range rel.index.changed {
+		if h := p.health[name]; atFault(h) && (h.Verdict == "" || h.Mark != before) {
+			return true
+		}
+	}
+	return false
 }
 
 // rollbackFailed names a service that went back from a failed release and is at fault

@@ -91,7 +91,10 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 			did = append(did, fmt.Sprintf("may try again what failed as %s", told(file)))
 		}
 		if some {
-			s.Pardoned = releases[len(releases)-1].Number
+			s.Pardoned, s.PardonedAt = releases[len(releases)-1].Number, r.o.Now()
+		}
+		if newest := last(releases); len(did) == 0 && newest != nil && s.Retries(newest.Number, newest.Phase) {
+			return s, fmt.Sprintf("stack %s is to be tried again already%s, and nobody did so yet: it failed as %s", stack, sincePardon(s), told(newest)), nil
 		}
 		if len(did) == 0 {
 			return s, fmt.Sprintf("nothing holds stack %s: it is neither suspended nor pinned, and its newest release did not fail", stack), nil
@@ -100,6 +103,14 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 		s.Suspended, s.Why = time.Time{}, ""
 		return s, fmt.Sprintf("stack %s %s", stack, strings.Join(did, ", and ")), nil
 	})
+}
+
+// sincePardon is ", since …" where that is known.
+func sincePardon(s State) string {
+	if s.PardonedAt.IsZero() {
+		return ""
+	}
+	return ", since " + moment(s.PardonedAt)
 }
 
 // Forget makes the next look at a stack read again what is remembered of it, and asked;

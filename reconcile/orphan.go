@@ -60,7 +60,11 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 	res.Plan = &Plan{Stack: stack, Changes: changes}
 	defer r.observer.wrote(stack)
 	a := &applier{swarm: r.o.Swarm, owner: r.o.Owner, live: live}
-	return afterWrites(res, a.apply(ctx, changes))
+	err = a.apply(ctx, changes)
+	if err == nil {
+		res.Written = changes
+	}
+	return afterWrites(res, err)
 }
 
 // staleOrphan is stale for a stack whose file is gone, of which nothing tells whether

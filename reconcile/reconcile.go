@@ -67,6 +67,8 @@ type stackState struct {
 	lastStack  *spec.Stack
 	conditions []Condition
 	told       string             // the hold that was told last
+	failure    int                // the release of which it was told why it failed
+	backFrom   int                // the release that was gone back from
 	sick       string             // the services that were told to be Degraded, though nothing is to be done
 	lastWrites map[string]string  // service → the fields last written, until they were seen to stick
 	refused    map[string]refusal // removals (by ID) that the engine refused: in use
@@ -233,7 +235,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 
 // quiet is a result as it is told when it is told again: nothing happened.
 func quiet(res Result) Result {
-	res.Transitions = nil
+	res.Transitions, res.Written = nil, nil
 	return res
 }
 
@@ -544,7 +546,36 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",
 			Message: fmt.Sprintf("this was release %d and failed: %s (it is not tried again: change the file, or: skep resume %s)", p.failed.Number, p.failed.Message, stack.Name)})
 	}
+	if text := r.pending(p); text != "" {
+		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-pending", Message: text})
+	}
 	return p.plan, nil
+}
+
+// pending tells what the next pass does that no plan has: it takes a release back that
+// is at fault, or tries one again that somebody resumed. It is "" where that is nothing.
+func (r *Reconciler) pending(p *pass) string {
+	rel := last(p.releases)
+	if rel == nil || rel.Digest != p.digest || p.state.IsSuspended() || p.stack.Policy.Suspend || blocks(p.plan.Findings) {
+		return ""
+	}
+	if p.state.Retries(rel.Number, rel.Phase) {
+		return fmt.Sprintf("this was release %d and failed, and is to be tried again%s: a running daemon does so, or: skep apply", rel.Number, sincePardon(p.state))
+	}
+	if rel.Phase != PhaseProgressing {
+		return ""
+	}
+	f := objection(r.situation(p, ""), rel)
+	if f == nil {
+		return ""
+	}
+	then := "it is held, and not tried again"
+	failed := *rel
+	failed.Failed = f.services
+	if back := goesBackTo(p.releases, rel); back != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), &failed) {
+		then = fmt.Sprintf("the stack goes back to release %d (%s)", back.Number, back.Revision)
+	}
+	return fmt.Sprintf("release %d is under way and is at fault: %s; with the next pass, of a daemon or of skep apply, it has failed: %s", rel.Number, f.message, then)
 }
 
 func failure(stack string, err error) Result {
@@ -581,9 +612,25 @@ func (r *Reconciler) finish(st *stackState, res Result) Result {
 	}
 	st.conditions = res.Conditions
 	st.busy = res.Requeue > 0
+	brief(st, &res)
 	res.Transitions = append(res.Transitions, tellHold(st, &res)...)
 	res.Transitions = append(res.Transitions, tellSick(st, &res)...)
 	return res
+}
+
+// brief leaves out of what is told why a release failed where that was told already.
+func brief(st *stackState, res *Result) {
+	if res.Release == nil || st.failure != res.Release.Number {
+		res.Brief = ""
+	}
+	for i := range res.Transitions {
+		switch t := &res.Transitions[i]; {
+		case t.Action == "rollout-failed" && res.Release != nil:
+			st.failure = res.Release.Number
+		case t.brief != "" && res.Brief != "":
+			t.Message = t.brief
+		}
+	}
 }
 
 // tellSick tells once of services that are Degraded and are left alone, and once that
@@ -627,7 +674,7 @@ func tellHold(st *stackState, res *Result) []Transition {
 	if told == "" {
 		return nil
 	}
-	return []Transition{{Action: "held", Reason: res.Reason, Message: res.Message, Bad: res.Reason != "Suspended"}}
+	return []Transition{{Action: "held", Reason: res.Reason, Message: orElse(res.Brief, res.Message), Bad: res.Reason != "Suspended"}}
 }
 
 // errorsOnly drops conflicts from joined errors: nil means that conflicts were

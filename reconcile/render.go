@@ -56,6 +56,8 @@ type Summary struct {
 	Restarts int `json:"restarts"` // services whose tasks are replaced
 	Blocked  int `json:"blocked"`  // stacks with an error: nothing of theirs is done
 	Held     int `json:"held"`     // changes of those, which are not counted above
+	Failed   int `json:"failed"`   // stacks that failed and are not tried again
+	Pending  int `json:"pending"`  // stacks that are to be taken back, or to be tried again
 }
 
 // View is the JSON form of a plan.
@@ -96,9 +98,15 @@ func Summarize(plans ...*Plan) Summary {
 				s.Restarts++
 			}
 		}
-		if slices.ContainsFunc(p.Findings, func(f spec.Finding) bool { return f.Severity == spec.Error }) {
-			s.Blocked++
+		has := func(which func(spec.Finding) bool) int {
+			if slices.ContainsFunc(p.Findings, which) {
+				return 1
+			}
+			return 0
 		}
+		s.Blocked += has(func(f spec.Finding) bool { return f.Severity == spec.Error })
+		s.Failed += has(func(f spec.Finding) bool { return f.Code == "release-failed" })
+		s.Pending += has(func(f spec.Finding) bool { return f.Code == "release-pending" })
 		s.Held += len(p.Held)
 	}
 	return s
@@ -129,6 +137,12 @@ func (s Summary) String() string {
 	}
 	if s.Held > 0 {
 		line += " (" + plural(uint64(s.Held), "change", "changes") + ")"
+	}
+	if s.Failed > 0 {
+		line += "; " + plural(uint64(s.Failed), "stack failed and is not tried again", "stacks failed and are not tried again")
+	}
+	if s.Pending > 0 {
+		line += "; " + plural(uint64(s.Pending), "stack is to be taken back or tried again", "stacks are to be taken back or tried again")
 	}
 	return line
 }

@@ -40,7 +40,7 @@ func TestViewIsStable(t *testing.T) {
 		`"rollout":{"mode":"replicated","tasks":3,"parallelism":2,"order":"start-first"}},` +
 		`{"op":"remove","kind":"service","name":"shop_old","restarts":false,"wave":0}],` +
 		`"findings":[{"file":"shop.yml","line":3,"severity":"warning","code":"x","message":"m","service":"web"}],` +
-		`"summary":{"create":1,"update":1,"replace":0,"remove":1,"restarts":1,"blocked":0,"held":0}}`
+		`"summary":{"create":1,"update":1,"replace":0,"remove":1,"restarts":1,"blocked":0,"held":0,"failed":0,"pending":0}}`
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -90,6 +90,8 @@ func TestSummary(t *testing.T) {
 	for want, plans := range map[string][]*Plan{
 		"plan: no changes": {{}, {}},
 		"plan: no changes; 1 stack is held up by errors":                          {blocked},
+		"plan: no changes; 1 stack failed and is not tried again":                 {{}, {Findings: []spec.Finding{{Code: "release-failed"}}}},
+		"plan: no changes; 1 stack is to be taken back or tried again":            {{}, {Findings: []spec.Finding{{Code: "release-pending"}}}},
 		"plan: 2 to create, 2 to update, 2 to remove; 2 services restart":         {examplePlan(), examplePlan()},
 		"plan: 1 to replace; no services restart; 2 stacks are held up by errors": {{Changes: []Change{{Op: OpReplace}}}, blocked, blocked},
 	} {

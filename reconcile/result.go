@@ -40,6 +40,11 @@ type Result struct {
 	// Plan is the difference that was found (and written, where Outcome is Applied).
 	Plan     *Plan
 	Findings []spec.Finding
+	// Written are the changes that this pass wrote: the part of Plan whose turn it was.
+	Written []Change
+	// Brief is Message without what was told before, where some of it was: why a release
+	// failed, which this process told when it did. Else it is empty.
+	Brief string
 	// Transitions are what to tell: what became different in this pass.
 	Transitions []Transition
 	// Current says that the source was found not to be older than what was rolled out
@@ -82,6 +87,8 @@ type Transition struct {
 	Bad bool
 	// Duration is how long the rollout took, where one ended.
 	Duration time.Duration
+
+	brief string // Message for those who were told why the release failed
 }
 
 // HealthStatus of a service or a stack; of several the worst counts.

@@ -553,6 +553,15 @@ func TestRollbackRunsNoJob(t *testing.T) {
 	if res = w.pass(); len(w.engine.takeWrites()) > 0 {
 		t.Errorf("it goes on: %s", res.Message)
 	}
+	res, err := w.r.Status(context.Background(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range res.Services {
+		if want := "migrate: of release 2, not run again when going back"; s.Key == "migrate" && s.Reason != want || s.Key == "web" && s.Reason != "" {
+			t.Errorf("%s: %q", s.Key, s.Reason)
+		}
+	}
 }
 
 func (w *world) ask(change func(State) State) {

@@ -26,6 +26,7 @@ const (
 	labelPardoned  = "skep.pardoned"
 	labelStale     = "skep.stale"
 	labelOlder     = "skep.older"
+	labelPardonAt  = "skep.pardoned-at"
 
 	labelPrunePlan      = "skep.prune-plan"
 	labelPruneServices  = "skep.prune-services"
@@ -59,6 +60,8 @@ type State struct {
 	// Pardoned is the newest release whose failure is forgiven, with all before it:
 	// what failed in them may be tried again.
 	Pardoned int `json:"pardoned,omitempty"`
+	// PardonedAt is when that was; zero where it is not known.
+	PardonedAt time.Time `json:"pardonedAt,omitzero"`
 	// PrunePlan is the ID of a removal of services that is too much to go unasked, since
 	// PruneSince: the file has lost PruneServices (names with commas between them) of
 	// PruneOf that live. PruneConfirmed is the ID that a person has confirmed.
@@ -72,6 +75,12 @@ type State struct {
 	// said so. 0 is none.
 	Stale int `json:"stale,omitempty"`
 	Older int `json:"older,omitempty"`
+}
+
+// Retries says of a stack's newest release that it failed and is to be tried again,
+// since somebody asked for that, and that nobody did so yet.
+func (s State) Retries(newest int, phase Phase) bool {
+	return phase == PhaseFailed && newest <= s.Pardoned
 }
 
 // IsSuspended says that nothing may be written.
@@ -88,9 +97,10 @@ func (s State) unpinned() State {
 
 // equal compares times as moments.
 func (s State) equal(t State) bool {
-	same := s.Suspended.Equal(t.Suspended) && s.Pinned.Equal(t.Pinned) && s.PruneSince.Equal(t.PruneSince)
-	s.Suspended, s.Pinned, s.PruneSince = time.Time{}, time.Time{}, time.Time{}
-	t.Suspended, t.Pinned, t.PruneSince = time.Time{}, time.Time{}, time.Time{}
+	same := s.Suspended.Equal(t.Suspended) && s.Pinned.Equal(t.Pinned) && s.PardonedAt.Equal(t.PardonedAt) && s.PruneSince.Equal(t.PruneSince)
+	for _, x := range []*State{&s, &t} {
+		x.Suspended, x.Pinned, x.PardonedAt, x.PruneSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	}
 	return same && s == t
 }
 
@@ -101,8 +111,8 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 	if l == nil {
 		l = map[string]string{}
 	}
-	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned, labelStale, labelOlder,
-		labelPrunePlan, labelPruneServices, labelPruneOf, labelPruneSince, labelPruneConfirmed} {
+	for _, key := range []string{labelSuspended, labelWhy, labelPinned, labelPin, labelPinDigest, labelPinSource, labelPardoned, labelPardonAt,
+		labelStale, labelOlder, labelPrunePlan, labelPruneServices, labelPruneOf, labelPruneSince, labelPruneConfirmed} {
 		delete(l, key)
 	}
 	l[labelKind], l[labelStack], l[LabelOwner] = kindState, stack, owner
@@ -120,6 +130,9 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 		if n > 0 {
 			l[key] = strconv.Itoa(n)
 		}
+	}
+	if s.Pardoned > 0 && !s.PardonedAt.IsZero() {
+		l[labelPardonAt] = s.PardonedAt.UTC().Format(time.RFC3339Nano)
 	}
 	if s.PrunePlan != "" {
 		l[labelPrunePlan], l[labelPruneServices], l[labelPruneOf] = s.PrunePlan, s.PruneServices, strconv.Itoa(s.PruneOf)
@@ -154,6 +167,9 @@ func parseState(l map[string]string, written time.Time) State {
 		if number, err := strconv.Atoi(l[key]); err == nil && number > 0 {
 			*n = number
 		}
+	}
+	if s.Pardoned > 0 && l[labelPardonAt] != "" {
+		s.PardonedAt = at(labelPardonAt)
 	}
 	if l[labelPrunePlan] != "" {
 		s.PrunePlan, s.PruneServices, s.PruneSince = l[labelPrunePlan], l[labelPruneServices], at(labelPruneSince)

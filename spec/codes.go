@@ -192,6 +192,7 @@ var codeTable = []Code{
 	{"job-labels-wait", Swarm, asInfo, "labels of a job wait for its next change"},
 	{"image-not-pinned", Swarm, asWarning, "no registry could tell the image's digest"},
 	{"release-failed", Swarm, asWarning, "this version was rolled out and failed"},
+	{"release-pending", Swarm, asWarning, "a release is to be taken back, or to be tried again, and nobody did so yet"},
 	{"suspended", Swarm, asWarning, "the stack is suspended, and nothing of it is written"},
 	{"pinned", Swarm, asWarning, "somebody went back to an earlier release, and the stack stays there"},
 	{"other-owner", Swarm, asError, "another controller looks after the stack"},

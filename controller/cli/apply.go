@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,9 +36,11 @@ func (a *app) apply() *cobra.Command {
 		Long: `Make the Swarm be what the stacks in a directory say, all of them or those that
 are named: for a CI job, or for a Swarm without a daemon.
 
-Without --wait it writes what differs and ends; with it, it stays until every
-stack is settled, and rolls back what fails. It gives the warnings that skep plan
-gives; what files alone give warning of is for skep validate to tell.
+Without --wait it ends when all is written: services that depend on others wait
+for them, and what fails meanwhile is taken back; the last to be written are not
+waited for. With --wait it stays until every stack is settled, bake and all, and
+takes back what fails. It gives the warnings that skep plan gives; what files alone
+give warning of is for skep validate to tell.
 
 What would remove many stacks, or most services of one, is held: --confirm with the ID
 that is told has it done.
@@ -67,12 +70,8 @@ ready in time.`,
 				return err
 			}
 			defer swarm.Close()
-			ctx := cmd.Context()
-			if wait {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimedOut)
-				defer cancel()
-			}
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, errTimedOut)
+			defer cancel()
 			a.tellProblems(snapshot, args)
 			lease := controller.NewLease(swarm, acting.owner, "")
 			release, err := lease.Take(ctx, a.tellsWait(quiet))
@@ -113,7 +112,7 @@ ready in time.`,
 			if err != nil {
 				return err
 			}
-			return applyVerdict(results, wait, engine.explain)
+			return timedOut(ctx, timeout, applyVerdict(results, wait, engine.explain))
 		},
 	}
 	engine.install(cmd)
@@ -127,6 +126,14 @@ ready in time.`,
 	f.StringVar(&confirmed, "confirm", "", "ID of a removal that waits for a person, to have it done (see skep prune)")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
+}
+
+// timedOut says of a no that the time was over.
+func timedOut(ctx context.Context, timeout time.Duration, err error) error {
+	if err == no && errors.Is(context.Cause(ctx), errTimedOut) {
+		return verdict{fmt.Sprintf("timed out after %s (what was begun goes on in the Swarm; skep apply again carries it on)", timeout)}
+	}
+	return err
 }
 
 // everything names the stacks of a snapshot, and those that live though their file
@@ -202,7 +209,7 @@ type progress struct {
 	now    func() time.Time
 	last   map[string]string            // by stack: what was told of its state
 	wrote  map[string]reconcile.Outcome // by stack: applied or rolled_back, where a pass was that
-	told   map[string]bool              // changes, which a later wave's pass plans the rest of, and warnings
+	told   map[string]bool              // warnings
 	stacks map[string]stackStatus       // those that are under way
 }
 
@@ -235,15 +242,6 @@ func (p *progress) pass(r reconcile.Result) {
 
 // tell prints what stays.
 func (p *progress) tell(r reconcile.Result) {
-	if r.Outcome == reconcile.Applied && r.Plan != nil {
-		for _, c := range r.Plan.Changes {
-			line := fmt.Sprintf("%s: %s", r.Stack, describeChange(c))
-			if !p.told[line] {
-				p.told[line] = true
-				p.board.tell(line)
-			}
-		}
-	}
 	for _, line := range warnings(r) {
 		if !p.told[line] {
 			p.told[line] = true
@@ -253,7 +251,10 @@ func (p *progress) tell(r reconcile.Result) {
 	for _, t := range r.Transitions {
 		p.board.tell(fmt.Sprintf("%s: %s%s", r.Stack, strings.ReplaceAll(t.Action, "-", " "), colon(t.Message)))
 	}
-	if len(r.Transitions) > 0 { // they said it
+	for _, c := range r.Written {
+		p.board.tell(fmt.Sprintf("%s: %s", r.Stack, describeChange(c)))
+	}
+	if len(r.Transitions)+len(r.Written) > 0 { // they said it
 		return
 	}
 	line := fmt.Sprintf("%s: %s", r.Stack, state(r))
@@ -301,7 +302,7 @@ func state(r reconcile.Result) string {
 	if why := leadingCondition(r.Conditions).Message; r.Outcome == reconcile.Unchanged && why != "" {
 		return "nothing left to write: " + why
 	}
-	return outcomeWord[r.Outcome] + colon(r.Message)
+	return outcomeWord[r.Outcome] + colon(cmp.Or(r.Brief, r.Message))
 }
 
 var outcomeWord = map[reconcile.Outcome]string{
@@ -336,6 +337,10 @@ func colon(s string) string {
 	return ": " + s
 }
 
+// outcomePinned is the outcome of a stack that is, in good health, what somebody went
+// back to, and so not what its file says.
+const outcomePinned reconcile.Outcome = "pinned"
+
 // An applyResult is a line of what apply did, and what --format gets.
 type applyResult struct {
 	Name     string            `json:"name"`
@@ -359,6 +364,9 @@ func applied(results map[string]reconcile.Result, wrote map[string]reconcile.Out
 		s := summarize(r)
 		if w := wrote[name]; w != "" && (r.Outcome == reconcile.Unchanged || r.Outcome == reconcile.Waiting) {
 			r.Outcome = w // the last pass had nothing left to write, an earlier one had
+		}
+		if s.Ready && r.State.IsPinned() { // all is well, and yet not as the file says
+			r.Outcome = outcomePinned
 		}
 		rows = append(rows, applyResult{
 			Name: name, Outcome: r.Outcome, Status: s.Status, Ready: s.Ready, State: s.State,

@@ -15,24 +15,26 @@ import (
 )
 
 func TestProgressTellsNewsOnly(t *testing.T) {
-	first := reconcile.Result{Stack: "shop", Outcome: reconcile.Applied, Message: "first release", Plan: update,
+	first := reconcile.Result{Stack: "shop", Outcome: reconcile.Applied, Message: "first release", Plan: update, Written: update.Changes[:2],
 		Transitions: []reconcile.Transition{{Action: "rollout-started", Message: "release 1"}}}
 	waiting := reconcile.Result{Stack: "shop", Outcome: reconcile.Waiting, Message: "1 of 3 tasks of web run"}
 	done := reconcile.Result{Stack: "shop", Outcome: reconcile.Unchanged}
 
 	var b bytes.Buffer
 	p := newProgress(&board{out: &b})
-	again := first
-	again.Transitions = nil
-	for _, r := range []reconcile.Result{first, again, waiting, waiting, done} {
+	next := first // what was planned all along is told when it is written, and not before
+	next.Transitions, next.Written = nil, update.Changes[2:]
+	again := next
+	again.Written = nil
+	for _, r := range []reconcile.Result{first, next, again, waiting, waiting, done} {
 		p.pass(r)
 	}
 	want := strings.TrimPrefix(`
+shop: rollout started: release 1
 shop: create config shop_proxy-0011
 shop: remove service shop_old
 shop: update service shop_web (image, environment.NEW; restarts)
 shop: replace service shop_job (restarts)
-shop: rollout started: release 1
 shop: written: first release
 shop: waiting: 1 of 3 tasks of web run
 shop: as the file says

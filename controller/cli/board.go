@@ -134,6 +134,9 @@ func stackLine(s *stackStatus, now time.Time) string {
 		}
 	}
 	count := fmt.Sprintf(" (%d of %d services)", done, len(s.Services))
+	if len(s.Services) == 0 {
+		count = ""
+	}
 	if s.Progress == nil {
 		return s.Name + ": " + stackWord(s) + count
 	}
@@ -159,8 +162,15 @@ func serviceName(v reconcile.ServiceStatus) string {
 	return reconcile.Printable(v.Name)
 }
 
-// doneOf is how many tasks of the newest version run, of those that shall.
-func doneOf(v reconcile.ServiceStatus) string { return fmt.Sprintf("%d/%d", v.Updated, v.Desired) }
+// doneOf is how many tasks of the newest version run, of those that shall, and how many
+// older ones still do: "0/2 new, 2 old".
+func doneOf(v reconcile.ServiceStatus) string {
+	done := fmt.Sprintf("%d/%d", v.Updated, v.Desired)
+	if v.Running > v.Updated && v.Health != reconcile.Healthy {
+		done += fmt.Sprintf(" new, %d old", v.Running-v.Updated)
+	}
+	return done
+}
 
 // waitsFor is what a service waits for, in words, or in one.
 func waitsFor(v reconcile.ServiceStatus) string {

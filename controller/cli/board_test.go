@@ -36,7 +36,7 @@ func TestBoardOnATerminal(t *testing.T) {
 	board.end()
 	want := strings.Join([]string{
 		"shop: release 5 is converging (1 of 2 services) [12s, at most 9m48s more]",
-		"  web  1/3  the healthcheck of 2 of 3 tasks is pending [8s, at most 22s more]",
+		"  web  1/3 new, 1 old  the healthcheck of 2 of 3 tasks is pending [8s, at most 22s more]",
 		"\x1b[2A\r\x1b[Jshop: something that stays",
 		"shop: release 5 is converging (1 of 2 services) [13s, at most 9m47s more]",
 		"  web  2/3  the healthcheck of 2 of 3 tasks is pending [9s, at most 21s more]",
@@ -81,7 +81,7 @@ func TestBoardElsewhere(t *testing.T) {
 	board.end()
 	want := strings.TrimPrefix(`
 shop: release 5 is converging
-shop: web 1/3 Starting: the healthcheck of 2 of 3 tasks is pending
+shop: web 1/3 new, 1 old Starting: the healthcheck of 2 of 3 tasks is pending
 shop: db 1/1 healthy
 shop: web 2/3 Starting: the healthcheck of 2 of 3 tasks is pending
 shop: ready
@@ -185,6 +185,15 @@ func TestRollbackIsWaitedFor(t *testing.T) {
 				checkVerdict(t, err, tt.verdict)
 			})
 		})
+	}
+	var b bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		w := pinWatch{observer: &observed{looks: []map[string]reconcile.Result{nil, before, under, there}}, stack: "shop", pin: 3, explain: func(err error) error { return err }, board: &board{out: &b, said: map[string]string{}}}
+		checkVerdict(t, w.until(t.Context(), 10*time.Second), "good")
+	})
+	// How the stack is before anybody began says nothing of what is waited for.
+	if lines := strings.Split(b.String(), "\n"); lines[0] != "shop: waiting for a controller to begin" || !strings.HasPrefix(lines[1], "shop: progressing") {
+		t.Errorf("%q", lines)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -78,6 +78,9 @@ controller's --history says.`,
 			for _, line := range asked(h.State, time.Now()) {
 				fmt.Fprintf(a.err, "stack %s is %s\n", h.Stack, line)
 			}
+			if newest := h.Releases[0]; h.State.Retries(newest.Number, newest.Phase) && !h.State.IsPinned() {
+				fmt.Fprintf(a.err, "stack %s is to be tried again%s: a running daemon does so, or: skep apply\n", h.Stack, sincePardon(h.State, time.Now()))
+			}
 			return printTable(a.out, historyHeaders, historyRows(h.Releases, time.Now()))
 		},
 	}
@@ -188,8 +191,19 @@ func asked(s reconcile.State, now time.Time) []string {
 	return lines
 }
 
-func since(now, t time.Time) string {
-	return fmt.Sprintf("since %s (%s ago)", t.UTC().Format("2006-01-02 15:04:05 UTC"), strings.ToLower(units.HumanDuration(now.Sub(t))))
+// sincePardon is since when failures are forgiven, where that is known.
+func sincePardon(s reconcile.State, now time.Time) string {
+	if s.PardonedAt.IsZero() {
+		return ""
+	}
+	return ", " + since(now, s.PardonedAt)
+}
+
+func since(now, t time.Time) string { return "since " + moment(now, t) }
+
+// moment tells a time, and how long ago that was.
+func moment(now, t time.Time) string {
+	return fmt.Sprintf("%s (%s ago)", t.UTC().Format("2006-01-02 15:04:05 UTC"), strings.ToLower(units.HumanDuration(now.Sub(t))))
 }
 
 // A comparison is what --format gets of a release's differences.
@@ -224,7 +238,7 @@ func printEntry(w io.Writer, e reconcile.HistoryEntry, now time.Time) {
 	line("Revision", strings.TrimSpace(reconcile.Printable(e.Revision+" "+e.Subject)))
 	line("Digest", reconcile.Printable(e.Digest))
 	line("By", by(e))
-	line("Started", since(now, e.Started))
+	line("Started", moment(now, e.Started))
 	line("Took", took(e))
 	fmt.Fprintln(w)
 }

@@ -105,7 +105,7 @@ that the stack is not healthy there, or that nobody carried it out in time.`,
 	x.install(cmd)
 	f := cmd.Flags()
 	f.IntVar(&to, "to", reconcile.Any, "Release to go back to (default: the newest that was healthy before what runs)")
-	f.Lookup("to").DefValue = ""
+	f.Lookup("to").DefValue = "0" // which help leaves out: the sentence says it
 	f.BoolVar(&wait, "wait", false, "Wait until the stack is there and healthy, or that is of no use")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "How long to wait")
 	return cmd
@@ -189,7 +189,7 @@ func (w *pinWatch) until(ctx context.Context, timeout time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("status of stack %s: %w", w.stack, w.explain(err))
 		}
-		w.board.show([]stackStatus{summarize(res)}, time.Now())
+		w.board.show([]stackStatus{w.shown(res)}, time.Now())
 		if over, err := pinned(res, w.pin); over {
 			return err
 		}
@@ -201,6 +201,15 @@ func (w *pinWatch) until(ctx context.Context, timeout time.Duration) error {
 			return fmt.Errorf("wait for stack %s: %w (what was asked for holds)", w.stack, context.Cause(ctx))
 		}
 	}
+}
+
+// shown is how the stack is; until somebody begins that says nothing of what is waited
+// for.
+func (w *pinWatch) shown(res reconcile.Result) stackStatus {
+	if !repeats(res.Release, w.pin) {
+		return stackStatus{Name: w.stack, Status: "waiting for a controller to begin"}
+	}
+	return summarize(res)
 }
 
 // pinned says whether waiting for a stack to be as release pin is over: it is so and

@@ -272,9 +272,10 @@ func (p *planning) verdict(wrong, prune bool) error {
 }
 
 // differs says that a plan writes something, or cannot although it should, or that
-// the file asks for what failed and is not tried again, or what a pin stands against.
+// the file asks for what failed and is not tried again, or what a pin stands against, or
+// that a release is to be taken back or tried again.
 func differs(plan *reconcile.Plan) bool {
 	return !plan.Empty() || slices.ContainsFunc(plan.Findings, func(f spec.Finding) bool {
-		return f.Severity == spec.Error || f.Code == "release-failed" || f.Code == "pinned"
+		return f.Severity == spec.Error || slices.Contains([]string{"release-failed", "release-pending", "pinned"}, f.Code)
 	})
 }
