@@ -116,10 +116,13 @@ func (r *rig) process() *process {
 }
 
 // dies kills the daemon and starts another one.
-func (r *rig) dies() {
+func (r *rig) dies() { r.ends(syscall.SIGKILL) }
+
+// ends is dies by another signal.
+func (r *rig) ends(sig syscall.Signal) {
 	r.killing.Lock()
 	defer r.killing.Unlock()
-	r.signal(syscall.SIGKILL)
+	r.signal(sig)
 	r.start()
 }
 
