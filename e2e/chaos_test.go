@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -54,6 +56,57 @@ func ordeals() []ordeal {
 	}
 }
 
+// A batch are the times from, from+1, … of a row, n in all.
+type batch struct{ from, n int }
+
+// batches are what is left to do of a row of which had were done; or so many times more,
+// if more is not 0.
+func (o ordeal) batches(had, more int) []batch {
+	due := o.due
+	if more > 0 {
+		due = had + more
+	}
+	var all []batch
+	for from := had; from < due; from += o.batch {
+		all = append(all, batch{from, min(o.batch, due-from)})
+	}
+	return all
+}
+
+// TestChaosGoesOn sees that what was done is not done again, and that what is asked for
+// once more is.
+func TestChaosGoesOn(t *testing.T) {
+	o := ordeal{due: 10, batch: 4}
+	for _, c := range []struct {
+		had, more int
+		want      string
+	}{
+		{0, 0, "[{0 4} {4 4} {8 2}]"}, {4, 0, "[{4 4} {8 2}]"}, {9, 0, "[{9 1}]"}, {10, 0, "[]"}, {12, 0, "[]"},
+		{0, 3, "[{0 3}]"}, {10, 5, "[{10 4} {14 1}]"},
+	} {
+		if got := fmt.Sprint(o.batches(c.had, c.more)); got != c.want {
+			t.Errorf("%d done, %d more: %s, want %s", c.had, c.more, got, c.want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "state")
+	want := map[string]done{"kill": {Times: 24, Failed: 1, Took: time.Minute, Last: time.Unix(1e9, 0).UTC()}}
+	if had, err := readDone(file); err != nil || len(had) != 0 {
+		t.Errorf("at first: %v, %v", had, err)
+	}
+	if err := writeDone(file, want); err != nil {
+		t.Error(err)
+	}
+	if had, err := readDone(file); err != nil || fmt.Sprint(had) != fmt.Sprint(want) {
+		t.Errorf("read %v, %v; want %v", had, err, want)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readDone(file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("damaged: %v", err)
+	}
+}
+
 // done is what is kept of a row.
 type done struct {
 	Times  int           `json:"times"`
@@ -84,17 +137,11 @@ func TestChaos(t *testing.T) {
 		if !rows.MatchString(o.name) {
 			continue
 		}
-		due := o.due
-		if *chaosTimes > 0 {
-			due = had[o.name].Times + *chaosTimes
-		}
-		for had[o.name].Times < due && t.Context().Err() == nil {
-			from := had[o.name].Times
-			n := min(o.batch, due-from)
+		for _, b := range o.batches(had[o.name].Times, *chaosTimes) {
 			began := time.Now()
-			good := t.Run(fmt.Sprintf("%s from %d", o.name, from), func(t *testing.T) { o.play(t, from, n) })
+			good := t.Run(fmt.Sprintf("%s from %d", o.name, b.from), func(t *testing.T) { o.play(t, b.from, b.n) })
 			d := had[o.name]
-			d.Times, d.Took, d.Last = from+n, d.Took+time.Since(began), time.Now().UTC().Truncate(time.Second)
+			d.Times, d.Took, d.Last = b.from+b.n, d.Took+time.Since(began), time.Now().UTC().Truncate(time.Second)
 			if !good {
 				d.Failed++
 			}

@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	soakFor = flag.Duration("soak", 90*time.Second, "how long TestSoak goes on with its faults")
+	soakFor = flag.Duration("soak", 2*time.Minute, "how long TestSoak goes on with its faults")
 	seedOf  = flag.Uint64("seed", 0, "what the faults and edits of TestSoak are drawn from; 0: another one every time")
 )
 
