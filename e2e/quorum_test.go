@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/docker/docker/api/types/swarm"
 
 	"github.com/skep-io/skep/e2e/faults"
 	"github.com/skep-io/skep/e2e/lab/swarmlab"
@@ -116,8 +120,14 @@ func (q *quorum) splits(leads, acts bool) {
 		return
 	}
 	began := time.Now()
+	q.t.Logf("%s is cut off, which leads: %v; it has the controller that acts: %v", q.lab.Nodes[cut].Name, leads, acts)
 	q.apart.change()
 	q.shared.change()
+	seen, unseen := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { q.watches(seen, other, began) })
+	defer watching.Wait()
+	defer unseen()
 	each([]func(){
 		func() { q.near.isCutOff(); in.isCutOff() },
 		func() { q.apart.survives(comeBack); q.t.Logf("with the quorum: well after %s", since(began)) },
@@ -131,7 +141,7 @@ func (q *quorum) splits(leads, acts bool) {
 	}, func(f func()) { f() })
 	for _, r := range []*rig{q.near, in} {
 		for _, w := range r.proxy.Writes() {
-			if w.At.After(began) {
+			if w.At.After(began) && (w.Status != 0 || !own(w)) { // 0: it had no answer
 				q.t.Errorf("%s, cut off: it wrote %+v", r.owner, w)
 			}
 		}
@@ -151,6 +161,33 @@ func (q *quorum) splits(leads, acts bool) {
 		q.t.Errorf("of two controllers, the one that was cut off says %q", says)
 	}
 	q.t.Logf("healed: well after %s", since(healed))
+}
+
+// watches tells what becomes of the Swarm's nodes, as one of them sees it.
+func (q *quorum) watches(ctx context.Context, eye int, began time.Time) {
+	last := ""
+	for ; ctx.Err() == nil; wait(ctx, time.Second) {
+		nodes, err := q.lab.Client(eye).NodeList(ctx, swarm.NodeListOptions{})
+		now := fmt.Sprint(err)
+		if err == nil {
+			var words []string
+			for _, n := range nodes {
+				word := n.Description.Hostname + " " + string(n.Status.State)
+				if m := n.ManagerStatus; m != nil && m.Leader {
+					word += ", leads"
+				} else if m != nil {
+					word += ", " + string(m.Reachability)
+				}
+				words = append(words, word)
+			}
+			slices.Sort(words)
+			now = strings.Join(words, "; ")
+		}
+		if now != last && ctx.Err() == nil {
+			q.t.Logf("%s sees after %s: %s", q.lab.Nodes[eye].Name, since(began), now)
+			last = now
+		}
+	}
 }
 
 // acting are the one of the pair that acts, and the other.
@@ -185,10 +222,14 @@ func (r *rig) settles() {
 // one; that is no reason to restart it.
 func (r *rig) isCutOff() {
 	began := time.Now()
-	var says string
+	var says, last string
 	until(r.t, time.Minute, r.owner+" tells that it is cut off", func() error {
 		code := 0
-		if code, says = r.get("/readyz"); code != http.StatusServiceUnavailable {
+		if code, says = r.get("/readyz"); says != last {
+			r.t.Logf("%s, cut off, says after %s: %s", r.owner, since(began), says)
+			last = says
+		}
+		if code != http.StatusServiceUnavailable {
 			return fmt.Errorf("it says %q", says)
 		}
 		if r.metric("skep_leader") != 0 {
@@ -199,7 +240,6 @@ func (r *rig) isCutOff() {
 	if code, text := r.get("/healthz"); code != http.StatusOK {
 		r.t.Errorf("%s, cut off, is not healthy: %s", r.owner, text)
 	}
-	r.t.Logf("%s, cut off, says after %s: %s", r.owner, since(began), says)
 }
 
 // TestQuorum has the Swarm of several daemons lose its leader, and then a manager, with
