@@ -105,10 +105,19 @@ func (v *victim) service() (*swarm.Service, error) {
 	return &list[0], nil
 }
 
-// TestFaults does to daemons on a real Swarm what can be done to them, a few of each
-// kind side by side, and looks at what became of all at the end.
+// TestFaults does to daemons on real Swarms what can be done to them, a few of each kind
+// side by side, and looks at what became of all at the end. All of it waits more than it
+// works.
 func TestFaults(t *testing.T) {
 	t.Parallel()
+	each([]func(){
+		func() { t.Run("calls", callsAndKills) },
+		func() { t.Run("managers", managersLost) },
+	}, func(f func()) { f() })
+}
+
+// callsAndKills is all that happens between a daemon and its engine.
+func callsAndKills(t *testing.T) {
 	l := breakable(t)
 	began := time.Now()
 	step := func(what string) { t.Logf("%s after %s", what, time.Since(began).Round(100*time.Millisecond)) }

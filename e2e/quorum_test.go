@@ -258,10 +258,9 @@ func (r *rig) isCutOff() {
 	}
 }
 
-// TestQuorum has the Swarm of several daemons lose its leader, and then a manager, with
+// managersLost has the Swarm of several daemons lose its leader, and then a manager, with
 // daemons on either side.
-func TestQuorum(t *testing.T) {
-	t.Parallel()
+func managersLost(t *testing.T) {
 	q := newQuorum(t)
 	q.leaderDies()
 	q.splits(true, true)
