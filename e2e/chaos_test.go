@@ -16,8 +16,6 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
-
-	"github.com/skep-io/skep/e2e/faults"
 )
 
 var (
@@ -219,7 +217,7 @@ func killBatch(t *testing.T, from, n int) {
 		rigs[i].measure()
 		all[i] = first
 		for _, nth := range hands[i] {
-			p, after := points[nth%len(points)], nth/len(points)%2 == 1
+			p, after := points[nth%len(points)], (nth+nth/len(points))%2 == 1
 			v := rigs[i].victims(fmt.Sprintf("kill%d", nth))
 			v[0].meets(p)
 			strikes(v, []strike{{p, rigs[i].kill(after)}})
@@ -232,45 +230,33 @@ func killBatch(t *testing.T, from, n int) {
 	}
 }
 
-// callBatch has stacks at the same point at the same time, as many as there are faults.
+// callBatch takes new stacks to their points side by side, three daemons a share each.
 func callBatch(t *testing.T, from, n int) {
 	l := breakable(t)
-	kinds := len(apiFaults())
-	byPoint := map[int][]faults.Fault{}
-	for nth := from; nth < from+n; nth++ {
-		at := nth / kinds
-		byPoint[at] = append(byPoint[at], apiFaults()[nth%kinds])
-	}
-	type group struct {
-		*rig
-		at  int
-		all []*victim
-	}
-	var groups []*group
-	for at := range byPoint {
-		groups = append(groups, &group{rig: newRig(t, l, fmt.Sprintf("called%d", at), len(groups)%len(l.Nodes), ""), at: at})
-	}
 	var rigs []*rig
-	for _, g := range groups {
-		rigs = append(rigs, g.rig)
+	hands := share(from, n, 3)
+	for i := range hands {
+		rigs = append(rigs, newRig(t, l, fmt.Sprintf("called%d", i), i%len(l.Nodes), ""))
 	}
-	each(groups, func(g *group) {
-		p := points[g.at%len(points)]
-		var at []strike
-		for i, f := range byPoint[g.at] {
-			g.all = append(g.all, g.victims(fmt.Sprintf("api%d-%d", g.at, i))...)
-			at = append(at, strike{p, f})
-		}
-		first := g.victims(fmt.Sprintf("first%d", g.at))
+	all := make([][]*victim, len(rigs))
+	each(indices(rigs), func(i int) {
+		first := rigs[i].victims("first" + strconv.Itoa(i))
 		together(first, 2*time.Minute, (*victim).change)
-		g.measure()
-		each(g.all, func(v *victim) { v.meets(p) })
-		strikes(g.all, at)
-		g.all = append(g.all, first...)
+		rigs[i].measure()
+		var vs []*victim
+		var at []strike
+		kinds := apiFaults()
+		for _, nth := range hands[i] {
+			vs = append(vs, rigs[i].victims(fmt.Sprintf("api%d", nth))...)
+			at = append(at, strike{points[nth%len(points)], kinds[(nth+nth/len(points))%len(kinds)]})
+		}
+		each(indices(vs), func(j int) { vs[j].meets(at[j].point) })
+		strikes(vs, at)
+		all[i] = append(first, vs...)
 	})
 	rest(t, rigs...)
-	for _, g := range groups {
-		wellStill(g.all...)
+	for _, vs := range all {
+		wellStill(vs...)
 	}
 }
 

@@ -31,10 +31,12 @@ type strike struct {
 // is about, has the fault strike there, and waits until all have come through.
 func strikes(all []*victim, at []strike) {
 	r := all[0].rig
+	turns := map[string]int{}
 	for i, v := range all {
 		rule := faults.Rule{Operation: at[i].operation, Object: v.objects(), Fault: at[i].fault}
 		if at[i].byID() { // no name tells whose it is: they take turns
-			rule.Object, rule.Nth = nil, i+1
+			turns[rule.Operation]++
+			rule.Object, rule.Nth = nil, turns[rule.Operation]
 		}
 		r.proxy.Add(rule)
 	}
