@@ -248,7 +248,7 @@ func TestPruneTakesOnlyItsOwn(t *testing.T) {
 func TestFileGone(t *testing.T) {
 	t.Parallel()
 	for _, prune := range []bool{false, true} {
-		t.Run(fmt.Sprintf("prune=%v", prune), func(t *testing.T) {
+		t.Run(fmt.Sprintf("prune-%v", prune), func(t *testing.T) {
 			t.Parallel()
 			stack := fmt.Sprintf("gone-%v", prune)
 			cleanUp(t, stack)
