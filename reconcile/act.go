@@ -161,7 +161,7 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := r.newRelease(p, PhaseFailed)
 	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, rel.Started
-	rel.index.back = p.plan.Empty() && allConverged(p.health) // there is no way to go
+	rel.index.untried, rel.index.back = true, p.plan.Empty() && allConverged(p.health) // there is no way to go
 	res.Release = rel
 	res.Transitions = append(res.Transitions, Transition{Action: "rollout-refused", Reason: d.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, d.Message), Bad: true})
 	if p.pinned != nil {
@@ -202,6 +202,9 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 	res.Plan = p.plan
 	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
+		if st.images = (imageFault{p.digest, bad.Message, r.time.steady().Add(negativeFor)}); unfinished(p.releases) {
+			res.Requeue = again // the file waits meanwhile, and what came before it goes on
+		}
 		return nil
 	}
 	rel := r.newRelease(p, PhaseProgressing)
@@ -411,7 +414,7 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	t := Transition{Action: "drift-corrected", Reason: d.Reason, Message: d.Message}
 	if d.Act == ActRollBack {
-		t.Action, t.Bad, t.brief, st.backFrom = "rolled-back", true, d.Brief, d.Release.Number
+		t.Action, t.Bad, t.brief, st.backFrom = "going-back", true, d.Brief, d.Release.Number
 	}
 	res.Transitions = append(res.Transitions, t)
 	return r.write(ctx, p, st, res, changes)
@@ -446,7 +449,7 @@ func (r *Reconciler) settle(ctx context.Context, p *pass, st *stackState, d Deci
 	rel.index.corrected = nil
 	t := Transition{Action: "drift-settled", Reason: d.Reason, Message: d.Message, Bad: d.Reason == "CorrectionIncomplete"}
 	if rel.Phase == PhaseFailed {
-		t = Transition{Action: "rollback-finished", Reason: d.Reason, Message: d.Message, Bad: true}
+		t = Transition{Action: "rolled-back", Reason: d.Reason, Message: d.Message, Bad: true}
 		if len(d.Release.index.corrected) == 0 && st.backFrom != rel.Number {
 			t.Message = "nothing was to be written for it: " + t.Message
 			if d.Brief != "" {

@@ -40,6 +40,7 @@ const (
 	labelCorrect  = "skep.corrected"
 	labelSince    = "skep.corrected-at"
 	labelBack     = "skep.rolled-back"
+	labelUntried  = "skep.untried"
 	labelBaking   = "skep.converged"
 	labelResumed  = "skep.resumed"
 	labelFailed   = "skep.failed"
@@ -97,6 +98,8 @@ type index struct {
 	correctedAt time.Time
 	// back says that the rollback from this failed release has come to its end.
 	back bool
+	// untried says that nothing was ever written of this release: it failed before.
+	untried bool
 	// reverts names the services that go back from this failed release, where not all
 	// that it changed do.
 	reverts map[string]bool
@@ -176,7 +179,7 @@ func parseRelease(c *swarm.Config) *Release {
 	}
 	r.index.corrected = parseMarks(l[labelCorrect])
 	r.index.correctedAt, _ = time.Parse(time.RFC3339Nano, l[labelSince])
-	r.index.back = l[labelBack] != ""
+	r.index.back, r.index.untried = l[labelBack] != "", l[labelUntried] != ""
 	if r.By = ByFile; l[labelBy] == ByHand {
 		r.By = ByHand
 		r.Of, _ = strconv.Atoi(l[labelOf])
@@ -207,6 +210,9 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	}
 	if r.index.back {
 		l[labelBack] = "true"
+	}
+	if r.index.untried {
+		l[labelUntried] = "true"
 	}
 	if r.By == ByHand {
 		l[labelBy], l[labelOf] = ByHand, strconv.Itoa(r.Of)

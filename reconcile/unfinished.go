@@ -3,13 +3,37 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/skep-io/skep/spec"
 )
 
+// An imageFault is of a digest whose images no registry could tell of when its
+// release was to begin: why, and until when that counts.
+type imageFault struct {
+	digest  string
+	message string
+	until   time.Time
+}
+
+// why is what keeps a file of this digest from being rolled out, "" where that is nothing
+// any more, or not known.
+func (u imageFault) why(digest string, now time.Time) string {
+	if u.digest != digest || !now.Before(u.until) {
+		return ""
+	}
+	return u.message
+}
+
+// unfinished says that the newest release is under way, or still has to go back.
+func unfinished(releases []*Release) bool {
+	rel := last(releases)
+	return rel != nil && (rel.Phase == PhaseProgressing || rel.Phase == PhaseFailed && !rel.index.back)
+}
+
 // goOn turns a pass back to the newest release where that is still under way, or still
 // has to go back, and the file that came after it cannot take over: it has an error that
-// only the Swarm could tell, or waits for another stack. A file that waits must not
+// only the Swarm could tell, or a registry, or waits for another stack. A file that waits must not
 // leave a rollout half done, nor a bad version that nobody judges.
 func (r *Reconciler) goOn(ctx context.Context, p *pass, blocked string) error {
 	why := blocked
