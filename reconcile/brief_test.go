@@ -62,7 +62,7 @@ func TestWhyAReleaseFailedIsToldOnce(t *testing.T) {
 		t.Errorf("what was told by %q is told by %q too", "rolled-back", "held")
 	}
 	for action, want := range map[string]string{
-		"going-back":  "release 2 failed; going back to release 1 ",
+		"going-back":  "to release 1 (rev-webapp:1), since release 2 failed",
 		"rolled-back": "release 2 failed; release 1 ",
 	} {
 		if got := told[action]; !strings.HasPrefix(got, want) || strings.Contains(got, why) {

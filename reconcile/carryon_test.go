@@ -174,7 +174,7 @@ func TestWhatWasNeverTriedDoesNotRun(t *testing.T) {
 			t.Errorf("release %d: runs %t, untried %t", e.Number, e.Running, e.Untried)
 		}
 	}
-	for n, want := range map[int]string{1: " against nothing (no release before it is remembered)\n", 3: " against release 2, as it set out: not all of it need have been written\n", 4: " against release 3, as its file asked for it: none of it was written\n"} {
+	for n, want := range map[int]string{1: " against nothing (no release before it is remembered)\n", 3: " against release 2 (what it set out to write; it may not have come to all of it)\n", 4: " against release 3 (what its file asks for; none of it was written)\n"} {
 		c, err := w.r.Compare(t.Context(), "shop", n)
 		if err != nil {
 			t.Fatal(err)

@@ -326,9 +326,9 @@ func removedBetween(before, after *Desired) []Change {
 func meant(e *HistoryEntry) string {
 	switch {
 	case e.Untried:
-		return ", as its file asked for it: none of it was written"
+		return " (what its file asks for; none of it was written)"
 	case e.Phase == PhaseFailed, e.Phase == PhaseSuperseded:
-		return ", as it set out: not all of it need have been written"
+		return " (what it set out to write; it may not have come to all of it)"
 	}
 	return ""
 }

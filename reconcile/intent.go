@@ -167,7 +167,7 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 		f := failedSince(releases, target, s)
 		return nil, refuse("what release %d of stack %s was failed when it was tried again, as release %d: %s (%s)", to, stack, f.Number, f.Message, see)
 	case now != nil && (now.repeats(to) || now.Digest == target.Digest):
-		return nil, refuse("stack %s is at release %d already, or on its way there (`skep suspend %s` keeps it as it is)", stack, to, stack)
+		return nil, refuse("stack %s is at release %d already, or on its way there: there is nothing to write (`skep suspend %s` keeps it as it is)", stack, to, stack)
 	}
 	return target, nil
 }

@@ -36,6 +36,9 @@ type Result struct {
 	// Runs is the one that runs in the place of Release, which failed; nil where that is
 	// none, or only a part of the stack went back. Only Status tells it.
 	Runs *Release
+	// Gone is the newest release of a stack whose file is gone, nil where it had none: what
+	// it was made of is the revision of what a pass is about.
+	Gone *Release
 	// Progress is what is under way, nil for nothing.
 	Progress *Progress
 	// State is what people ask of the stack.
