@@ -202,8 +202,9 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 	res.Plan = p.plan
 	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
-		if st.images = (imageFault{p.digest, bad.Message, r.time.steady().Add(negativeFor)}); unfinished(p.releases) {
-			res.Requeue = again // the file waits meanwhile, and what came before it goes on
+		st.images = imageFault{p.digest, bad.Message, r.time.steady().Add(negativeFor)}
+		if p.unfinished() { // which goes on meanwhile
+			res.Outcome, res.Requeue = Waiting, again
 		}
 		return nil
 	}

@@ -26,9 +26,17 @@ func (u imageFault) why(digest string, now time.Time) string {
 }
 
 // unfinished says that the newest release is under way, or still has to go back.
-func unfinished(releases []*Release) bool {
-	rel := last(releases)
-	return rel != nil && (rel.Phase == PhaseProgressing || rel.Phase == PhaseFailed && !rel.index.back)
+func (p *pass) unfinished() bool {
+	rel := last(p.releases)
+	switch {
+	case rel == nil || rel.damaged:
+		return false
+	case rel.Phase == PhaseProgressing:
+		return true
+	case rel.Phase != PhaseFailed || rel.index.back || Quarantined(p.releases, rel.Digest, "", p.state.Pardoned) == nil:
+		return false
+	}
+	return goesBackTo(p.releases, rel) != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), rel)
 }
 
 // goOn turns a pass back to the newest release where that is still under way, or still
@@ -43,12 +51,12 @@ func (r *Reconciler) goOn(ctx context.Context, p *pass, blocked string) error {
 		why = b.Why()
 	}
 	rel := last(p.releases)
-	if why == "" || p.pinned != nil || p.pinEnds || p.pinMoves || p.failed != nil || rel == nil || rel.damaged || rel.Digest == p.digest {
+	if why == "" || p.pinned != nil || p.pinEnds || p.pinMoves || p.failed != nil || !p.unfinished() || rel.Digest == p.digest {
 		return nil
 	}
 	q := *p
 	q.digest, q.source, q.failed = rel.Digest, "", Quarantined(p.releases, rel.Digest, "", p.state.Pardoned)
-	if bound, err := r.bindUnfinished(ctx, &q, rel); err != nil || !bound || blocks(q.plan.Findings) {
+	if err := r.bindUnfinished(ctx, &q, rel); err != nil || blocks(q.plan.Findings) {
 		return err
 	}
 	q.waiting = why
@@ -57,19 +65,12 @@ func (r *Reconciler) goOn(ctx context.Context, p *pass, blocked string) error {
 	return nil
 }
 
-// bindUnfinished leads on to a release, or back from it; false where neither is left to do.
-func (r *Reconciler) bindUnfinished(ctx context.Context, p *pass, rel *Release) (bool, error) {
-	switch {
-	case rel.Phase == PhaseProgressing:
-		return true, r.bindForward(ctx, p, rel)
-	case rel.Phase != PhaseFailed || rel.index.back || p.failed == nil || holds(p.stack.Policy.Rollout, p.rollouts(), p.failed):
-		return false, nil
+// bindUnfinished leads on to a release that is unfinished, or back from it.
+func (r *Reconciler) bindUnfinished(ctx context.Context, p *pass, rel *Release) error {
+	if rel.Phase == PhaseProgressing {
+		return r.bindForward(ctx, p, rel)
 	}
-	back := goesBackTo(p.releases, rel)
-	if back == nil {
-		return false, nil
-	}
-	return true, r.bindBack(ctx, p, back)
+	return r.bindBack(ctx, p, goesBackTo(p.releases, rel))
 }
 
 // bindForward leads to a release as recorded, as a file does: jobs run.
