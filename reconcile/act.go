@@ -161,6 +161,7 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := r.newRelease(p, PhaseFailed)
 	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, rel.Started
+	rel.index.held = holds(p.stack.Policy.Rollout, p.rollouts(), rel)
 	rel.index.untried, rel.index.back = true, p.plan.Empty() && allConverged(p.health) // there is no way to go
 	res.Release = rel
 	res.Transitions = append(res.Transitions, Transition{Action: "rollout-refused", Reason: d.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, d.Message), Bad: true})
@@ -333,7 +334,7 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 	rel.Phase = PhaseHealthy
 	if d.Act == ActFail {
 		rel.Phase, rel.Failed = PhaseFailed, d.Failed
-		rel.index.corrected, rel.index.reverts = nil, p.reverts(&rel)
+		rel.index.corrected, rel.index.reverts, rel.index.held = nil, p.reverts(&rel), holds(p.stack.Policy.Rollout, p.rollouts(), &rel)
 		t.Action, t.Bad, t.Message = "rollout-failed", true, fmt.Sprintf("release %d failed: %s", rel.Number, d.Message)
 	}
 	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {

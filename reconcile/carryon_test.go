@@ -261,3 +261,20 @@ func runsNow(t *testing.T, w *world) int {
 	}
 	return res.Runs.Number
 }
+
+// Who holds failures goes nowhere, and status does not say so for a moment.
+func TestStatusOfAFailureThatIsHeld(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	w.stack = one("app:2-bad")
+	w.stack.Policy.Rollout.OnFailure = spec.OnFailureHold
+	for w.phases() != "1:Healthy 2:Failed" {
+		w.pass()
+		w.engine.turn()
+	}
+	w.r.Forget("shop")
+	res, err := w.r.Status(t.Context(), "shop")
+	if err != nil || res.Outcome != Held || strings.Contains(res.Message, "going back") {
+		t.Errorf("%s %s: %s, %v", res.Outcome, res.Reason, res.Message, err)
+	}
+}

@@ -271,7 +271,7 @@ func rollbackFailed(p *pass, f *Release) string {
 }
 
 // beginsBack is how soon after a release failed its rollback has begun, where there is
-// one: by what is remembered alone it cannot be told from a failure that is held.
+// one: by what is remembered alone it cannot be told whether there is anything to write.
 const beginsBack = 5 * time.Second
 
 // goesBackNow says that the rollback from a failed release is under way.
@@ -280,7 +280,7 @@ func goesBackNow(p *pass, f *Release, now time.Time) bool {
 	case f.index.back || goesBackTo(p.releases, f) == nil:
 		return false
 	case len(f.index.corrected) == 0:
-		return now.Sub(f.Ended) < beginsBack
+		return !f.index.held && now.Sub(f.Ended) < beginsBack
 	}
 	under := progressOf(p.releases)
 	return under != nil && now.Before(under.Until) && verdictSince(p.health, f.index.corrected) == ""
