@@ -396,7 +396,7 @@ func TestBadVersionsGoBack(t *testing.T) {
 			})
 			t.Logf("status says: %s", status(t, d.owner, stack).Message)
 			await(t, 30*time.Second, "the rollback has settled", func() error {
-				if len(d.log.lines("rollback-finished")) == 0 {
+				if len(d.log.lines("rolled-back")) == 0 {
 					return errors.New("not in the log")
 				}
 				return nil
