@@ -149,7 +149,7 @@ func reserved(name string) bool {
 func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	a.key = key
 	for _, n := range networksOf(s) {
-		a.attachment(n.Target)
+		a.attachment(a.networkName(key, n.Target))
 	}
 	if s.EndpointSpec != nil {
 		for _, p := range s.EndpointSpec.Ports {
@@ -180,16 +180,39 @@ func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 // logsOnNode are log drivers that keep what they get on the node.
 var logsOnNode = []string{"", "none", "local", "json-file", "journald"}
 
-func (a *inspection) attachment(target string) {
-	name := target
+// networkName is the name behind a target of a service, which is a name or an ID.
+func (a *inspection) networkName(service, target string) string {
+	if a.live == nil {
+		return target
+	}
+	if name, ok := a.live.networkNames[target]; ok || !looksLikeID(target) {
+		return cmp.Or(name, target)
+	}
+	for i := range a.desired.Services { // no list tells a network of nodes: see view.perNode
+		if a.desired.Services[i].Key != service {
+			continue
+		}
+		for _, n := range networksOf(&a.desired.Services[i].Spec) {
+			if slices.Contains(onEveryNode, n.Target) {
+				return n.Target
+			}
+		}
+	}
+	return target
+}
+
+func (a *inspection) attachment(name string) {
+	var live *LiveNetwork
 	if a.live != nil {
-		name = cmp.Or(a.live.networkNames[target], target)
+		live = a.live.Networks[name]
 	}
 	switch i := slices.IndexFunc(a.desired.Networks, func(n DesiredNetwork) bool { return n.Name == name }); {
 	case slices.Contains(onEveryNode, name):
 		a.requires("policy-network", spec.Request{Aspect: spec.AspectNetworks, Value: name, Literal: true}, "the network %s of nodes", name)
-	case i >= 0 && !a.desired.Networks[i].External:
-	case i < 0 && a.live != nil && a.live.Networks[name] != nil && a.live.Networks[name].Labels[spec.LabelNamespace] == a.desired.Stack:
+	case a.live != nil && live == nil && looksLikeID(name):
+		a.requires("policy-network", spec.Request{Aspect: spec.AspectNetworks, Value: name, Literal: true}, "the network %s, which may be one of nodes,", name)
+	case i >= 0 && !a.desired.Networks[i].External && (live == nil || live.Scope != scopeSwarm):
+	case live != nil && live.Labels[spec.LabelNamespace] == a.desired.Stack && (i < 0 || !a.desired.Networks[i].External):
 	default:
 		a.requires("policy-external", spec.Request{Aspect: spec.AspectNetworks, Value: name}, "the external network %s", name)
 	}

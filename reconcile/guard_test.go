@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
@@ -587,4 +588,74 @@ func readFile(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// A file that leaves out external: true makes no network its own that somebody else made.
+func TestNetworksOfOthersAreNotTakenByTheirName(t *testing.T) {
+	stack := makeStack("shop", with(service("shop", "web", "app:1"), func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "proxy"}}
+	}))
+	stack.Networks = []spec.Network{{Key: "lan", Name: "proxy"}}
+	for _, tt := range []struct {
+		name, labelled string
+		scope          string
+		allow          string
+		allowed        bool
+	}{
+		{"made by hand", "", scopeSwarm, "", false},
+		{"made by hand, allowed", "", scopeSwarm, "networks: [proxy]", true},
+		{"another stack's", "infra", scopeSwarm, "", false},
+		{"the stack's own", "shop", scopeSwarm, "", true},
+		{"a node's, beside which it is made", "", "local", "", true},
+	} {
+		n := network.Summary{Name: "proxy", ID: "n1", Scope: tt.scope, Driver: "overlay", Labels: map[string]string{}}
+		if tt.labelled != "" {
+			n.Labels[spec.LabelNamespace] = tt.labelled
+		}
+		live := NewLive(time.Unix(0, 0), "1.45", nil, []network.Summary{n}, nil, nil, nil)
+		d := Bind(stack, Binding{Live: live})
+		g := Guard{Policy: policy(t, "rules:\n- name: a\n  allow: {images: ['**'], "+tt.allow+"}\n")}
+		found := g.Check(d, "shop.yml", live, Diff(d, live, DiffOptions{}), true)
+		if allowed := len(found) == 0; allowed != tt.allowed || !allowed && found[0].Code != "policy-external" {
+			t.Errorf("%s: %v", tt.name, found)
+		}
+	}
+}
+
+// The Swarm has an ID of its own for a network of nodes, which no list tells: it is the
+// one that the file asks for by name or, where the file asks for none, none that a
+// pattern means.
+func TestPolicyOfNetworksOfNodesByID(t *testing.T) {
+	const id = "kq3jx8h2m4n5p6q7r8s9t0u1v"
+	on := func(target string) func(*swarm.ServiceSpec) {
+		return func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: target}}
+		}
+	}
+	for _, tt := range []struct {
+		name, file, allow string
+		ignored           bool
+		allowed           bool
+	}{
+		{"as the file has it", "host", "[host]", false, true},
+		{"as the file has it, and not allowed", "host", "['*']", false, false},
+		{"left to others", "shop_default", "['*', host]", true, false},
+	} {
+		stack := makeStack("shop", with(service("shop", "web", "app:2"), on(tt.file)))
+		ls := swarm.Service{ID: "s1", Spec: with(service("shop", "web", "app:1"), on(id)).Spec}
+		live := NewLive(time.Unix(0, 0), "1.45", []swarm.Service{ls}, nil, nil, nil, nil)
+		d, o := Bind(stack, Binding{Live: live}), DiffOptions{}
+		if tt.ignored {
+			o.Ignore = []spec.IgnorePath{{Service: "web", Path: "networks"}}
+		}
+		g := Guard{Policy: policy(t, "rules:\n- name: a\n  allow: {images: ['**'], networks: "+tt.allow+"}\n")}
+		plan := Diff(d, live, o)
+		if len(plan.Changes) == 0 {
+			t.Fatalf("%s: nothing is to be written", tt.name)
+		}
+		found := g.Check(d, "shop.yml", live, plan, true)
+		if allowed := len(found) == 0; allowed != tt.allowed || !allowed && found[0].Code != "policy-network" {
+			t.Errorf("%s: %v", tt.name, found)
+		}
+	}
 }
