@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -364,12 +365,20 @@ func (a *inspection) limits(rule string, l spec.PolicyLimit, s *swarm.ServiceSpe
 	amount("cpus", limits.NanoCPUs, reserved.NanoCPUs, l.NanoCPUs, showCPUs)
 	amount("memory", limits.MemoryBytes, reserved.MemoryBytes, l.MemoryBytes, showBytes)
 	amount("pids", limits.Pids, 0, l.Pids, showInt)
-	if user, _, _ := strings.Cut(containerOf(s).User, ":"); l.NonRoot && (strings.Trim(user, "0") == "" || user == "root" || strings.Contains(user, "{{")) {
+	if l.NonRoot && mayBeRoot(containerOf(s).User) {
 		a.refuse(a.key, "policy-limit", "the service runs as root, or as whom its image says, and limit.non_root of %s forbids that (write user: and a number)", rule)
 	}
 	if l.WorkersOnly && !slices.ContainsFunc(placementOf(s).Constraints, offManagers.MatchString) {
 		a.refuse(a.key, "policy-limit", "tasks may run on managers, and limit.workers_only of %s forbids that (add the placement constraint node.role == worker)", rule)
 	}
+}
+
+// mayBeRoot says of a user, as an engine reads it, that it is root or nobody knows: a
+// number may have a sign, and zeros before it.
+func mayBeRoot(user string) bool {
+	user, _, _ = strings.Cut(user, ":")
+	id, err := strconv.Atoi(user)
+	return err == nil && id == 0 || user == "" || user == "root" || strings.Contains(user, "{{")
 }
 
 // offManagers is a constraint by which no manager takes a task.

@@ -358,7 +358,7 @@ func TestPolicyLimits(t *testing.T) {
 		{"pids: 10", nothing, false}, {"pids: 10", resources(swarm.Limit{Pids: 10}, swarm.Resources{}), true},
 		{"pids: 10", resources(swarm.Limit{Pids: -1}, swarm.Resources{}), false},
 		{"non_root: true", nothing, false}, {"non_root: true", user("1000:0"), true}, {"non_root: true", user("app"), true},
-		{"non_root: true", user("0:1"), false}, {"non_root: true", user("00"), false}, {"non_root: true", user("root"), false}, {"non_root: true", user(":5"), false},
+		{"non_root: true", user("0:1"), false}, {"non_root: true", user("00"), false}, {"non_root: true", user("+0"), false}, {"non_root: true", user("-0:1"), false}, {"non_root: true", user("root"), false}, {"non_root: true", user(":5"), false},
 		{"workers_only: true", nothing, false}, {"workers_only: true", on("node.role==worker"), true}, {"workers_only: true", on("node.role != manager"), true},
 		{"workers_only: true", on("node.role == manager"), false}, {"workers_only: true", on("node.labels.a != manager"), false},
 		{"digest: true", func(s *swarm.ServiceSpec) { mutContainer(s).Image = "x@sha256:" + strings.Repeat("a", 64) }, true},
