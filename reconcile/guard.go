@@ -545,9 +545,10 @@ func localMount(options map[string]string) localVolume {
 
 // ofNode is a path as mount(2) takes it: from the engine's own folder, which is the
 // root, where it does not begin with a slash. A name of the folder above leads through
-// links, unlike in a bind mount, and so to where nobody can tell.
+// links, unlike in a bind mount, and so to where nobody can tell; and overlayfs leaves
+// backslashes out, by which any name can be written in many ways.
 func ofNode(p string) string {
-	if slices.Contains(strings.Split(p, "/"), "..") {
+	if slices.Contains(strings.Split(p, "/"), "..") || strings.Contains(p, `\`) {
 		return "{{" + p + "}}"
 	}
 	if !strings.HasPrefix(p, "/") {

@@ -74,6 +74,8 @@ var opening = map[string]func(*swarm.ServiceSpec){
 	"a host called run":         binding("/{{.Node.Hostname}}"),
 	"a pipe":                    mounting(mount.Mount{Type: mount.TypeNamedPipe, Source: `\\.\pipe\docker_engine`, Target: "/x"}),
 	"a drive":                   binding(`C:\`),
+	"a drive as a device":       binding(`\\?\C:\`),
+	"a pipe as a device":        binding(`\\?\pipe\docker_engine`),
 	"volume":                    localVolumeOf("type=none o=bind device=/var/run/docker.sock"),
 	"volume, of no type":        localVolumeOf("o=bind device=/"),
 	"volume, another type":      localVolumeOf("type=ext4 o=bind,ro device=/run"),
@@ -85,6 +87,7 @@ var opening = map[string]func(*swarm.ServiceSpec){
 	"volume, template in o":     localVolumeOf("o={{`bind`}} device=/run"),
 	"volume, overlay":           localVolumeOf("type=overlay device=overlay o=lowerdir=/,upperdir=/srv/u,workdir=/srv/w"),
 	"volume, overlay, second":   localVolumeOf("type=overlay device=overlay o=lowerdir=/srv/a:/run"),
+	"volume, overlay, escaped":  localVolumeOf(`type=overlay device=overlay o=lowerdir=/r\un:/srv/a`),
 	"volume, overlay, relative": localVolumeOf("type=overlay device=overlay o=lowerdir=run"),
 	"volume, local by name": mounting(mount.Mount{Type: mount.TypeVolume, Source: "shop_x", Target: "/x", VolumeOptions: &mount.VolumeOptions{
 		DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "bind", "device": "/run"}}}}),

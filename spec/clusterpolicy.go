@@ -676,6 +676,9 @@ var onePart = regexp.MustCompile(`\{\{\s*\.(Service\.(ID|Name)|Node\.(ID|Hostnam
 // windowsStart is that of a drive's, or that of a share or a pipe.
 var windowsStart = regexp.MustCompile(`^([A-Za-z]:[\\/]|\\\\)`)
 
+// windowsDevice begins the names of devices, by which drives and pipes go too.
+var windowsDevice = regexp.MustCompile(`^//[.?]/([a-z]:)?`)
+
 // CanonicalPath is the one way to write the path of a node, whichever way an engine is
 // asked for it: /var/run is /run on every node that runs an engine. It is opaque where
 // nobody can tell before what the path will be.
@@ -685,7 +688,11 @@ func CanonicalPath(source string) (clean string, opaque bool) {
 		return source, true // a placeholder may be nothing, and .. then another folder
 	}
 	if windowsStart.MatchString(source) {
-		return path.Clean(strings.ToLower(strings.ReplaceAll(source, `\`, "/"))), false
+		source = strings.ToLower(strings.ReplaceAll(source, `\`, "/"))
+		if drive := windowsDevice.FindStringSubmatch(source); drive != nil {
+			source = cmp.Or(drive[1], "/") + source[len(drive[0]):]
+		}
+		return path.Clean(source), false
 	}
 	if !strings.HasPrefix(source, "/") {
 		return source, true
