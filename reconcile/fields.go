@@ -104,7 +104,14 @@ func showImage(image string) string {
 func showCommand(args []string) string {
 	out := make([]string, len(args))
 	for i, a := range args {
-		if i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && looksSecret(args[i-1]) && !namesFile(args[i-1], a) {
+		name, v, set := strings.Cut(a, "=")
+		switch {
+		case set && argName.MatchString(name) && looksSecret(name) && !namesFile(name, v):
+			a = name + "=" + masked // all of it, with spaces too
+		case i == 0:
+		case userFlag.MatchString(args[i-1]):
+			a = login.ReplaceAllString(a, "${1}:"+masked)
+		case strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && looksSecret(args[i-1]) && !namesFile(args[i-1], a):
 			a = masked
 		}
 		out[i] = quoteArg(maskText(a))
@@ -331,32 +338,55 @@ func namesFile(name, v string) bool {
 	return strings.HasSuffix(strings.ToUpper(name), "FILE") && strings.HasPrefix(v, "/")
 }
 
+// shellWord is a word of a command line, or a text of JSON.
+const shellWord = `((?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]+)(?:['"]\w\S*)?)`
+
 var (
-	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):([^\s@'"]+)@`)
+	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):([^\s'"]+)@`)
+	userToken  = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s:/@'"]{16,}@`)
 	portAfter  = regexp.MustCompile(`^\d+/`)
 	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
 	bearer     = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
-	assigned   = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*('[^']*'|"[^"]*"|[^\s'"]+)`)
-	flagged    = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+('[^']*'|"[^"]*"|[^\s'"]+)`)
+	assigned   = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*` + shellWord)
+	flagged    = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+` + shellWord)
+	argName    = regexp.MustCompile(`^-*[A-Za-z][\w.-]*$`)
+	userFlag   = regexp.MustCompile(`^(-u|--user|-U|--proxy-user)$`)
+	userArg    = regexp.MustCompile(`(^|\s)(-u|--user|-U|--proxy-user)([\s=]+['"]?[^\s:'"]*[^\s:'"\d][^\s:'"]*):[^\s'"]+`)
+	login      = regexp.MustCompile(`^([^:]*[^:\d][^:]*):(.+)$`) // not UID:GID
 )
 
-// maskText hides what looks secret wherever it stands: passwords in URLs,
+// maskText hides what looks secret wherever it stands: passwords in URLs and of users,
 // password hashes, private keys, and values with a name before them that looks
 // secret (password=…, --token …, "apiKey": …).
 func maskText(s string) string {
 	if strings.Contains(s, "-----BEGIN") {
 		return masked
 	}
-	s = userInfo.ReplaceAllStringFunc(s, func(m string) string {
-		p := userInfo.FindStringSubmatch(m)
-		if portAfter.MatchString(p[2]) {
-			return m
-		}
-		return p[1] + ":" + masked + "@"
-	})
+	s = userToken.ReplaceAllString(maskURLs(s), "${1}"+masked+"@")
 	s = hashedWord.ReplaceAllString(s, masked)
 	s = bearer.ReplaceAllString(s, "${1} "+masked)
+	s = userArg.ReplaceAllString(s, "${1}${2}${3}:"+masked)
 	return maskNamed(flagged, maskNamed(assigned, s))
+}
+
+// maskURLs hides the passwords in URLs, up to the last @ of a word: one may have an @ of
+// its own. Behind a port it goes on, since there may be another URL.
+func maskURLs(s string) string {
+	var b strings.Builder
+	for {
+		at := userInfo.FindStringSubmatchIndex(s)
+		if at == nil {
+			b.WriteString(s)
+			return b.String()
+		}
+		if port := portAfter.FindString(s[at[4]:]); port != "" {
+			b.WriteString(s[:at[4]+len(port)])
+			s = s[at[4]+len(port):]
+			continue
+		}
+		b.WriteString(s[:at[3]] + ":" + masked + "@")
+		s = s[at[1]:]
+	}
 }
 
 // maskNamed hides the values that pattern finds behind names that look secret.
