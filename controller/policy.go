@@ -16,8 +16,10 @@ import (
 )
 
 // policyEvery is how often the policy file is looked at. It is read whole: it is small,
-// and one that is put in another's place in a step further up tells no watch.
-const policyEvery = 2 * time.Second
+// and one that is put in another's place in a step further up tells no watch. What is
+// found twice in a row counts: a policy that is just being written may lack the rules
+// at its end, which deny.
+const policyEvery = time.Second
 
 // maxPolicy is how much of the file is read; package spec refuses less than that.
 const maxPolicy = 1 << 20
@@ -27,6 +29,8 @@ const maxPolicy = 1 << 20
 type policyFile struct {
 	file    string
 	text    []byte // that the policy in force was made of; look alone uses it
+	found   []byte // the text that the last look found
+	wrong   error  // what was wrong with the file when it was told last
 	current atomic.Pointer[spec.ClusterPolicy]
 }
 
@@ -53,12 +57,19 @@ func (p *policyFile) policy() *spec.ClusterPolicy {
 
 // look reads the file, and says whether another policy is in force than before.
 func (p *policyFile) look() (changed bool, err error) {
+	defer func() { p.wrong = err }()
 	text, err := readBounded(p.file, maxPolicy)
 	if err != nil {
+		p.found = nil
 		return false, fmt.Errorf("read policy: %w", err)
 	}
-	if p.current.Load() != nil && bytes.Equal(text, p.text) {
+	again := bytes.Equal(text, p.found) && p.found != nil
+	p.found = text
+	switch inForce := p.current.Load() != nil; {
+	case inForce && bytes.Equal(text, p.text):
 		return false, nil
+	case inForce && !again:
+		return false, p.wrong
 	}
 	next, err := spec.ParseClusterPolicy(p.file, text)
 	if err != nil {

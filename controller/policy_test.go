@@ -48,7 +48,7 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%d passes, though the policy is the same", n)
 		}
 		writePolicy(t, file, "rules: [{name: second}]")
-		w.sleep(policyEvery)
+		w.sleep(2 * policyEvery)
 		if n := passes(); n != 2 || w.told(zapcore.InfoLevel, "policy is in force") != 1 {
 			t.Errorf("%d passes for two stacks, told %v", n, w.loud())
 		}
@@ -65,12 +65,51 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("told %d times: %v", n, w.loud())
 		}
 		writePolicy(t, file, "rules: [{name: fourth}]")
-		w.sleep(policyEvery)
+		w.sleep(2 * policyEvery)
 		inForce("fourth")
 		if n := passes(); n != 2 {
 			t.Errorf("%d passes for two stacks", n)
 		}
 	})
+}
+
+// A policy that is being written is none: its last rules may be those that deny.
+func TestPolicyThatIsBeingWritten(t *testing.T) {
+	const whole = "rules:\n- {name: first, allow: {images: ['**'], binds: ['/**']}}\n- {name: last, deny: {binds: [/etc]}}\n"
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	writePolicy(t, file, whole)
+	p, err := openPolicy(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(text string, want bool) {
+		t.Helper()
+		writePolicy(t, file, text)
+		if changed, err := p.look(); changed != want || err != nil {
+			t.Errorf("changed %v, want %v: %v", changed, want, err)
+		}
+	}
+	part, _, _ := strings.Cut(whole, "- {name: last")
+	look("", false) // it was cut off
+	look(part, false)
+	look("# as before\n"+whole, false)
+	if n := len(p.policy().Rules); n != 2 {
+		t.Errorf("%d rules are in force", n)
+	}
+	look("# as before\n"+whole, true)
+	look(whole, false)
+	look(whole, true)
+	writePolicy(t, file, "rules: [")
+	for i, want := range []bool{false, true, true} { // told once it is there twice, and on
+		if _, err := p.look(); (err != nil) != want {
+			t.Errorf("look %d at a broken one: %v", i, err)
+		}
+	}
+	writePolicy(t, file, part)
+	if _, err := p.look(); err == nil {
+		t.Error("it is mended as soon as something else is there")
+	}
+	look(part, true)
 }
 
 // At the start there is no last good one.
