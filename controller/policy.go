@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -78,6 +79,28 @@ func (p *policyFile) look() (changed bool, err error) {
 	p.text = text
 	p.current.Store(next)
 	return true, nil
+}
+
+// inOtherHands says how those who write stacks may be able to write the policy too; "" if
+// that is not to be seen.
+func inOtherHands(file, specs string) string {
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o002 != 0 {
+		return "everybody can write it (chmod o-w)"
+	}
+	file, err1 := realPath(file)
+	specs, err2 := realPath(specs)
+	if in, err := filepath.Rel(specs, file); err1 == nil && err2 == nil && err == nil && filepath.IsLocal(in) {
+		return "it is in the specs directory (keep it elsewhere)"
+	}
+	return ""
+}
+
+func realPath(file string) (string, error) {
+	whole, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(whole)
 }
 
 func readBounded(file string, most int64) ([]byte, error) {

@@ -126,3 +126,29 @@ func TestPolicyThatIsBrokenAtTheStart(t *testing.T) {
 		t.Errorf("none: %v, %v", p, err)
 	}
 }
+
+// A policy is no use in the hands of those whom it is for.
+func TestPolicyInOtherHands(t *testing.T) {
+	specs, dir := t.TempDir(), t.TempDir()
+	kept, open, within := filepath.Join(dir, "kept.yml"), filepath.Join(dir, "open.yml"), filepath.Join(specs, "infra", "policy.yml")
+	if err := os.Mkdir(filepath.Dir(within), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{kept, open, within} {
+		writePolicy(t, file, "rules: [{name: a}]")
+	}
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "specs")
+	if err := os.Symlink(specs, link); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{kept: "", open: "everybody", within: "in the specs directory", filepath.Join(dir, "gone.yml"): ""} {
+		for _, specs := range []string{specs, link} {
+			if how := inOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
+				t.Errorf("%s: %q, want %q", file, how, want)
+			}
+		}
+	}
+}
