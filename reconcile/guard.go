@@ -486,7 +486,7 @@ func opensNode(clean string) bool {
 // volume looks at a volume: at its name, its driver and, of the local one, at what it
 // mounts.
 func (a *inspection) volume(m mount.Mount) {
-	if m.Source != "" && !strings.HasPrefix(m.Source, a.desired.Stack+"_") {
+	if m.Source != "" && !a.ownsVolume(m.Source) {
 		a.requires("policy-external", spec.Request{Aspect: spec.AspectVolumes, Value: m.Source}, "the volume %s, whose name is not the stack's,", m.Source)
 	}
 	if m.VolumeOptions == nil || m.VolumeOptions.DriverConfig == nil {
@@ -504,6 +504,24 @@ func (a *inspection) volume(m mount.Mount) {
 	if t := mounts.filesystem; t != "" {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectVolumeTypes, Value: t}, "the file system %s of volume %s", t, m.Source)
 	}
+}
+
+// ownsVolume says that a volume's name is the stack's, and not that of another one whose
+// name goes on where this one's ends: shop_blog_data is no volume of shop.
+func (a *inspection) ownsVolume(name string) bool {
+	own := a.desired.Stack + "_"
+	if !strings.HasPrefix(name, own) {
+		return false
+	}
+	if a.live == nil {
+		return true
+	}
+	for stack := range a.live.stacks {
+		if strings.HasPrefix(stack, own) && strings.HasPrefix(name, stack+"_") {
+			return false
+		}
+	}
+	return true
 }
 
 // A localVolume is what the engine's local driver mounts on a node.

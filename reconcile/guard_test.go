@@ -662,3 +662,15 @@ func TestPolicyOfNetworksOfNodesByID(t *testing.T) {
 		}
 	}
 }
+
+// The volumes of shop_blog begin with shop_ too.
+func TestVolumesOfAStackWhoseNameGoesOn(t *testing.T) {
+	live := NewLive(time.Unix(0, 0), "1.45", []swarm.Service{{ID: "s1", Spec: service("shop_blog", "db", "app:1").Spec}}, nil, nil, nil, nil)
+	g := Guard{Policy: policy(t, "rules: [{name: a, allow: {images: ['**']}}]")}
+	for source, allowed := range map[string]bool{"shop_data": true, "shop_blogs_data": true, "shop_blog": true, "shop_blog_data": false} {
+		d := Bind(makeStack("shop", with(service("shop", "web", "app:1"), mounting(mount.Mount{Type: mount.TypeVolume, Source: source, Target: "/x"}))), Binding{Live: live})
+		if found := g.Check(d, "shop.yml", live, nil, true); (len(found) == 0) != allowed {
+			t.Errorf("%s: %v", source, found)
+		}
+	}
+}
