@@ -338,17 +338,18 @@ func namesFile(name, v string) bool {
 	return strings.HasSuffix(strings.ToUpper(name), "FILE") && strings.HasPrefix(v, "/")
 }
 
-// shellWord is a word of a command line, or a text of JSON.
-const shellWord = `((?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]+)(?:['"]\w\S*)?)`
-
+// A text may be long, and its author hostile: what finds a name or the head of a URL does
+// not look at what stands behind, so that no part is looked at again for each of them.
 var (
-	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):([^\s'"]+)@`)
+	nameBefore = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*`)
+	flagBefore = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+`)
+	// shellWord is a word of a command line, or a text of JSON.
+	shellWord  = regexp.MustCompile(`^(?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]+)(?:['"]\w\S*)?`)
+	userBefore = regexp.MustCompile(`\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*:`)
 	userToken  = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s:/@'"]{16,}@`)
 	portAfter  = regexp.MustCompile(`^\d+/`)
 	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
 	bearer     = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
-	assigned   = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*` + shellWord)
-	flagged    = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+` + shellWord)
 	argName    = regexp.MustCompile(`^-*[A-Za-z][\w.-]*$`)
 	userFlag   = regexp.MustCompile(`^(-u|--user|-U|--proxy-user)$`)
 	userArg    = regexp.MustCompile(`(^|\s)(-u|--user|-U|--proxy-user)([\s=]+['"]?[^\s:'"]*[^\s:'"\d][^\s:'"]*):[^\s'"]+`)
@@ -366,7 +367,7 @@ func maskText(s string) string {
 	s = hashedWord.ReplaceAllString(s, masked)
 	s = bearer.ReplaceAllString(s, "${1} "+masked)
 	s = userArg.ReplaceAllString(s, "${1}${2}${3}:"+masked)
-	return maskNamed(flagged, maskNamed(assigned, s))
+	return maskNamed(flagBefore, maskNamed(nameBefore, s))
 }
 
 // maskURLs hides the passwords in URLs, up to the last @ of a word: one may have an @ of
@@ -374,38 +375,47 @@ func maskText(s string) string {
 func maskURLs(s string) string {
 	var b strings.Builder
 	for {
-		at := userInfo.FindStringSubmatchIndex(s)
+		at := userBefore.FindStringIndex(s)
 		if at == nil {
 			b.WriteString(s)
 			return b.String()
 		}
-		if port := portAfter.FindString(s[at[4]:]); port != "" {
-			b.WriteString(s[:at[4]+len(port)])
-			s = s[at[4]+len(port):]
-			continue
-		}
-		b.WriteString(s[:at[3]] + ":" + masked + "@")
+		b.WriteString(s[:at[1]])
 		s = s[at[1]:]
+		end := len(portAfter.FindString(s))
+		if end == 0 {
+			if end = strings.IndexAny(s, "\t\n\f\r '\""); end < 0 {
+				end = len(s)
+			}
+			if last := strings.LastIndexByte(s[:end], '@'); last > 0 {
+				b.WriteString(masked)
+				s, end = s[last:], 1
+			}
+		}
+		b.WriteString(s[:end])
+		s = s[end:]
 	}
 }
 
-// maskNamed hides the values that pattern finds behind names that look secret.
+// maskNamed hides the values behind names, which before finds, that look secret.
 // It goes on behind a name that does not, since its value may hold another pair.
-func maskNamed(pattern *regexp.Regexp, s string) string {
+func maskNamed(before *regexp.Regexp, s string) string {
 	var b strings.Builder
 	for {
-		at := pattern.FindStringSubmatchIndex(s)
+		at := before.FindStringSubmatchIndex(s)
 		if at == nil {
 			b.WriteString(s)
 			return b.String()
 		}
-		name, from, to := s[at[2]:at[3]], at[4], at[5]
-		b.WriteString(s[:from])
-		if looksSecret(name) && !namesFile(name, s[from:to]) {
-			b.WriteString(masked)
-			from = to
+		name := s[at[2]:at[3]]
+		b.WriteString(s[:at[1]])
+		s = s[at[1]:]
+		if looksSecret(name) && !namesFile(name, s) {
+			if word := shellWord.FindString(s); word != "" {
+				b.WriteString(masked)
+				s = s[len(word):]
+			}
 		}
-		s = s[from:]
 	}
 }
 

@@ -59,6 +59,20 @@ func TestOthersAreShown(t *testing.T) {
 	}
 }
 
+// A text that is made for it takes no longer than another one.
+func TestMaskingIsQuick(t *testing.T) {
+	for _, part := range []string{"a=", "a:", "-a ", "http://a:80/", "a://b:", "a://b:c@", "a=b ", "key=", "basic ", "-u a", "'", `"`, `a="`, "key='a'b'", "-key -key "} {
+		text := strings.Repeat(part, 100_000/len(part))
+		done := make(chan bool)
+		go func() { maskText(text); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q, again and again, takes too long", part)
+		}
+	}
+}
+
 func TestMaskedChangesAreTold(t *testing.T) {
 	got := fieldsOf("environment", true, map[string]string{"TOKEN": "b"}, map[string]string{"TOKEN": "a"},
 		func(string) bool { return true }, func(a, b string) bool { return a == b }, showNamed)
