@@ -161,7 +161,7 @@ func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	if t.Runtime != "" && t.Runtime != swarm.RuntimeContainer || t.PluginSpec != nil || t.NetworkAttachmentSpec != nil {
 		a.noRule("policy-driver", fmt.Sprintf("a service that is no container (its runtime is %q)", t.Runtime))
 	}
-	if t.LogDriver != nil && !slices.Contains(logsOnNode, t.LogDriver.Name) {
+	if t.LogDriver != nil && t.LogDriver.Name != "" && !slices.Contains(spec.Free[spec.AspectLogDrivers], t.LogDriver.Name) {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectLogDrivers, Value: t.LogDriver.Name}, "the log driver %s", t.LogDriver.Name)
 	}
 	c := containerOf(s)
@@ -177,9 +177,6 @@ func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 		a.rules.Limits(func(rule string, l spec.PolicyLimit) { a.limits(rule, l, s) })
 	}
 }
-
-// logsOnNode are log drivers that keep what they get on the node.
-var logsOnNode = []string{"", "none", "local", "json-file", "journald"}
 
 // networkName is the name behind a target of a service, which is a name or an ID.
 func (a *inspection) networkName(service, target string) string {

@@ -203,6 +203,7 @@ func TestPolicyOfEachThing(t *testing.T) {
 		"capability":          {func(s *swarm.ServiceSpec) { mutContainer(s).CapabilityAdd = []string{"cap_net_admin"} }, "policy-privilege", "capabilities: [NET_ADMIN]"},
 		"all capabilities":    {func(s *swarm.ServiceSpec) { mutContainer(s).CapabilityAdd = []string{"all"} }, "policy-privilege", "capabilities: [ALL]"},
 		"sysctl":              {func(s *swarm.ServiceSpec) { mutContainer(s).Sysctls = map[string]string{"net/core/x": "1"} }, "policy-privilege", "sysctls: [net.core.*]"},
+		"sysctl, slashes":     {func(s *swarm.ServiceSpec) { mutContainer(s).Sysctls = map[string]string{"net.core.x": "1"} }, "policy-privilege", "sysctls: [net/core/*]"},
 		"seccomp":             {privileges(swarm.Privileges{Seccomp: &swarm.SeccompOpts{Mode: swarm.SeccompModeUnconfined}}), "policy-privilege", "privileges: [seccomp]"},
 		"apparmor":            {privileges(swarm.Privileges{AppArmor: &swarm.AppArmorOpts{Mode: swarm.AppArmorModeDisabled}}), "policy-privilege", "privileges: [apparmor]"},
 		"selinux":             {privileges(swarm.Privileges{SELinuxContext: &swarm.SELinuxContext{Disable: true}}), "policy-privilege", "privileges: [selinux]"},

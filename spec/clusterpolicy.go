@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path"
@@ -97,7 +98,7 @@ var aspects = map[Aspect]func(text string) (entry, error){
 	AspectSecrets:         nameEntry,
 	AspectImages:          imageEntry,
 	AspectCapabilities:    capabilityEntry,
-	AspectSysctls:         nameEntry,
+	AspectSysctls:         sysctlEntry,
 	AspectPrivileges:      privilegeEntry,
 	AspectDevices:         nameEntry,
 	AspectNetworkDrivers:  nameEntry,
@@ -427,13 +428,34 @@ func (r *policyReader) aspects(rule map[string]any, at []string) map[Aspect][]en
 		out[Aspect(key)] = r.list(block, under(at, key), aspects[Aspect(key)])
 	}
 	if at[len(at)-1] == "deny" {
-		for i, e := range out[AspectBinds] {
-			if e.readOnly {
-				r.wrong(under(at, "binds", strconv.Itoa(i)), "deny.binds has %s, and what is denied may not be read either (take :ro away)", e.text)
+		r.deniable(out, at)
+	}
+	return out
+}
+
+// Free is what every stack may use: no rule is asked for it.
+var Free = map[Aspect][]string{
+	AspectNetworkDrivers:  {"overlay"},
+	AspectVolumeDrivers:   {"local"},
+	AspectVolumeTypes:     {"tmpfs", "bind"},
+	AspectLogDrivers:      {"none", "local", "json-file", "journald"}, // they keep what they get on the node
+	AspectTemplateDrivers: {"golang"},
+}
+
+// deniable refuses entries of deny that would do nothing, or less than they say.
+func (r *policyReader) deniable(denied map[Aspect][]entry, at []string) {
+	for i, e := range denied[AspectBinds] {
+		if e.readOnly {
+			r.wrong(under(at, "binds", strconv.Itoa(i)), "deny.binds has %s, and what is denied may not be read either (take :ro away)", e.text)
+		}
+	}
+	for _, a := range slices.Sorted(maps.Keys(Free)) {
+		for i, e := range denied[a] {
+			if slices.Contains(Free[a], e.text) {
+				r.wrong(under(at, string(a), strconv.Itoa(i)), "deny.%s has %s, which every stack may use and no rule is asked for (take it out)", a, e.text)
 			}
 		}
 	}
-	return out
 }
 
 // list reads the entries of a list, by the last key of its path.
@@ -522,6 +544,9 @@ func nanoCPUs(s string) (int64, error) {
 func nameEntry(text string) (entry, error) {
 	return entry{pattern: anchored(strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`)), literal: !strings.Contains(text, "*")}, nil
 }
+
+// sysctlEntry reads a kernel parameter, whose parts may have slashes between them.
+func sysctlEntry(text string) (entry, error) { return nameEntry(strings.ReplaceAll(text, "/", ".")) }
 
 // directoryEntry reads a folder of the specs directory; "." is that itself.
 func directoryEntry(text string) (entry, error) {
