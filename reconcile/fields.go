@@ -311,7 +311,7 @@ const masked = "•••"
 // password too little.
 var (
 	secretWords = []string{"PASSW", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE", "BASICAUTH", "DIGESTAUTH", "HTPASS", "COOKIE", "SIGNATURE"}
-	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "JWT"}
+	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "JWT", "SIG"}
 	nameWord    = regexp.MustCompile(`[A-Za-z0-9]+`)
 	camelBreak  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 )
@@ -349,6 +349,9 @@ var (
 	userToken  = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s:/@'"]{16,}@`)
 	portAfter  = regexp.MustCompile(`^\d+/`)
 	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
+	// tokenWord are tokens that are known by how they begin: of forges, chats and clouds,
+	// JSON web tokens, and the paths of web hooks.
+	tokenWord  = regexp.MustCompile(`\b(gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|eyJ[\w-]{8,}\.eyJ|hooks\.slack\.com/services/)[\w./+=-]{6,}`)
 	bearer     = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
 	argName    = regexp.MustCompile(`^-*[A-Za-z][\w.-]*$`)
 	userFlag   = regexp.MustCompile(`^(-u|--user|-U|--proxy-user)$`)
@@ -365,6 +368,7 @@ func maskText(s string) string {
 	}
 	s = userToken.ReplaceAllString(maskURLs(s), "${1}"+masked+"@")
 	s = hashedWord.ReplaceAllString(s, masked)
+	s = tokenWord.ReplaceAllString(s, "${1}"+masked)
 	s = bearer.ReplaceAllString(s, "${1} "+masked)
 	s = userArg.ReplaceAllString(s, "${1}${2}${3}:"+masked)
 	return maskNamed(flagBefore, maskNamed(nameBefore, s))

@@ -22,6 +22,9 @@ func TestSecretsAreMasked(t *testing.T) {
 		{"PATHY", "postgres://u:" + secret + "/x@db"}, {"URL", "postgres://u:p@" + secret + "@db/x"},
 		{"URLS", "http://a:80/x,https://u:" + secret + "@b/y"}, {"URL", "https://" + secret + "-0123456789@github.com/x"},
 		{"JSON", `{"password":"a\"` + secret + `"}`}, {"OPTIONS", "--password=a'" + secret},
+		{"ENDPOINT", "https://x.example/c?sv=1&sig=" + secret}, {"NOTIFY", "https://hooks.slack.com/services/T0/B0/" + secret},
+		{"X", "ghp_0123456789abcdef" + secret}, {"X", "run glpat-0123456789" + secret}, {"X", "xoxb-12-" + secret},
+		{"X", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0." + secret},
 		{"CHECK", "curl -u admin:" + secret + " http://localhost"}, {"CHECK", "curl --user='admin:" + secret + "' http://localhost"},
 		{"PEM", "-----BEGIN PRIVATE KEY-----\n" + secret},
 	} {
