@@ -351,12 +351,12 @@ var (
 	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
 	// tokenWord are tokens that are known by how they begin: of forges, chats and clouds,
 	// JSON web tokens, and the paths of web hooks.
-	tokenWord  = regexp.MustCompile(`\b(gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|eyJ[\w-]{8,}\.eyJ|hooks\.slack\.com/services/)[\w./+=-]{6,}`)
-	bearer     = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
-	argName    = regexp.MustCompile(`^-*[A-Za-z][\w.-]*$`)
-	userFlag   = regexp.MustCompile(`^(-u|--user|-U|--proxy-user)$`)
-	userArg    = regexp.MustCompile(`(^|\s)(-u|--user|-U|--proxy-user)([\s=]+['"]?[^\s:'"]*[^\s:'"\d][^\s:'"]*):[^\s'"]+`)
-	login      = regexp.MustCompile(`^([^:]*[^:\d][^:]*):(.+)$`) // not UID:GID
+	tokenWord = regexp.MustCompile(`\b(gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|eyJ[\w-]{8,}\.eyJ|hooks\.slack\.com/services/)[\w./+=-]{6,}`)
+	bearer    = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
+	argName   = regexp.MustCompile(`^-*[A-Za-z][\w.-]*$`)
+	userFlag  = regexp.MustCompile(`^(-u|--user|-U|--proxy-user)$`)
+	userArg   = regexp.MustCompile(`(^|\s)(-u|--user|-U|--proxy-user)([\s=]+['"]?[^\s:'"]*[^\s:'"\d][^\s:'"]*):[^\s'"]+`)
+	login     = regexp.MustCompile(`^([^:]*[^:\d][^:]*):(.+)$`) // not UID:GID
 )
 
 // maskText hides what looks secret wherever it stands: passwords in URLs and of users,
