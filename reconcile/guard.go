@@ -272,7 +272,11 @@ func (a *inspection) references(c *swarm.ContainerSpec) {
 		a.reference(KindSecret, r.SecretName)
 	}
 	if p := c.Privileges; p != nil && p.CredentialSpec != nil && p.CredentialSpec.Config != "" {
-		a.reference(KindConfig, p.CredentialSpec.Config)
+		name := p.CredentialSpec.Config
+		if a.live != nil { // what lives has its ID
+			name = cmp.Or(a.live.lookUp().configs[name], name)
+		}
+		a.reference(KindConfig, name)
 	}
 }
 

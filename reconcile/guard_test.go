@@ -675,3 +675,30 @@ func TestVolumesOfAStackWhoseNameGoesOn(t *testing.T) {
 		}
 	}
 }
+
+// A service that lives names the config of its credentials by ID.
+func TestPolicyOfCredentialsByID(t *testing.T) {
+	credentials := func(config string) func(*swarm.ServiceSpec) {
+		return func(s *swarm.ServiceSpec) {
+			mutContainer(s).Privileges = &swarm.Privileges{CredentialSpec: &swarm.CredentialSpec{Config: config}}
+		}
+	}
+	for name, allowed := range map[string]bool{"shop_gmsa": true, "blog_gmsa": false, "skep-key": false} {
+		stack := makeStack("shop", with(service("shop", "web", "app:2"), credentials(name)))
+		c := swarm.Config{ID: "c1", Spec: swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name}}}
+		if allowed {
+			c.Spec.Labels = map[string]string{spec.LabelNamespace: "shop"}
+		}
+		ls := swarm.Service{ID: "s1", Spec: with(service("shop", "web", "app:1"), credentials("c1")).Spec}
+		live := NewLive(time.Unix(0, 0), "1.45", []swarm.Service{ls}, nil, []swarm.Config{c}, nil, nil)
+		d := Bind(stack, Binding{Live: live})
+		g := Guard{Policy: policy(t, "rules: [{name: a, allow: {images: ['**'], privileges: [credential_spec]}}]")}
+		plan := Diff(d, live, DiffOptions{})
+		if c := plan.Changes[len(plan.Changes)-1]; c.Spec == nil || containerOf(c.Spec).Privileges.CredentialSpec.Config != "c1" {
+			t.Fatalf("%s: %+v", name, plan)
+		}
+		if found := g.Check(d, "shop.yml", live, plan, true); (len(found) == 0) != allowed {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
