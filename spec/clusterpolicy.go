@@ -302,6 +302,13 @@ func ParseClusterPolicy(file string, text []byte) (*ClusterPolicy, error) {
 		return nil, fmt.Errorf("policy %s:%d: %s", file, max(found.Line, 1), onOneLine(found.Message))
 	}
 	r := policyReader{doc: doc}
+	for _, t := range doc.tags {
+		name := "!override"
+		if t.reset {
+			name = "!reset"
+		}
+		r.wrong(t.at, "%s has the tag %s, which is about what other files say, and a policy is one file (take it out)", placeOf(t.at), name)
+	}
 	p := &ClusterPolicy{File: file, Rules: r.rules()}
 	if len(r.errors) > 0 {
 		return nil, errors.Join(r.errors...)
@@ -481,6 +488,10 @@ func (r *policyReader) list(block map[string]any, at []string, read func(string)
 		written := text(value)
 		if written == "" || len(written) > maxEntry {
 			r.wrong(where, "%s holds an entry that is empty, or longer than %d characters (correct it)", placeOf(at), maxEntry)
+			continue
+		}
+		if strings.TrimSpace(written) != written { // it would mean nothing that there is
+			r.wrong(where, "%s holds %q, which has white space around it (take that away)", placeOf(at), written)
 			continue
 		}
 		e, err := read(written)
