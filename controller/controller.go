@@ -165,6 +165,11 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if policy != nil {
+		if how := inOtherHands(c.PolicyFile, c.Specs); how != "" {
+			c.Logger.Warn("who writes stacks may be able to write the policy", zap.String("detail", c.PolicyFile+": "+how))
+		}
+	}
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)

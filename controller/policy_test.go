@@ -48,7 +48,7 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%d passes, though the policy is the same", n)
 		}
 		writePolicy(t, file, "rules: [{name: second}]")
-		w.sleep(policyEvery)
+		w.sleep(2 * policyEvery)
 		if n := passes(); n != 2 || w.told(zapcore.InfoLevel, "policy is in force") != 1 {
 			t.Errorf("%d passes for two stacks, told %v", n, w.loud())
 		}
@@ -65,12 +65,51 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("told %d times: %v", n, w.loud())
 		}
 		writePolicy(t, file, "rules: [{name: fourth}]")
-		w.sleep(policyEvery)
+		w.sleep(2 * policyEvery)
 		inForce("fourth")
 		if n := passes(); n != 2 {
 			t.Errorf("%d passes for two stacks", n)
 		}
 	})
+}
+
+// A policy that is being written is none: its last rules may be those that deny.
+func TestPolicyThatIsBeingWritten(t *testing.T) {
+	const whole = "rules:\n- {name: first, allow: {images: ['**'], binds: ['/**']}}\n- {name: last, deny: {binds: [/etc]}}\n"
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	writePolicy(t, file, whole)
+	p, err := openPolicy(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(text string, want bool) {
+		t.Helper()
+		writePolicy(t, file, text)
+		if changed, err := p.look(); changed != want || err != nil {
+			t.Errorf("changed %v, want %v: %v", changed, want, err)
+		}
+	}
+	part, _, _ := strings.Cut(whole, "- {name: last")
+	look("", false) // it was cut off
+	look(part, false)
+	look("# as before\n"+whole, false)
+	if n := len(p.policy().Rules); n != 2 {
+		t.Errorf("%d rules are in force", n)
+	}
+	look("# as before\n"+whole, true)
+	look(whole, false)
+	look(whole, true)
+	writePolicy(t, file, "rules: [")
+	for i, want := range []bool{false, true, true} { // told once it is there twice, and on
+		if _, err := p.look(); (err != nil) != want {
+			t.Errorf("look %d at a broken one: %v", i, err)
+		}
+	}
+	writePolicy(t, file, part)
+	if _, err := p.look(); err == nil {
+		t.Error("it is mended as soon as something else is there")
+	}
+	look(part, true)
 }
 
 // At the start there is no last good one.
@@ -85,5 +124,31 @@ func TestPolicyThatIsBrokenAtTheStart(t *testing.T) {
 	}
 	if p, err := openPolicy(""); p != nil || err != nil || p.policy() != nil {
 		t.Errorf("none: %v, %v", p, err)
+	}
+}
+
+// A policy is no use in the hands of those whom it is for.
+func TestPolicyInOtherHands(t *testing.T) {
+	specs, dir := t.TempDir(), t.TempDir()
+	kept, open, within := filepath.Join(dir, "kept.yml"), filepath.Join(dir, "open.yml"), filepath.Join(specs, "infra", "policy.yml")
+	if err := os.Mkdir(filepath.Dir(within), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{kept, open, within} {
+		writePolicy(t, file, "rules: [{name: a}]")
+	}
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "specs")
+	if err := os.Symlink(specs, link); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{kept: "", open: "everybody", within: "in the specs directory", filepath.Join(dir, "gone.yml"): ""} {
+		for _, specs := range []string{specs, link} {
+			if how := inOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
+				t.Errorf("%s: %q, want %q", file, how, want)
+			}
+		}
 	}
 }

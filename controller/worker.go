@@ -165,7 +165,19 @@ type panicError struct {
 }
 
 func (e *panicError) Error() string {
-	return fmt.Sprintf("panic: %v (a bug in skep: please report it)", e.value)
+	return fmt.Sprintf("panic: %s (a bug in skep: please report it)", e.what())
+}
+
+// what is what was panicked with, as far as it can be told: of what is neither an error
+// nor text, and may be a whole service with all its values, the type.
+func (e *panicError) what() string {
+	switch v := e.value.(type) {
+	case error:
+		return reconcile.Masked(v.Error())
+	case string:
+		return reconcile.Masked(v)
+	}
+	return fmt.Sprintf("a %T", e.value)
 }
 
 // protect makes an error of a panic in f.

@@ -47,7 +47,7 @@ func start(t *testing.T, d *daemon) *daemon {
 		d.specs = t.TempDir()
 	}
 	if d.owner == "" {
-		d.owner = strings.ToLower(strings.NewReplacer("/", "-", "=", "-").Replace(t.Name()))
+		d.owner = strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
 	}
 	if d.log == nil {
 		d.log = &logbook{}
@@ -82,7 +82,7 @@ func start(t *testing.T, d *daemon) *daemon {
 	case a := <-listening:
 		d.addr = a.String()
 	case err := <-done:
-		once.Do(cancel) // there is nothing left to stop
+		done <- nil // for stop
 		t.Fatalf("the daemon did not start: %v", err)
 	}
 	return d
