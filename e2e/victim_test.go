@@ -184,6 +184,9 @@ func (v *victim) objectsAmiss(ctx context.Context) error {
 			got["configs"]++
 		case strings.HasPrefix(c.Spec.Name, "skep-release-"+v.name+"-"):
 			got["releases"]++
+			if c.Spec.Labels["skep.corrected"] != "" {
+				return fmt.Errorf("a correction of %s is under way", v.name)
+			}
 		}
 	}
 	both := 1
