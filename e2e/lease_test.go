@@ -36,6 +36,7 @@ type contest struct {
 	owner string // and the stack
 	specs string
 	image string
+	turn  int // of the file, which never goes back: a controller that starts then would hold it (SourceStale)
 	all   []*rival
 	seen  *sightings
 	mu    sync.Mutex
@@ -99,7 +100,7 @@ func (c *contest) join(node int) *rival {
 func (c *contest) write() {
 	c.t.Helper()
 	text := fmt.Sprintf("x-skep: {images: as-written, rollout: {bake: 0s, guard: 0s, deadline: 2m}}\n"+
-		"services: {web: {image: %s, stop_grace_period: 1s, deploy: {replicas: 2, update_config: {parallelism: 2}}}}\n", c.image)
+		"services: {web: {image: %s, environment: {TURN: \"%d\"}, stop_grace_period: 1s, deploy: {replicas: 2, update_config: {parallelism: 2}}}}\n", c.image, c.turn)
 	tmp := filepath.Join(c.specs, ".tmp")
 	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
 		c.t.Fatal(err)
@@ -113,6 +114,7 @@ func (c *contest) write() {
 func (c *contest) next() {
 	c.t.Helper()
 	c.image = map[string]string{"app:1.0": "app:2.0", "app:2.0": "app:1.0"}[c.image]
+	c.turn++
 	c.write()
 }
 
