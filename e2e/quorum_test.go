@@ -129,7 +129,7 @@ func (q *quorum) splits(leads, acts bool) {
 	defer watching.Wait()
 	defer unseen()
 	each([]func(){
-		func() { q.near.isCutOff(); in.isCutOff() },
+		func() { each([]*rig{q.near, in}, (*rig).isCutOff) },
 		func() { q.apart.isWritten(); q.t.Logf("with the quorum: written after %s", since(began)) },
 		func() {
 			q.shared.isWritten()
