@@ -210,7 +210,8 @@ type controller struct {
 	report  *report
 	health  *health
 
-	acted      atomic.Bool // as the log was told
+	atListing  atomic.Pointer[[]string] // see lived
+	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
 	ancestry   *spec.Ancestry
 }
@@ -243,7 +244,7 @@ func newController(cfg Config, e edges) *controller {
 		report:      c.report,
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
-		listedAgain: func() { poke(c.rescan) },
+		listedAgain: c.listedAgain,
 		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),

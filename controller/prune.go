@@ -59,8 +59,18 @@ func (in intent) next(blocked *reconcile.Blockade, known, going []string) (next 
 
 // blockade is what of known and going waits to be confirmed.
 func (c *controller) blockade(known, going []string) *reconcile.Blockade {
-	_, b := reconcile.GuardStacks(known, going, c.kept.sure())
+	_, b := reconcile.GuardStacks(known, going, c.kept.sure(), c.most(going))
 	return b
+}
+
+// most is how many stacks count as those that there were: no more than when the first of
+// those that are going was missed, and no more than when they were told to wait.
+func (c *controller) most(going []string) int {
+	most := c.desired.Load().counted
+	if b := c.kept.waited(); b != nil && len(intersect(b.Names, going)) > 0 && (most == 0 || b.Of < most) {
+		most = b.Of
+	}
+	return most
 }
 
 // pruneBlocked says, in a sentence, why a stack whose file is gone must not be removed
@@ -69,11 +79,15 @@ func (c *controller) pruneBlocked(name string) string {
 	if !c.PruneStacks {
 		return ""
 	}
-	return pruneBlocked(name, c.live(), c.desired.Load().going(), c.kept.sure())
+	if !c.kept.isWeighed() {
+		return "whether its removal was told to wait before is not read yet"
+	}
+	going := c.desired.Load().going()
+	return pruneBlocked(name, c.live(), going, c.kept.sure(), c.most(going))
 }
 
-func pruneBlocked(name string, known, going, confirmed []string) string {
-	allowed, b := reconcile.GuardStacks(known, going, confirmed)
+func pruneBlocked(name string, known, going, confirmed []string, most int) string {
+	allowed, b := reconcile.GuardStacks(known, going, confirmed, most)
 	switch {
 	case slices.Contains(allowed, name):
 		return ""
@@ -86,10 +100,13 @@ func pruneBlocked(name string, known, going, confirmed []string) string {
 // weighPrune finds out what waits to be confirmed, and takes in what was.
 func (c *controller) weighPrune(ctx context.Context) error {
 	d := c.desired.Load()
-	if !c.PruneStacks || !d.loaded || d.err != nil || !c.engine.listed() {
+	if !c.PruneStacks || !d.listed || d.err != nil {
 		return nil
 	}
 	known, going := c.live(), d.going()
+	if err := c.recall(ctx, d, known); err != nil {
+		return err
+	}
 	if b := c.blockade(known, going); b != nil || len(c.kept.sure()) > 0 || c.kept.look {
 		if err := c.takeIntent(ctx, b, known, going); err != nil {
 			return err
@@ -100,6 +117,27 @@ func (c *controller) weighPrune(ctx context.Context) error {
 		b = nil // as long as none is gone for sure they may be on their way back
 	}
 	c.tellWaiting(b)
+	if c.kept.nowWeighed() {
+		c.queue.changed(slices.Collect(maps.Keys(d.gone))...)
+	}
+	return nil
+}
+
+// recall reads what waited by what was published last, be it by another controller. It is
+// of no account any more when all of that has a file again or does not live.
+func (c *controller) recall(ctx context.Context, d *desired, known []string) error {
+	if err := c.kept.readReport(ctx); err != nil {
+		return err
+	}
+	b := c.kept.waited()
+	if b == nil || slices.ContainsFunc(intersect(b.Names, known), func(name string) bool {
+		return d.stacks[name] == nil || !d.missing[name].IsZero()
+	}) {
+		return nil
+	}
+	c.kept.mu.Lock()
+	defer c.kept.mu.Unlock()
+	c.kept.before = nil
 	return nil
 }
 
@@ -122,7 +160,7 @@ func (c *controller) takeIntent(ctx context.Context, blocked *reconcile.Blockade
 	was := parseIntent(stands)
 	// What was confirmed before does not make it another plan.
 	if len(was.stacks) == 0 {
-		_, blocked = reconcile.GuardStacks(known, going, nil)
+		_, blocked = reconcile.GuardStacks(known, going, nil, c.most(going))
 	}
 	next, ok := was.next(blocked, known, going)
 	if !ok {
@@ -166,7 +204,12 @@ func (c *controller) tellWaiting(b *reconcile.Blockade) {
 		}
 		b = &told
 	}
-	k.waits = b
+	switch k.waits = b; {
+	case b != nil:
+		k.before = nil
+	case was != nil && len(k.confirmed) == 0:
+		k.before = was // it may wait again
+	}
 	k.mu.Unlock()
 	if b == nil && was != nil {
 		c.queue.changed(was.Names...)

@@ -47,10 +47,11 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 	s := newSettling(r, snapshot, wait, took)
 	s.guard = func(going []string) func(string) string {
 		known, sure := r.Stacks(), []string(nil)
-		if _, b := reconcile.GuardStacks(known, going, nil); b != nil && slices.Contains(confirmed, b.ID) {
+		most := len(known) // the passes to come bring others to live
+		if _, b := reconcile.GuardStacks(known, going, nil, 0); b != nil && slices.Contains(confirmed, b.ID) {
 			sure = b.Names
 		}
-		return func(name string) string { return pruneBlocked(name, known, going, sure) }
+		return func(name string) string { return pruneBlocked(name, known, going, sure, most) }
 	}
 	return s.run(ctx, snapshot, names)
 }
@@ -385,7 +386,8 @@ func (c *controller) once(ctx context.Context) error {
 	for _, name := range orphans {
 		gone[name] = true
 	}
-	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true}
+	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true,
+		listed: true, counted: len(c.reconciler.Stacks())}
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
 	c.engine.nowUp(term)
