@@ -110,7 +110,7 @@ type beginnings struct {
 	mu      sync.Mutex
 	seen    map[string][]string // the fingerprints that stacks' files had, the newest last
 	term    uint64
-	had     map[string]bool   // had a file when the term began
+	had     map[string]bool   // had a file when the term began, or were found to be current since
 	pending map[string]bool   // of them, those not found to be current yet
 	stale   map[string]string // of them, those found to be older: what of
 }
@@ -163,8 +163,8 @@ func (b *beginnings) saw(name string) []string {
 func (b *beginnings) asks(name string, lives bool) (ask bool, doubt string, wait bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if lives {
-		return b.pending[name], "", false
+	if lives { // one whose file comes later than the term began may be as old as the others
+		return b.pending[name] || !b.had[name], "", false
 	}
 	if b.had[name] { // its file went while this controller acted
 		return false, "", false
@@ -178,9 +178,9 @@ func (b *beginnings) asks(name string, lives bool) (ask bool, doubt string, wait
 	return true, doubt, false
 }
 
-// found takes in what a pass found of a stack's source. It says whether that was the
+// found takes in what a pass found of a stack's source; lives says that it has a file. It says whether that was the
 // last one that there was a doubt about.
-func (b *beginnings) found(name string, r reconcile.Result) (clear bool) {
+func (b *beginnings) found(name string, lives bool, r reconcile.Result) (clear bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -188,6 +188,7 @@ func (b *beginnings) found(name string, r reconcile.Result) (clear bool) {
 		clear = b.pending[name] && len(b.pending) == 1
 		delete(b.pending, name)
 		delete(b.stale, name)
+		b.had[name] = b.had[name] || lives
 	case r.Reason == reconcile.SourceStale && b.pending[name]:
 		b.stale[name] = r.Message
 	}

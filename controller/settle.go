@@ -396,7 +396,7 @@ func (c *controller) once(ctx context.Context) error {
 	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)
 	s.guard = func([]string) func(string) string { return c.pruneBlocked }
-	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, result) }
+	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, d.stacks[stack] != nil, result) }
 	s.question = func(stack string) *reconcile.SourceCheck {
 		check, ok := c.question(stack, d)
 		if !ok {
