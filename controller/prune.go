@@ -66,9 +66,12 @@ func (c *controller) blockade(known, going []string) *reconcile.Blockade {
 // most is how many stacks count as those that there were: no more than when the first of
 // those that are going was missed, and no more than when they were told to wait.
 func (c *controller) most(going []string) int {
-	most := c.desired.Load().counted
-	if b := c.kept.waited(); b != nil && len(intersect(b.Names, going)) > 0 && (most == 0 || b.Of < most) {
-		most = b.Of
+	return mostOf(c.desired.Load().counted, going, c.kept.waited())
+}
+
+func mostOf(most int, going []string, before *reconcile.Blockade) int {
+	if before != nil && len(intersect(before.Names, going)) > 0 && (most == 0 || before.Of < most) {
+		return before.Of
 	}
 	return most
 }
@@ -218,6 +221,47 @@ func (c *controller) tellWaiting(b *reconcile.Blockade) {
 		c.report.pruneWaits(b)
 		c.queue.changed(b.Names...)
 	}
+}
+
+// Waits is what Settle holds of a removal of stacks: known are those that live, going
+// those of them without a file, before is what waited then. Nil: nothing.
+func Waits(known, going []string, before *reconcile.Blockade) *reconcile.Blockade {
+	_, b := reconcile.GuardStacks(known, going, nil, mostOf(len(known), going, before))
+	return b
+}
+
+// Waited is what waits by what was published for an owner, nil where nothing does.
+func Waited(ctx context.Context, engine reconcile.Swarm, owner string) (*reconcile.Blockade, error) {
+	p, err := ReadPublished(ctx, engine, owner)
+	if err != nil || p == nil || p.Prune == nil {
+		return nil, err
+	}
+	return &p.Prune.Blockade, nil
+}
+
+// PublishWaits publishes what waits, nil for nothing, where no daemon does: whoever comes
+// after an apply has to know how many stacks there were before it brought others.
+func PublishWaits(ctx context.Context, engine reconcile.Swarm, owner string, b *reconcile.Blockade, now time.Time) error {
+	n := note{engine, kindReport, owner}
+	stands, err := n.read(ctx)
+	if err != nil || stands == nil && b == nil {
+		return err
+	}
+	p := Published{Source: PublishedSource{Ready: true}}
+	if stands != nil {
+		if old := parsePublished(stands.Spec.Labels[labelReport]); old != nil {
+			p = *old
+		}
+	}
+	if b == nil && p.Prune == nil || b != nil && p.Prune != nil && p.Prune.ID == b.ID {
+		return nil
+	}
+	p.At, p.Prune = now.UTC(), nil
+	if b != nil {
+		p.Prune = publishedPrune(b)
+		p.Prune.Since = now.UTC()
+	}
+	return n.write(ctx, stands, map[string]string{labelReport: p.fitted().text()})
 }
 
 // ErrUnknownPlan is why a removal could not be confirmed: it is not what waits.

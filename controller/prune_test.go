@@ -400,12 +400,12 @@ func TestSettleHoldsARemoval(t *testing.T) {
 		defer w.queue.work.ShutDown()
 		pruning(w, f, names...)
 		left := snapshot(stacks(names[3])...)
-		results := Settle(t.Context(), w, left, names, true, nil)
+		results := Settle(t.Context(), w, left, names, true, nil, nil)
 		if r := results["s000"]; r.Reason != reconcile.PruneBlocked || len(w.lives()) != 4 {
 			t.Fatalf("%+v, left %v", r, w.lives())
 		}
 		_, b := reconcile.GuardStacks(names, names[:3], nil, 0)
-		Settle(t.Context(), w, left, names, true, nil, b.ID)
+		Settle(t.Context(), w, left, names, true, nil, nil, b.ID)
 		if got := w.lives(); !slices.Equal(got, names[3:]) {
 			t.Errorf("left %v", got)
 		}
@@ -479,6 +479,39 @@ func TestAnotherDirectoryRemovesNothing(t *testing.T) {
 			w.sleep(2 * w.Resync)
 			if got := w.lives(); len(got) != len(wrong) || !f.published(t).nothing() {
 				t.Errorf("confirmed: left %v, published %+v", got, f.published(t))
+			}
+		})
+	})
+	t.Run("applied twice", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, f := newWorld(), newFakeNotes()
+			defer w.queue.work.ShutDown()
+			pruning(w, f, numbered(5)...)
+			w.deploying()
+			names := numbered(5)
+			for _, s := range wrong {
+				names = append(names, s.Name)
+			}
+			apply := func(confirmed ...string) {
+				before, err := Waited(t.Context(), f, "skep")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := PublishWaits(t.Context(), f, "skep", Waits(w.Stacks(), numbered(5), before), time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				Settle(t.Context(), w, snapshot(wrong...), names, true, nil, before, confirmed...)
+			}
+			for range 3 {
+				apply()
+				stays(t, w, f)
+			}
+			apply(f.published(t).Prune.ID)
+			if got := w.lives(); len(got) != len(wrong) {
+				t.Errorf("confirmed: left %v", got)
+			}
+			if err := PublishWaits(t.Context(), f, "skep", nil, time.Now()); err != nil || !f.published(t).nothing() {
+				t.Errorf("%v, published %+v", err, f.published(t))
 			}
 		})
 	})

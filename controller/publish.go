@@ -112,10 +112,15 @@ func (c *controller) found(now time.Time) Published {
 	}
 	slices.SortFunc(p.Stacks, func(a, b PublishedStack) int { return strings.Compare(a.Stack, b.Stack) })
 	if b := c.kept.waited(); b != nil && c.PruneStacks {
-		p.Prune = &PublishedPrune{Blockade: *b, Message: b.Why()}
-		if more := len(b.Names) - maxPublishedNames; more > 0 {
-			p.Prune.Names, p.Prune.More = b.Names[:maxPublishedNames], more
-		}
+		p.Prune = publishedPrune(b)
+	}
+	return p
+}
+
+func publishedPrune(b *reconcile.Blockade) *PublishedPrune {
+	p := &PublishedPrune{Blockade: *b, Message: b.Why()}
+	if more := len(b.Names) - maxPublishedNames; more > 0 {
+		p.Names, p.More = b.Names[:maxPublishedNames], more
 	}
 	return p
 }

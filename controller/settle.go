@@ -38,7 +38,8 @@ const (
 // its status, as *reconcile.Reconciler can, that counts. A name whose file is gone
 // for certain and that lives in the Swarm gets passes as an orphan, unless too many of
 // them would go: that is held, but for the removal whose ID is among confirmed.
-func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), confirmed ...string) map[string]reconcile.Result {
+// before is what waited before, nil where nothing did (see Waits).
+func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), before *reconcile.Blockade, confirmed ...string) map[string]reconcile.Result {
 	took := func(_ reconcile.Input, result reconcile.Result, _ time.Duration) {
 		if progress != nil {
 			progress(result)
@@ -47,8 +48,8 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 	s := newSettling(r, snapshot, wait, took)
 	s.guard = func(going []string) func(string) string {
 		known, sure := r.Stacks(), []string(nil)
-		most := len(known) // the passes to come bring others to live
-		if _, b := reconcile.GuardStacks(known, going, nil, 0); b != nil && slices.Contains(confirmed, b.ID) {
+		most := mostOf(len(known), going, before) // the passes to come bring others to live
+		if b := Waits(known, going, before); b != nil && slices.Contains(confirmed, b.ID) {
 			sure = b.Names
 		}
 		return func(name string) string { return pruneBlocked(name, known, going, sure, most) }
