@@ -150,6 +150,15 @@ func (b *beginnings) read(d *desired) {
 	}
 }
 
+// forget drops what is kept of a stack that is no more.
+func (b *beginnings) forget(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.seen, name)
+	delete(b.pending, name)
+	delete(b.stale, name)
+}
+
 // saw are the fingerprints that were read of a stack.
 func (b *beginnings) saw(name string) []string {
 	b.mu.Lock()

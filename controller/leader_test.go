@@ -313,6 +313,21 @@ func TestOrphanWaitsForTheOthers(t *testing.T) {
 	}
 }
 
+// A stack that is no more keeps no orphan waiting for what becomes of it, and no memory.
+func TestForgottenStackKeepsNobodyWaiting(t *testing.T) {
+	b := &beginnings{}
+	d := &desired{stacks: map[string]*spec.Stack{"a": stack("a", "1")}, gone: map[string]bool{"lost": true}}
+	b.begin(1, d)
+	b.read(d)
+	if _, _, wait := b.asks("lost", false); !wait {
+		t.Fatal("it does not wait for a")
+	}
+	b.forget("a")
+	if ask, doubt, wait := b.asks("lost", false); !ask || wait || doubt != "" || b.saw("a") != nil {
+		t.Errorf("%t %q %t, seen %v", ask, doubt, wait, b.saw("a"))
+	}
+}
+
 // A directory that lags may catch up in steps: the file that comes into it with the first
 // of them may be older than what was rolled out of it too.
 func TestFileThatComesLaterIsChecked(t *testing.T) {

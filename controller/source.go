@@ -390,4 +390,5 @@ func (c *controller) forget(name string) {
 	c.book.forget(name)
 	c.metrics.forget(name)
 	c.report.forget(name)
+	c.beginnings.forget(name)
 }

@@ -290,6 +290,24 @@ func TestBlockedOrphanStays(t *testing.T) {
 	}
 }
 
+// Nothing is kept of a stack that is no more: names come and go for years.
+func TestNothingIsKeptOfAStackThatIsGone(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, PruneStacks: true})
+	w.settle()
+	for range 10 {
+		if res := w.r.Reconcile(t.Context(), Input{Name: "shop"}); res.Reason == "Gone" {
+			break
+		}
+		w.engine.advance(5 * time.Second)
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	if n := len(w.r.stacks); n > 0 || len(w.engine.services) > 0 {
+		t.Errorf("%d stacks are kept, %d services live", n, len(w.engine.services))
+	}
+}
+
 // A stack that is not well has no reason that says that nothing is to be done.
 func TestConditionsDoNotContradict(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
