@@ -213,7 +213,7 @@ type controller struct {
 	atListing  atomic.Pointer[[]string] // see lived
 	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
-	ancestry   *spec.Ancestry
+	descents   *descents
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -227,7 +227,7 @@ func newController(cfg Config, e edges) *controller {
 		report:  newReport(cfg.Logger),
 		health:  newHealth(cfg.Now, "source", "engine"),
 
-		ancestry: spec.NewAncestry(cfg.Specs),
+		descents: newDescents(cfg.Specs),
 	}
 	if c.leader == nil {
 		c.leader = alone{}

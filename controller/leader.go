@@ -224,7 +224,7 @@ func (c *controller) sourceCheck(name string, d *desired, doubt string) *reconci
 		check.Commit = s.Source.Commit
 	}
 	if commit := check.Commit; commit != nil {
-		check.Descent = func(other string) (spec.Descent, error) { return c.ancestry.Descent(commit.Hash, other) }
+		check.Descent = func(other string) (spec.Descent, error) { return c.descents.tell(commit.Hash, other) }
 	}
 	return check
 }
