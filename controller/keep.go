@@ -74,6 +74,13 @@ func (k *kept) waited() *reconcile.Blockade {
 	return k.before
 }
 
+// forgetBefore notes that what waited before is found out about.
+func (k *kept) forgetBefore() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.before = nil
+}
+
 func (k *kept) isWeighed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -116,10 +116,14 @@ func (c *controller) weighPrune(ctx context.Context) error {
 		}
 	}
 	b := c.blockade(known, going)
+	mayGo := b == nil && len(d.gone) > 0
 	if b != nil && !slices.ContainsFunc(b.Names, func(name string) bool { return d.gone[name] }) {
 		b = nil // as long as none is gone for sure they may be on their way back
 	}
 	c.tellWaiting(b)
+	if mayGo {
+		c.kept.forgetBefore()
+	}
 	if c.kept.nowWeighed() {
 		c.queue.changed(slices.Collect(maps.Keys(d.gone))...)
 	}
@@ -138,9 +142,7 @@ func (c *controller) recall(ctx context.Context, d *desired, known []string) err
 	}) {
 		return nil
 	}
-	c.kept.mu.Lock()
-	defer c.kept.mu.Unlock()
-	c.kept.before = nil
+	c.kept.forgetBefore()
 	return nil
 }
 

@@ -425,6 +425,33 @@ func (w *world) deploying() {
 	}
 }
 
+// What waited and may go by itself now, since the others have their files again, waits for
+// nobody, though something else keeps it.
+func TestWhatMayGoNowDoesNotWait(t *testing.T) {
+	f, names := newFakeNotes(), numbered(5)
+	inDaemon(t, func(w *world) {
+		pruning(w, f, names...)
+		prune := w.reconcile
+		w.reconcile = func(ctx context.Context, in reconcile.Input) reconcile.Result {
+			if in.Name == "s001" && in.Stack == nil && in.PruneBlocked == "" {
+				return result(reconcile.Held, false) // it is suspended
+			}
+			return prune(ctx, in)
+		}
+	}, func(t *testing.T, w *world) {
+		w.files(stacks(names[2:]...)...)
+		w.sleep(time.Minute)
+		if p := f.published(t); p == nil || p.Prune == nil {
+			t.Fatalf("published: %+v", p)
+		}
+		w.files(stacks("s000", "s002", "s003", "s004")...)
+		w.sleep(5 * time.Minute)
+		if p := f.published(t); p.Prune != nil || w.kept.waited() != nil {
+			t.Errorf("it still waits: %+v", p.Prune)
+		}
+	})
+}
+
 // The wrong directory brings stacks of its own, which come to live while the others' files
 // are missed: the more it brings, the less the others weighed.
 func TestAnotherDirectoryRemovesNothing(t *testing.T) {
