@@ -317,6 +317,32 @@ func TestConfirmationOutOfDate(t *testing.T) {
 	})
 }
 
+// Notes whose labels somebody took away are written over; else nothing could be told again.
+func TestNotesWithoutLabels(t *testing.T) {
+	f, names := newFakeNotes(), numbered(6)
+	for _, name := range []string{"skep-report-skep", "skep-prune-skep"} {
+		if err := f.put(name, swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inDaemon(t, func(w *world) { pruning(w, f, names...) }, func(t *testing.T, w *world) {
+		w.files(stacks(names[4:]...)...)
+		w.sleep(VanishAfter + time.Minute)
+		p := f.published(t)
+		if p == nil || p.Prune == nil {
+			t.Fatalf("published: %+v", p)
+		}
+		if _, err := ConfirmPrune(t.Context(), f, "skep", p.Prune.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.noticesPrune()
+		w.sleep(2 * w.Resync)
+		if got := w.lives(); len(got) != 2 {
+			t.Errorf("confirmed: left %v", got)
+		}
+	})
+}
+
 // A controller that does not lead confirms nothing and writes nothing.
 func TestStandbyKeepsNothing(t *testing.T) {
 	f, names := newFakeNotes(), numbered(3)
