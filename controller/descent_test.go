@@ -2,6 +2,7 @@ package controller
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,9 +15,10 @@ import (
 func TestDescentOnAMountThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDescents("specs")
-		asked, back := 0, make(chan struct{})
+		var asked atomic.Int32
+		back := make(chan struct{})
 		d.ask = func(string, string) (spec.Descent, error) {
-			asked++
+			asked.Add(1)
 			<-back
 			return spec.DescentNewer, nil
 		}
@@ -29,8 +31,8 @@ func TestDescentOnAMountThatHangs(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 		}
-		if asked != 1 {
-			t.Errorf("asked %d times", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
 		}
 		close(back)
 		synctest.Wait()
