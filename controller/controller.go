@@ -215,9 +215,10 @@ type controller struct {
 	report  *report
 	health  *health
 
-	acted      atomic.Bool // as the log was told
+	atListing  atomic.Pointer[[]string] // see lived
+	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
-	ancestry   *spec.Ancestry
+	descents   *descents
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -231,7 +232,7 @@ func newController(cfg Config, e edges) *controller {
 		report:  newReport(cfg.Logger),
 		health:  newHealth(cfg.Now, "source", "engine"),
 
-		ancestry: spec.NewAncestry(cfg.Specs),
+		descents: newDescents(cfg.Specs),
 	}
 	if c.leader == nil {
 		c.leader = alone{}
@@ -248,7 +249,7 @@ func newController(cfg Config, e edges) *controller {
 		report:      c.report,
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
-		listedAgain: func() { poke(c.rescan) },
+		listedAgain: c.listedAgain,
 		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),

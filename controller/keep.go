@@ -33,6 +33,8 @@ type kept struct {
 	mu        sync.Mutex
 	confirmed []string            // stacks whose removal a person has confirmed
 	waits     *reconcile.Blockade // what waits for that, and was told
+	before    *reconcile.Blockade // what waited before, and of which it is not known yet whether it does
+	weighed   bool                // what waits was found out since this controller began to act
 
 	// What follows belongs to keep's goroutine.
 	read  bool       // the report was read: last is what stands there, nil for nothing
@@ -60,6 +62,60 @@ func (k *kept) waiting() *reconcile.Blockade {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.waits
+}
+
+// waited is what waits or, as long as that is not known, did before.
+func (k *kept) waited() *reconcile.Blockade {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.waits != nil {
+		return k.waits
+	}
+	return k.before
+}
+
+// forgetBefore notes that what waited before is found out about.
+func (k *kept) forgetBefore() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.before = nil
+}
+
+func (k *kept) isWeighed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.weighed
+}
+
+// nowWeighed notes that what waits was found out, and says whether it was not before.
+func (k *kept) nowWeighed() (first bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first, k.weighed = !k.weighed, true
+	return first
+}
+
+// readReport reads the report that stands, unless that is known.
+func (k *kept) readReport(ctx context.Context) error {
+	if k.report == nil || k.read {
+		return nil
+	}
+	stands, err := k.report.read(ctx)
+	if err != nil {
+		return err
+	}
+	if k.last = nil; stands != nil {
+		if k.last = parsePublished(stands.Spec.Labels[labelReport]); k.last == nil {
+			k.last = &Published{} // what nobody can read is written over
+		}
+	}
+	k.read = true
+	if k.last != nil && k.last.Prune != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.before = &k.last.Prune.Blockade
+	}
+	return nil
 }
 
 // noticed tells of a config that somebody wrote.
@@ -130,6 +186,7 @@ func (k *kept) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.read, k.last, k.look, k.confirmed, k.waits = false, nil, true, nil, nil
+	k.before, k.weighed = nil, false
 }
 
 // publish writes what is found where that is something else, and it is time.
@@ -139,17 +196,8 @@ func (c *controller) publish(ctx context.Context) (wait time.Duration, err error
 	if k.report == nil || d.err == nil && !d.loaded {
 		return 0, nil
 	}
-	if !k.read {
-		stands, err := k.report.read(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if k.last = nil; stands != nil {
-			if k.last = parsePublished(stands.Spec.Labels[labelReport]); k.last == nil {
-				k.last = &Published{} // what nobody can read is written over
-			}
-		}
-		k.read = true
+	if err := k.readReport(ctx); err != nil {
+		return 0, err
 	}
 	p := c.found(k.now()).after(k.last).fitted()
 	differs, wordsOnly := p.news(k.last)

@@ -52,13 +52,14 @@ type note struct {
 func (n *note) read(ctx context.Context) (*swarm.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, noteLimit)
 	defer cancel()
-	list, err := n.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(
-		filters.Arg("label", labelKind+"="+n.kind), filters.Arg("label", reconcile.LabelOwner+"="+n.owner))})
+	// By its name, which a next one would clash with, whatever became of its labels.
+	name := reconcile.KeptName(n.kind, n.owner)
+	list, err := n.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("name", name))})
 	if err != nil {
 		return nil, fmt.Errorf("read the %s of owner %s: %w", n.kind, n.owner, err)
 	}
-	for i := range list {
-		if list[i].Spec.Name == reconcile.KeptName(n.kind, n.owner) {
+	for i := range list { // the filter matches prefixes
+		if list[i].Spec.Name == name {
 			return &list[i], nil
 		}
 	}

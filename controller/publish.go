@@ -111,11 +111,16 @@ func (c *controller) found(now time.Time) Published {
 		p.Stacks = append(p.Stacks, s)
 	}
 	slices.SortFunc(p.Stacks, func(a, b PublishedStack) int { return strings.Compare(a.Stack, b.Stack) })
-	if b := c.kept.waiting(); b != nil {
-		p.Prune = &PublishedPrune{Blockade: *b, Message: b.Why()}
-		if more := len(b.Names) - maxPublishedNames; more > 0 {
-			p.Prune.Names, p.Prune.More = b.Names[:maxPublishedNames], more
-		}
+	if b := c.kept.waited(); b != nil && c.PruneStacks {
+		p.Prune = publishedPrune(b)
+	}
+	return p
+}
+
+func publishedPrune(b *reconcile.Blockade) *PublishedPrune {
+	p := &PublishedPrune{Blockade: *b, Message: b.Why()}
+	if more := len(b.Names) - maxPublishedNames; more > 0 {
+		p.Names, p.More = b.Names[:maxPublishedNames], more
 	}
 	return p
 }

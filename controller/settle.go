@@ -38,7 +38,8 @@ const (
 // its status, as *reconcile.Reconciler can, that counts. A name whose file is gone
 // for certain and that lives in the Swarm gets passes as an orphan, unless too many of
 // them would go: that is held, but for the removal whose ID is among confirmed.
-func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), confirmed ...string) map[string]reconcile.Result {
+// before is what waited before, nil where nothing did (see Waits).
+func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), before *reconcile.Blockade, confirmed ...string) map[string]reconcile.Result {
 	took := func(_ reconcile.Input, result reconcile.Result, _ time.Duration) {
 		if progress != nil {
 			progress(result)
@@ -47,10 +48,11 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 	s := newSettling(r, snapshot, wait, took)
 	s.guard = func(going []string) func(string) string {
 		known, sure := r.Stacks(), []string(nil)
-		if _, b := reconcile.GuardStacks(known, going, nil); b != nil && slices.Contains(confirmed, b.ID) {
+		most := mostOf(len(known), going, before) // the passes to come bring others to live
+		if b := Waits(known, going, before); b != nil && slices.Contains(confirmed, b.ID) {
 			sure = b.Names
 		}
-		return func(name string) string { return pruneBlocked(name, known, going, sure) }
+		return func(name string) string { return pruneBlocked(name, known, going, sure, most) }
 	}
 	return s.run(ctx, snapshot, names)
 }
@@ -385,7 +387,8 @@ func (c *controller) once(ctx context.Context) error {
 	for _, name := range orphans {
 		gone[name] = true
 	}
-	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true}
+	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true,
+		listed: true, counted: len(c.reconciler.Stacks())}
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
 	c.engine.nowUp(term)
@@ -394,7 +397,7 @@ func (c *controller) once(ctx context.Context) error {
 	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)
 	s.guard = func([]string) func(string) string { return c.pruneBlocked }
-	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, result) }
+	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, d.stacks[stack] != nil, result) }
 	s.question = func(stack string) *reconcile.SourceCheck {
 		check, ok := c.question(stack, d)
 		if !ok {

@@ -53,7 +53,7 @@ func settle(t *testing.T, a *applier, snap *spec.Snapshot, wait bool, names ...s
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		results = Settle(ctx, a, snap, names, wait, nil)
+		results = Settle(ctx, a, snap, names, wait, nil, nil)
 		if ctx.Err() != nil {
 			t.Error("it did not settle")
 		}
@@ -152,7 +152,7 @@ func (s teller) Released(_ context.Context, stack *spec.Stack) (bool, error) {
 func TestSettleBelievesTheStatusOfOthers(t *testing.T) {
 	snap := snapshot(stack("infra", "2"), stack("app", "1", "infra"))
 	for of, want := range map[string]reconcile.Outcome{"infra@2": reconcile.Unchanged, "infra@1": reconcile.Waiting} {
-		got := Settle(t.Context(), teller{newApplier(nil), of}, snap, []string{"app"}, true, nil)
+		got := Settle(t.Context(), teller{newApplier(nil), of}, snap, []string{"app"}, true, nil, nil)
 		if got["app"].Outcome != want {
 			t.Errorf("infra at %s: app is %s, want %s", of, got["app"].Outcome, want)
 		}
@@ -165,7 +165,7 @@ func TestSettleEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		a := newApplier(map[string]int{"a": 1000})
 		start := time.Now()
-		got := Settle(ctx, a, snapshot(stack("a", "1"), stack("b", "1", "a")), nil, true, nil)
+		got := Settle(ctx, a, snapshot(stack("a", "1"), stack("b", "1", "a")), nil, true, nil, nil)
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("it took %s", took)
 		}

@@ -95,7 +95,7 @@ func (c *controller) process(ctx context.Context, stack string) {
 		c.queue.settled(stack, 0)
 		return
 	}
-	if c.beginnings.found(stack, result) {
+	if c.beginnings.found(stack, in.Stack != nil, result) {
 		c.queue.look(slices.Collect(maps.Keys(d.gone))...)
 	}
 	c.take(in, result, took)

@@ -17,16 +17,17 @@ const KindRelease = kindRelease
 // shortened to something as unique where that is too long for the engine.
 func OwnName(kind, owner string) string { return fitName("skep-"+kind+"-", owner, "") }
 
-var ownerName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?$`)
+var ownerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$`)
 
 // CheckOwner is nil for what can be a controller's name: the engine takes it as a part
-// of an object's.
+// of an object's, and knows no upper and lower case there, so that two owners who differ
+// in that alone would want the same lease.
 func CheckOwner(owner string) error {
 	switch {
 	case owner == "":
 		return errors.New("an owner needs a name")
 	case !ownerName.MatchString(owner):
-		return fmt.Errorf("%q cannot be an owner's name (letters, digits and, between them, any of _ . -)", owner)
+		return fmt.Errorf("%q cannot be an owner's name (small letters, digits and, between them, any of _ . -)", owner)
 	}
 	return nil
 }

@@ -201,7 +201,13 @@ type pass struct {
 func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	st := r.state(in.Name)
 	if in.Stack == nil {
-		return r.finish(st, r.orphan(ctx, in))
+		res := r.finish(st, r.orphan(ctx, in))
+		if res.Reason == reasonGone || res.Reason == reasonPruned {
+			r.mu.Lock()
+			delete(r.stacks, in.Name)
+			r.mu.Unlock()
+		}
+		return res
 	}
 	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack && in.Source == nil {
 		res := quiet(st.last)

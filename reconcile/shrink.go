@@ -68,17 +68,22 @@ func planID(kind string, sorted []string) string {
 
 // GuardStacks says of the stacks whose files are going, or gone, which may be removed.
 // known are the owner's stacks that live or are remembered, confirmed those whose
-// removal a person has confirmed.
+// removal a person has confirmed. No more than most of the others count: as many as
+// there were when the first of them began to go, since what a directory brings with it
+// does not make less of what it lacks. 0: all do.
 //
 //	of what is known and not confirmed               goes
 //	one stack of several, or up to a third           allowed
 //	all, be it one, or more than a third and one     blocked
 //
 // What is confirmed is allowed. Nothing is both, and what is not known is neither.
-func GuardStacks(known, going, confirmed []string) (allowed []string, blocked *Blockade) {
+func GuardStacks(known, going, confirmed []string, most int) (allowed []string, blocked *Blockade) {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
 	var rest []string
 	of := len(known)
+	if most > 0 {
+		of = min(of, most)
+	}
 	for _, name := range known {
 		switch {
 		case !slices.Contains(going, name):
@@ -92,8 +97,8 @@ func GuardStacks(known, going, confirmed []string) (allowed []string, blocked *B
 	switch n := len(rest); {
 	case n == 0:
 		return allowed, nil
-	case n == of, n > 1 && 3*n > of:
-		return allowed, newBlockade("", rest, of)
+	case n >= of, n > 1 && 3*n > of:
+		return allowed, newBlockade("", rest, max(n, of))
 	}
 	allowed = append(allowed, rest...)
 	slices.Sort(allowed)

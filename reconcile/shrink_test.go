@@ -50,7 +50,7 @@ func TestGuardStacks(t *testing.T) {
 		{10, 10, 9, 9, 1}, // the last one was not meant
 		{10, 3, 10, 3, 0}, // what is confirmed and still has its file stays
 	} {
-		allowed, blocked := GuardStacks(named(tt.known), named(tt.going), named(tt.confirmed))
+		allowed, blocked := GuardStacks(named(tt.known), named(tt.going), named(tt.confirmed), 0)
 		n := 0
 		if blocked != nil {
 			n = len(blocked.Names)
@@ -86,8 +86,8 @@ func TestGuardStacksProperties(t *testing.T) {
 				return slices.DeleteFunc(named(size+2), func(string) bool { return rapid.IntRange(1, 10).Draw(t, label) > share })
 			}
 			known, going, confirmed := named(size), subset("going"), subset("confirmed")
-			allowed, blocked := GuardStacks(known, going, confirmed)
-			again, same := GuardStacks(rapid.Permutation(known).Draw(t, "order"), rapid.Permutation(going).Draw(t, "order"), confirmed)
+			allowed, blocked := GuardStacks(known, going, confirmed, 0)
+			again, same := GuardStacks(rapid.Permutation(known).Draw(t, "order"), rapid.Permutation(going).Draw(t, "order"), confirmed, 0)
 			if !slices.Equal(allowed, again) || (blocked == nil) != (same == nil) || blocked != nil && blocked.ID != same.ID {
 				t.Fatal("the order matters")
 			}
@@ -115,7 +115,7 @@ func TestGuardStacksProperties(t *testing.T) {
 				// What is allowed stays so while it goes, one after the other.
 				for i := range allowed {
 					left := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return slices.Contains(allowed[:i], name) })
-					if rest, b := GuardStacks(left, going, confirmed); b != nil || len(rest) != len(allowed)-i {
+					if rest, b := GuardStacks(left, going, confirmed, 0); b != nil || len(rest) != len(allowed)-i {
 						t.Fatalf("after %d of %d: %d allowed, %v blocked", i, len(allowed), len(rest), b)
 					}
 				}
@@ -123,7 +123,7 @@ func TestGuardStacksProperties(t *testing.T) {
 			}
 			for i := range blocked.Names {
 				left := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return slices.Contains(blocked.Names[:i], name) })
-				if rest, b := GuardStacks(left, going, slices.Concat(confirmed, blocked.Names)); b != nil || len(rest) < len(blocked.Names)-i {
+				if rest, b := GuardStacks(left, going, slices.Concat(confirmed, blocked.Names), 0); b != nil || len(rest) < len(blocked.Names)-i {
 					t.Fatalf("confirmed, and after %d of %d: %d allowed, %v blocked", i, len(blocked.Names), len(rest), b)
 				}
 			}
@@ -287,6 +287,24 @@ func TestBlockedOrphanStays(t *testing.T) {
 		if res.Outcome != Held || res.Reason != PruneBlocked || res.Message != "too many would go" || len(w.engine.takeWrites()) > 0 {
 			t.Fatalf("%s %s: %s", res.Outcome, res.Reason, res.Message)
 		}
+	}
+}
+
+// Nothing is kept of a stack that is no more: names come and go for years.
+func TestNothingIsKeptOfAStackThatIsGone(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, PruneStacks: true})
+	w.settle()
+	for range 10 {
+		if res := w.r.Reconcile(t.Context(), Input{Name: "shop"}); res.Reason == "Gone" {
+			break
+		}
+		w.engine.advance(5 * time.Second)
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	if n := len(w.r.stacks); n > 0 || len(w.engine.services) > 0 {
+		t.Errorf("%d stacks are kept, %d services live", n, len(w.engine.services))
 	}
 }
 

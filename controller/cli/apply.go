@@ -81,7 +81,8 @@ ready in time.`,
 			defer release()
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
-			reconciler, names := acting.reconciler(controller.Fence(swarm, lease), guard, confirmed), args
+			fenced := controller.Fence(swarm, lease)
+			reconciler, names := acting.reconciler(fenced, guard, confirmed), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)
@@ -97,7 +98,11 @@ ready in time.`,
 					names = everything(reconciler.Stacks(), snapshot)
 				}
 			}
-			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass, confirmed)
+			before, err := whatWaits(ctx, fenced, &acting, reconciler.Stacks(), names, snapshot, confirmed, len(args) == 0)
+			if err != nil {
+				return engine.explain(err)
+			}
+			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass, before, confirmed)
 			progress.board.end()
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
@@ -148,6 +153,27 @@ func everything(live []string, snapshot *spec.Snapshot) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// whatWaits reads what waited before, and publishes what waits now, unless it is confirmed:
+// the next apply finds more stacks there than this one, and must not take that for leave.
+func whatWaits(ctx context.Context, engine reconcile.Swarm, acting *actingFlags, live, names []string, snapshot *spec.Snapshot, confirmed string, all bool) (*reconcile.Blockade, error) {
+	if !acting.pruneStacks {
+		return nil, nil
+	}
+	before, err := controller.Waited(ctx, engine, acting.owner)
+	if err != nil {
+		return nil, err
+	}
+	going := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !snapshot.Gone(name) })
+	b := controller.Waits(live, going, before)
+	if b != nil && b.ID == confirmed {
+		b = nil
+	}
+	if b == nil && !all { // what was not asked for may wait still
+		return before, nil
+	}
+	return before, controller.PublishWaits(ctx, engine, acting.owner, b, time.Now())
 }
 
 // confirm reads the directory once more where a stack that lives has no file in it.
