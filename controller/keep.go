@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +43,7 @@ type kept struct {
 func newKept(c Config, n notes, leads func() bool) *kept {
 	k := &kept{now: c.Now, leads: leads, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
 	if n != nil {
-		k.report, k.intent = &note{n, kindReport, c.Owner}, &note{n, kindPrune, c.Owner}
+		k.report, k.intent = &note{n, reconcile.KindReport, c.Owner}, &note{n, reconcile.KindPrune, c.Owner}
 	}
 	return k
 }
@@ -64,7 +63,7 @@ func (k *kept) waiting() *reconcile.Blockade {
 
 // noticed tells of a config that somebody wrote.
 func (c *controller) noticed(config string) {
-	if config == "" || strings.HasPrefix(config, "skep-"+kindPrune+"-") {
+	if config == "" || reconcile.OwnKind(config) == reconcile.KindPrune {
 		poke(c.kept.asked)
 	}
 	c.reconciler.Noticed(config)

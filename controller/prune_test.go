@@ -341,6 +341,7 @@ func TestIntentProperties(t *testing.T) {
 		known, going := subset("known"), subset("going")
 		_, blocked := reconcile.GuardStacks(known, going, nil)
 		in := intent{id: rapid.SampledFrom([]string{"", "01234567"}).Draw(t, "id"), stacks: subset("stacks")}
+		in.all = in.stacks
 		if blocked != nil && rapid.Bool().Draw(t, "right") {
 			in.id = blocked.ID
 		}

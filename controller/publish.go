@@ -250,7 +250,7 @@ func (p Published) fitted() Published {
 // ReadPublished reads what the controller of an owner published; nil where that is
 // nothing, or cannot be understood.
 func ReadPublished(ctx context.Context, engine reconcile.Swarm, owner string) (*Published, error) {
-	n := note{engine, kindReport, owner}
+	n := note{engine, reconcile.KindReport, owner}
 	c, err := n.read(ctx)
 	if err != nil || c == nil {
 		return nil, err

@@ -59,6 +59,9 @@ func newBlockade(stack string, names []string, of int) *Blockade {
 	return b
 }
 
+// StacksID is the ID of the removal of whole stacks.
+func StacksID(names []string) string { return newBlockade("", names, 0).ID }
+
 // planID is the same for the same removal, whoever works it out: the first eight hex
 // digits of SHA-256 over the kind of what would go, and its names.
 func planID(kind string, sorted []string) string {
