@@ -104,7 +104,7 @@ func showImage(image string) string {
 func showCommand(args []string) string {
 	out := make([]string, len(args))
 	for i, a := range args {
-		if i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && looksSecret(args[i-1]) && !namesFile(args[i-1], a) {
+		if i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && spec.LooksSecret(args[i-1]) && !namesFile(args[i-1], a) {
 			a = masked
 		}
 		out[i] = quoteArg(maskText(a))
@@ -134,7 +134,7 @@ func showNamed(name, v string) string {
 	switch {
 	case v == "":
 		return `""`
-	case looksSecret(name) && !namesFile(name, v):
+	case spec.LooksSecret(name) && !namesFile(name, v):
 		return masked
 	}
 	return maskText(v)
@@ -298,34 +298,6 @@ func showPreferences(s *swarm.ServiceSpec) string {
 
 const masked = "•••"
 
-// secretWords in a name make its value one that is not shown. Those in
-// secretEnds only count where a word of the name ends with them: KEY is in
-// API_KEY and in KEYBOARD. That hides a COMPASS too: rather too much than a
-// password too little.
-var (
-	secretWords = []string{"PASSW", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE", "BASICAUTH", "DIGESTAUTH", "HTPASS", "COOKIE", "SIGNATURE"}
-	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "JWT"}
-	nameWord    = regexp.MustCompile(`[A-Za-z0-9]+`)
-	camelBreak  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
-)
-
-func looksSecret(name string) bool {
-	upper := strings.ToUpper(name)
-	for _, w := range secretWords {
-		if strings.Contains(upper, w) {
-			return true
-		}
-	}
-	for _, word := range nameWord.FindAllString(camelBreak.ReplaceAllString(name, "${1}_${2}"), -1) {
-		for _, end := range secretEnds {
-			if strings.HasSuffix(strings.ToUpper(word), end) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // namesFile says that a value is where a secret lies, not the secret.
 func namesFile(name, v string) bool {
 	return strings.HasSuffix(strings.ToUpper(name), "FILE") && strings.HasPrefix(v, "/")
@@ -371,7 +343,7 @@ func maskNamed(pattern *regexp.Regexp, s string) string {
 		}
 		name, from, to := s[at[2]:at[3]], at[4], at[5]
 		b.WriteString(s[:from])
-		if looksSecret(name) && !namesFile(name, s[from:to]) {
+		if spec.LooksSecret(name) && !namesFile(name, s[from:to]) {
 			b.WriteString(masked)
 			from = to
 		}
