@@ -26,6 +26,8 @@ import (
 type Published struct {
 	At     time.Time       `json:"at"` // when it was written
 	Source PublishedSource `json:"source"`
+	// Policy says why what the policy file says is not in force; nil: it is.
+	Policy *PublishedPolicy `json:"policy,omitempty"`
 	// Stacks are those with something the matter, sorted by name.
 	Stacks []PublishedStack `json:"stacks,omitempty"`
 	Prune  *PublishedPrune  `json:"prune,omitempty"` // stacks whose removal waits; nil: none
@@ -39,6 +41,13 @@ type PublishedSource struct {
 	Reason  string    `json:"reason,omitempty"` // one CamelCase word
 	Message string    `json:"message,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+}
+
+// PublishedPolicy says that the policy file cannot be read, and an earlier version of it
+// is in force.
+type PublishedPolicy struct {
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
 }
 
 // PublishedStack says what is the matter with a stack.
@@ -93,6 +102,9 @@ func (c *controller) found(now time.Time) Published {
 	p := Published{Source: PublishedSource{Ready: true}}
 	if err := c.sourceReady(); err != nil {
 		p.Source = PublishedSource{Reason: sourceReason(d), Message: words(err.Error()), Since: d.since}
+	}
+	if b := c.policy.problem(); b != nil {
+		p.Policy = &PublishedPolicy{Message: words(b.err.Error()), Since: b.since}
 	}
 	results := c.book.results()
 	for name, r := range results {
@@ -160,7 +172,7 @@ func words(s string) string {
 
 // nothing says that there is nothing to tell.
 func (p *Published) nothing() bool {
-	return p.Source.Ready && len(p.Stacks) == 0 && p.Prune == nil && p.Omitted == 0
+	return p.Source.Ready && p.Policy == nil && len(p.Stacks) == 0 && p.Prune == nil && p.Omitted == 0
 }
 
 // after is p as it follows old: what was so before has been so since then.
@@ -170,6 +182,9 @@ func (p Published) after(old *Published) Published {
 	}
 	if p.Source.Reason == old.Source.Reason {
 		p.Source.Since = old.Source.Since
+	}
+	if p.Policy != nil && old.Policy != nil {
+		p.Policy = &PublishedPolicy{Message: p.Policy.Message, Since: old.Policy.Since}
 	}
 	since := map[[2]string]time.Time{}
 	for _, s := range old.Stacks {
@@ -203,7 +218,7 @@ func (p Published) news(old *Published) (differs, wordsOnly bool) {
 
 // wordless is what p tells, without its sentences.
 func (p Published) wordless() []string {
-	out := []string{p.Source.Reason, fmt.Sprint(p.Omitted)}
+	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil), fmt.Sprint(p.Omitted)}
 	for _, s := range p.Stacks {
 		out = append(out, s.Stack, s.Reason, fmt.Sprint(s.Release))
 		for _, f := range s.Findings {

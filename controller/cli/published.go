@@ -83,6 +83,9 @@ func (w *watch) tellPublished(out io.Writer, now time.Time) {
 	if !p.Source.Ready {
 		fmt.Fprintf(out, "%s, %s: the specs cannot be believed, and what was read before stays in force: %s\n", p.Source.Reason, age(now, p.Source.Since), reconcile.Printable(p.Source.Message))
 	}
+	if p.Policy != nil {
+		fmt.Fprintf(out, "PolicyInvalid, %s: the policy file cannot be read, and its last good version stays in force: %s\n", age(now, p.Policy.Since), reconcile.Printable(p.Policy.Message))
+	}
 	if w.stack != "" {
 		return
 	}

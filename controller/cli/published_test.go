@@ -79,7 +79,15 @@ something is the matter with 2 stacks more, which the report has no room for (se
 	if err := w.look(t.Context()); err != nil || !errors.Is(w.verdict(), no) {
 		t.Errorf("%v, %v", err, w.verdict())
 	}
-	p.Source.Ready = true
+	p.Source.Ready, p.Policy = true, &controller.PublishedPolicy{Message: "policy policy.yml:3: bad\x1b[2J", Since: noon.Add(-time.Minute)}
+	b.Reset()
+	if err := w.look(t.Context()); err != nil || !errors.Is(w.verdict(), no) {
+		t.Errorf("%v, %v", err, w.verdict())
+	}
+	if w.tellPublished(&b, noon); !strings.HasPrefix(b.String(), "PolicyInvalid, About a minute ago: the policy file cannot be read, and its last good version stays in force: policy policy.yml:3: bad") || strings.Contains(b.String(), "\x1b") {
+		t.Errorf("told %q", b.String())
+	}
+	p.Policy = nil
 	if err := w.look(t.Context()); err != nil || w.verdict() != nil {
 		t.Errorf("%v, %v", err, w.verdict())
 	}

@@ -148,7 +148,8 @@ func (a *app) status() *cobra.Command {
 
 It asks the engine, not the daemon, which keeps there what only it can know: a specs
 directory that cannot be believed, files that do not load, why a stack is held. Exit
-code 1 says that a stack is not Ready or, of all stacks, that the directory is not.`,
+code 1 says that a stack is not Ready or, of all stacks, that the directory or the
+policy file is not.`,
 		Example: `  skep status
   skep status shop
   skep status shop --wait --timeout 5m
@@ -315,7 +316,7 @@ func (w *watch) verdict() error {
 		}
 		return no
 	}
-	if w.stack == "" && w.report != nil && !w.report.Source.Ready {
+	if w.stack == "" && w.report != nil && (!w.report.Source.Ready || w.report.Policy != nil) {
 		return no
 	}
 	return nil
