@@ -401,12 +401,12 @@ func TestSettleHoldsARemoval(t *testing.T) {
 		defer w.queue.work.ShutDown()
 		pruning(w, f, names...)
 		left := snapshot(stacks(names[3])...)
-		results := Settle(t.Context(), w, left, names, true, nil)
+		results := Settle(t.Context(), w, left, names, true, nil, SettleOptions{})
 		if r := results["s000"]; r.Reason != reconcile.PruneBlocked || len(w.lives()) != 4 {
 			t.Fatalf("%+v, left %v", r, w.lives())
 		}
 		_, b := reconcile.GuardStacks(names, names[:3], nil)
-		Settle(t.Context(), w, left, names, true, nil, b.ID)
+		Settle(t.Context(), w, left, names, true, nil, SettleOptions{Confirmed: []string{b.ID}})
 		if got := w.lives(); !slices.Equal(got, names[3:]) {
 			t.Errorf("left %v", got)
 		}
