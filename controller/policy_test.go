@@ -99,7 +99,7 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%d passes for two stacks", n)
 		}
 		w.sleep(2 * rewordEvery)
-		if got, p := ready(w), f.published(t); got != "1" || !p.nothing() {
+		if got, p := ready(w), f.published(t); got != "1" || !p.Empty() {
 			t.Errorf("mended, and skep_policy_ready is %s, published %+v", got, p)
 		}
 	})

@@ -233,7 +233,7 @@ func TestVanishingStacks(t *testing.T) {
 				if got := w.lives(); len(got) != c.of-c.gone {
 					t.Fatalf("confirmed, and %d are left", len(got))
 				}
-				if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).nothing() {
+				if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).Empty() {
 					t.Errorf("notes %v, published %+v", got, f.published(t))
 				}
 			})
@@ -256,7 +256,7 @@ func TestSlowlyVanishingStacks(t *testing.T) {
 		// It was a copy: all come back.
 		w.files(stacks(names...)...)
 		w.sleep(time.Minute)
-		if p := f.published(t); p == nil || !p.nothing() || w.kept.waiting() != nil {
+		if p := f.published(t); p == nil || !p.Empty() || w.kept.waiting() != nil {
 			t.Errorf("it still waits: %+v", p)
 		}
 	})
@@ -388,7 +388,7 @@ func TestOnceWaitsForAPerson(t *testing.T) {
 		if err != nil || !slices.Equal(left, names[3:]) {
 			t.Errorf("confirmed: %v; left: %v", err, left)
 		}
-		if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).nothing() {
+		if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).Empty() {
 			t.Errorf("notes %v, %+v", got, f.published(t))
 		}
 	})

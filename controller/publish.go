@@ -170,8 +170,8 @@ func words(s string) string {
 	return s
 }
 
-// nothing says that there is nothing to tell.
-func (p *Published) nothing() bool {
+// Empty says that there is nothing to tell.
+func (p *Published) Empty() bool {
 	return p.Source.Ready && p.Policy == nil && len(p.Stacks) == 0 && p.Prune == nil && p.Omitted == 0
 }
 
@@ -206,7 +206,7 @@ func (p Published) after(old *Published) Published {
 // news says whether p tells something else than old, and whether only in other words.
 func (p Published) news(old *Published) (differs, wordsOnly bool) {
 	if old == nil {
-		return !p.nothing(), false
+		return !p.Empty(), false
 	}
 	was := *old
 	p.At, was.At = time.Time{}, time.Time{}

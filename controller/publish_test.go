@@ -60,7 +60,7 @@ func TestPublishesWhatTheSwarmCannotTell(t *testing.T) {
 		w.with(func() { w.reconcile = func(context.Context, reconcile.Input) reconcile.Result { return good() } })
 		w.files(stack("a", "2"), stack("b", "2"), stack("c", "1"), stack("d", "1"))
 		w.sleep(10 * time.Second)
-		if p := f.published(t); !p.nothing() {
+		if p := f.published(t); !p.Empty() {
 			t.Errorf("mended, and %+v", p)
 		}
 	})

@@ -93,6 +93,45 @@ something is the matter with 2 stacks more, which the report has no room for (se
 	}
 }
 
+// What a controller that is gone has left is marked with its age, and that alone is.
+func TestStatusMarksAReportThatIsLeft(t *testing.T) {
+	p := &controller.Published{
+		At: noon.Add(-3 * time.Hour), Source: controller.PublishedSource{Ready: true},
+		Stacks: []controller.PublishedStack{{Stack: "blog", Reason: "SourceInvalid", Message: "blog.yml:3: bad", Since: noon.Add(-4 * time.Hour), Release: -1}},
+	}
+	for _, tt := range []struct {
+		holder controller.Holder
+		left   bool
+	}{
+		{controller.Holder{}, true},
+		{controller.Holder{ID: "a.1", Renewed: noon.Add(-time.Hour)}, true},
+		{controller.Holder{ID: "a.1", Renewed: noon.Add(-5 * time.Second)}, false},
+	} {
+		w := &watch{observer: fakeSwarm{"shop": result("shop", "", reconcile.Ready)}, published: func(context.Context) (*controller.Published, error) { return p, nil }, explain: func(err error) error { return err }}
+		if err := w.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.tellAway(tt.holder, noon)
+		var b bytes.Buffer
+		a := &app{out: &b}
+		if err := errors.Join(a.printStacks(w.stacks, noon), a.printStack(w.stacks[:1], noon, false)); err != nil {
+			t.Fatal(err)
+		}
+		w.tellPublished(&b, noon)
+		for _, words := range []string{
+			"Stalled, as reported", "no controller acts: what it told last was written 3 hours ago, and may be otherwise by now\n",
+			"Reported:  3 hours ago, by a controller that does not act any more\n",
+		} {
+			if strings.Contains(b.String(), words) != tt.left {
+				t.Errorf("%+v: %q in\n%s", tt.holder, words, b.String())
+			}
+		}
+		if strings.Contains(b.String(), "Ready, as reported") || w.stacks[0].Reported != p.At || !w.stacks[1].Reported.IsZero() {
+			t.Errorf("%+v", w.stacks)
+		}
+	}
+}
+
 // Findings that are infos are shown where somebody asks for them.
 func TestStatusShowsInfosIfAsked(t *testing.T) {
 	r := result("shop", "", reconcile.Ready)
