@@ -91,7 +91,7 @@ const (
 // toldBySwarm are reasons that `skep status` finds out from what is remembered, with the
 // words of the moment.
 var toldBySwarm = map[string]bool{
-	"Suspended": true, "ReleaseFailed": true, "RolledBack": true, "RollbackFailed": true, "RollbackIncomplete": true, "Orphaned": true,
+	"Suspended": true, "ReleaseFailed": true, "RolledBack": true, "RollbackFailed": true, "RollbackIncomplete": true,
 	reconcile.SourceStale:  true,
 	reconcile.PruneBlocked: true, // services, in the stack's state; stacks are in Published.Prune
 }

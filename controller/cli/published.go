@@ -39,10 +39,26 @@ func withPublished(r reconcile.Result, name string, p *controller.Published) (re
 			if r.Release != nil && r.Release.Number > s.Release {
 				return r, false
 			}
+			if s.Reason == reconcile.Orphaned {
+				return orphaned(r, name, s), true
+			}
 			return overlaid(r, name, s), true
 		}
 	}
 	return r, false
+}
+
+// orphaned is a result of a stack whose file is gone. That is said beside how it is, and
+// makes it no worse: without --prune-stacks it is to stay.
+func orphaned(r reconcile.Result, name string, s controller.PublishedStack) reconcile.Result {
+	r.Stack, r.Reason, r.Message = name, s.Reason, s.Message
+	r.Conditions = slices.Clone(r.Conditions)
+	for i := range r.Conditions {
+		if c := &r.Conditions[i]; c.Message != "" {
+			c.Message += "; " + s.Message
+		}
+	}
+	return r
 }
 
 // overlaid is a result with what is the matter with its stack: it is not Ready, and

@@ -132,6 +132,31 @@ func TestStatusMarksAReportThatIsLeft(t *testing.T) {
 	}
 }
 
+// That a stack's file is gone is told beside how the stack is.
+func TestStatusShowsOrphans(t *testing.T) {
+	p := &controller.Published{Source: controller.PublishedSource{Ready: true}}
+	live := fakeSwarm{}
+	for _, name := range []string{"sick", "well"} {
+		p.Stacks = append(p.Stacks, controller.PublishedStack{Stack: name, Reason: reconcile.Orphaned, Message: "its file is gone; 3 objects stay", Release: 4})
+		live[name] = result(name, "", reconcile.Ready)
+	}
+	live["sick"] = result("sick", "web is ill", reconcile.Degraded)
+	w := &watch{observer: live, published: func(context.Context) (*controller.Published, error) { return p, nil }, explain: func(err error) error { return err }}
+	if err := w.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []stackStatus{{Status: "Degraded", Message: "web is ill; its file is gone; 3 objects stay"}, {Status: "Ready", Ready: true, Reason: "Orphaned", Message: "its file is gone; 3 objects stay"}} {
+		if got := w.stacks[i]; got.Status != want.Status || got.Ready != want.Ready || got.Message != want.Message || want.Reason != "" && got.Reason != want.Reason {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	delete(live, "sick")
+	p.Stacks = p.Stacks[1:]
+	if err := w.look(t.Context()); err != nil || w.verdict() != nil {
+		t.Errorf("an orphan that is well: %v, %v", err, w.verdict())
+	}
+}
+
 // Findings that are infos are shown where somebody asks for them.
 func TestStatusShowsInfosIfAsked(t *testing.T) {
 	r := result("shop", "", reconcile.Ready)
