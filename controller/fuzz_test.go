@@ -47,7 +47,7 @@ func FuzzKept(f *testing.F) {
 		}
 		in := parseIntent(c)
 		for _, going := range [][]string{nil, {"shop"}, {"blog", "shop"}} {
-			_, blocked := reconcile.GuardStacks(known, going, nil)
+			_, blocked := reconcile.GuardStacks(known, going, nil, nil)
 			next, ok := in.next(blocked, known, going)
 			if !ok {
 				continue

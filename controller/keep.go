@@ -32,6 +32,7 @@ type kept struct {
 	mu        sync.Mutex
 	confirmed []string            // stacks whose removal a person has confirmed
 	waits     *reconcile.Blockade // what waits for that, and was told
+	lost      reconcile.Losses    // what was removed without that
 
 	// What follows belongs to keep's goroutine.
 	read  bool       // the report was read: last is what stands there, nil for nothing
@@ -41,7 +42,7 @@ type kept struct {
 }
 
 func newKept(c Config, n notes, leads func() bool) *kept {
-	k := &kept{now: c.Now, leads: leads, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
+	k := &kept{now: c.Now, leads: leads, lost: reconcile.Losses{}, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
 	if n != nil {
 		k.report, k.intent = &note{n, reconcile.KindReport, c.Owner}, &note{n, reconcile.KindPrune, c.Owner}
 	}
@@ -59,6 +60,23 @@ func (k *kept) waiting() *reconcile.Blockade {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.waits
+}
+
+// removes notes that objects of a stack were removed since its file is gone. What a
+// person has confirmed weighs with nothing else.
+func (k *kept) removes(stack string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !slices.Contains(k.confirmed, stack) {
+		k.lost.Add(stack, k.now())
+	}
+}
+
+// lately are the stacks that were removed unasked a short while ago.
+func (k *kept) lately() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lost.Recent(k.now())
 }
 
 // noticed tells of a config that somebody wrote.

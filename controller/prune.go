@@ -66,7 +66,7 @@ func (in intent) next(blocked *reconcile.Blockade, known, going []string) (next 
 
 // blockade is what of known and going waits to be confirmed.
 func (c *controller) blockade(known, going []string) *reconcile.Blockade {
-	_, b := reconcile.GuardStacks(known, going, c.kept.sure())
+	_, b := reconcile.GuardStacks(known, going, c.kept.sure(), c.kept.lately())
 	return b
 }
 
@@ -76,11 +76,11 @@ func (c *controller) pruneBlocked(name string) string {
 	if !c.PruneStacks {
 		return ""
 	}
-	return pruneBlocked(name, c.live(), c.desired.Load().going(), c.kept.sure())
+	return pruneBlocked(name, c.live(), c.desired.Load().going(), c.kept.sure(), c.kept.lately())
 }
 
-func pruneBlocked(name string, known, going, confirmed []string) string {
-	allowed, b := reconcile.GuardStacks(known, going, confirmed)
+func pruneBlocked(name string, known, going, confirmed, lost []string) string {
+	allowed, b := reconcile.GuardStacks(known, going, confirmed, lost)
 	switch {
 	case slices.Contains(allowed, name):
 		return ""
@@ -129,7 +129,7 @@ func (c *controller) takeIntent(ctx context.Context, blocked *reconcile.Blockade
 	was := parseIntent(stands)
 	// What was confirmed before does not make it another plan.
 	if len(was.all) == 0 {
-		_, blocked = reconcile.GuardStacks(known, going, nil)
+		_, blocked = reconcile.GuardStacks(known, going, nil, k.lately())
 	}
 	next, ok := was.next(blocked, known, going)
 	if !ok {

@@ -262,6 +262,36 @@ func TestSlowlyVanishingStacks(t *testing.T) {
 	})
 }
 
+// A directory that loses a stack every minute, each of which would be few enough, comes to
+// a stop at a third; what a person confirms then does not count any more.
+func TestErodingDirectory(t *testing.T) {
+	f, names := newFakeNotes(), numbered(12)
+	inDaemon(t, func(w *world) { pruning(w, f, names...) }, func(t *testing.T, w *world) {
+		for i := range 6 {
+			w.files(stacks(names[i+1:]...)...)
+			w.sleep(VanishAfter + 30*time.Second)
+		}
+		p := f.published(t)
+		if got := w.lives(); !slices.Equal(got, names[4:]) || p == nil || p.Prune == nil || !slices.Equal(p.Prune.Names, names[4:6]) || p.Prune.Lost != 4 {
+			t.Fatalf("%d are left, published is %+v", len(w.lives()), p)
+		}
+		if _, err := ConfirmPrune(t.Context(), f, "skep", p.Prune.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.noticesPrune()
+		w.sleep(time.Minute)
+		if got := w.lives(); !slices.Equal(got, names[6:]) {
+			t.Fatalf("confirmed, and left are %v", got)
+		}
+		w.sleep(reconcile.LossWindow)
+		w.files(stacks(names[7:]...)...)
+		w.sleep(VanishAfter + time.Minute)
+		if got := w.lives(); !slices.Equal(got, names[7:]) {
+			t.Errorf("an hour later a single one stays: %v", got)
+		}
+	})
+}
+
 // What was confirmed is of that set of stacks: one that goes besides waits, one that is
 // back stays, and a controller that begins half-way goes on.
 func TestConfirmedRemovalGoesOnElsewhere(t *testing.T) {
@@ -339,7 +369,7 @@ func TestIntentProperties(t *testing.T) {
 			return slices.DeleteFunc(slices.Clone(names), func(string) bool { return rapid.Bool().Draw(t, label) })
 		}
 		known, going := subset("known"), subset("going")
-		_, blocked := reconcile.GuardStacks(known, going, nil)
+		_, blocked := reconcile.GuardStacks(known, going, nil, nil)
 		in := intent{id: rapid.SampledFrom([]string{"", "01234567"}).Draw(t, "id"), stacks: subset("stacks")}
 		in.all = in.stacks
 		if blocked != nil && rapid.Bool().Draw(t, "right") {
@@ -405,7 +435,7 @@ func TestSettleHoldsARemoval(t *testing.T) {
 		if r := results["s000"]; r.Reason != reconcile.PruneBlocked || len(w.lives()) != 4 {
 			t.Fatalf("%+v, left %v", r, w.lives())
 		}
-		_, b := reconcile.GuardStacks(names, names[:3], nil)
+		_, b := reconcile.GuardStacks(names, names[:3], nil, nil)
 		Settle(t.Context(), w, left, names, true, nil, SettleOptions{Confirmed: []string{b.ID}})
 		if got := w.lives(); !slices.Equal(got, names[3:]) {
 			t.Errorf("left %v", got)

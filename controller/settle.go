@@ -47,10 +47,10 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 	s := newSettling(r, snapshot, wait, took)
 	s.guard = func(going []string) func(string) string {
 		known, sure := r.Stacks(), []string(nil)
-		if _, b := reconcile.GuardStacks(known, going, nil); b != nil && slices.Contains(o.Confirmed, b.ID) {
+		if _, b := reconcile.GuardStacks(known, going, nil, nil); b != nil && slices.Contains(o.Confirmed, b.ID) {
 			sure = b.Names
 		}
-		return func(name string) string { return pruneBlocked(name, known, going, sure) }
+		return func(name string) string { return pruneBlocked(name, known, going, sure, nil) }
 	}
 	if !o.AllowOlder {
 		s.asksCommits(snapshot)

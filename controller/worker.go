@@ -91,6 +91,9 @@ func (c *controller) process(ctx context.Context, stack string) {
 		return
 	}
 	result, took := c.pass(inTerm(ctx, term), in)
+	if in.Stack == nil && result.Outcome == reconcile.Applied {
+		c.kept.removes(stack)
+	}
 	if errors.Is(result.Err, ErrNotLeading) { // no fault of the stack's
 		c.queue.settled(stack, 0)
 		return

@@ -182,7 +182,7 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string) {
 			p.orphans = append(p.orphans, name)
 		}
 	}
-	_, p.blocked = reconcile.GuardStacks(p.Stacks(), p.orphans, nil)
+	_, p.blocked = reconcile.GuardStacks(p.Stacks(), p.orphans, nil, nil)
 }
 
 // print prints the plans for people, and what becomes of orphans.
