@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -149,6 +150,45 @@ func (k *kept) forget() {
 	k.read, k.last, k.look, k.confirmed, k.waits = false, nil, true, nil, nil
 }
 
+// readReport reads what was published before, by whomever, unless it is known: it is what
+// the next report follows, and tells what was removed a short while ago.
+func (k *kept) readReport(ctx context.Context) error {
+	if k.read || k.report == nil {
+		return nil
+	}
+	stands, err := k.report.read(ctx)
+	if err != nil {
+		return err
+	}
+	if k.last = nil; stands != nil {
+		if k.last = parsePublished(stands.Spec.Labels[labelReport]); k.last == nil {
+			k.last = &Published{} // what nobody can read is written over
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for stack, at := range k.last.Lost {
+			if now := k.now(); at.After(now) { // by another clock
+				at = now
+			}
+			if at.After(k.lost[stack]) {
+				k.lost.Add(stack, at)
+			}
+		}
+	}
+	k.read = true
+	return nil
+}
+
+// losses is a copy of what was removed unasked a short while ago.
+func (k *kept) losses() map[string]time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.lost.Recent(k.now())) == 0 {
+		return nil
+	}
+	return maps.Clone(k.lost)
+}
+
 // publish writes what is found where that is something else, and it is time.
 func (c *controller) publish(ctx context.Context) (wait time.Duration, err error) {
 	k := c.kept
@@ -156,17 +196,8 @@ func (c *controller) publish(ctx context.Context) (wait time.Duration, err error
 	if k.report == nil || d.err == nil && !d.loaded {
 		return 0, nil
 	}
-	if !k.read {
-		stands, err := k.report.read(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if k.last = nil; stands != nil {
-			if k.last = parsePublished(stands.Spec.Labels[labelReport]); k.last == nil {
-				k.last = &Published{} // what nobody can read is written over
-			}
-		}
-		k.read = true
+	if err := k.readReport(ctx); err != nil {
+		return 0, err
 	}
 	p := c.found(k.now()).after(k.last).fitted()
 	differs, wordsOnly := p.news(k.last)

@@ -198,8 +198,14 @@ func TestVanishingStacks(t *testing.T) {
 				}
 				w.sleep(10 * time.Minute)
 				if !waits {
-					if got := w.lives(); len(got) != c.of-c.gone || len(f.names()) > 0 {
-						t.Fatalf("%d are left, notes %v", len(got), f.names())
+					p := f.published(t)
+					if got := w.lives(); len(got) != c.of-c.gone || p == nil || !p.Empty() || len(p.Lost) != c.gone {
+						t.Fatalf("%d are left, published is %+v", len(got), p)
+					}
+					f.takeWrites()
+					w.sleep(2 * reconcile.LossWindow)
+					if n := f.takeWrites(); n == 0 || n > c.gone || len(f.published(t).Lost) > 0 {
+						t.Errorf("%d writes in two hours, published is %+v", n, f.published(t))
 					}
 					return
 				}
@@ -290,6 +296,39 @@ func TestErodingDirectory(t *testing.T) {
 			t.Errorf("an hour later a single one stays: %v", got)
 		}
 	})
+}
+
+// A controller that succeeds another one, or is started again for each look, weighs what
+// was removed before it, too.
+func TestErosionOutlivesAController(t *testing.T) {
+	for kind, once := range map[string]bool{"daemon": false, "once": true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, names := newFakeNotes(), numbered(12)
+			left := names
+			for i := range 7 {
+				w := newWorld()
+				pruning(w, f, left...)
+				w.snapshot = snapshot(stacks(names[i:]...)...)
+				if once {
+					_ = w.once(t.Context()) // an error, once something waits
+				} else {
+					ctx, cancel := context.WithCancel(t.Context())
+					done := make(chan error, 1)
+					go func() { done <- w.daemon(ctx) }()
+					w.sleep(2*VanishAfter + 10*time.Second)
+					cancel()
+					if err := <-done; err != nil {
+						t.Error(err)
+					}
+				}
+				w.queue.work.ShutDown()
+				left = w.lives()
+			}
+			if !slices.Equal(left, names[4:]) {
+				t.Errorf("%s: left are %v", kind, left)
+			}
+		})
+	}
 }
 
 // What was confirmed is of that set of stacks: one that goes besides waits, one that is

@@ -31,6 +31,9 @@ type Published struct {
 	// Stacks are those with something the matter, sorted by name.
 	Stacks []PublishedStack `json:"stacks,omitempty"`
 	Prune  *PublishedPrune  `json:"prune,omitempty"` // stacks whose removal waits; nil: none
+	// Lost are stacks that were removed within reconcile.LossWindow without a person's word,
+	// with when: whoever acts next weighs them too.
+	Lost map[string]time.Time `json:"lost,omitempty"`
 	// Omitted is how many more stacks there are that something is the matter with.
 	Omitted int `json:"omitted,omitempty"`
 }
@@ -129,6 +132,7 @@ func (c *controller) found(now time.Time) Published {
 			p.Prune.Names, p.Prune.More = b.Names[:maxPublishedNames], more
 		}
 	}
+	p.Lost = c.kept.losses()
 	return p
 }
 
@@ -206,7 +210,7 @@ func (p Published) after(old *Published) Published {
 // news says whether p tells something else than old, and whether only in other words.
 func (p Published) news(old *Published) (differs, wordsOnly bool) {
 	if old == nil {
-		return !p.Empty(), false
+		return !p.Empty() || len(p.Lost) > 0, false
 	}
 	was := *old
 	p.At, was.At = time.Time{}, time.Time{}
@@ -218,7 +222,7 @@ func (p Published) news(old *Published) (differs, wordsOnly bool) {
 
 // wordless is what p tells, without its sentences.
 func (p Published) wordless() []string {
-	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil), fmt.Sprint(p.Omitted)}
+	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil), fmt.Sprint(p.Omitted), fmt.Sprint(p.Lost)}
 	for _, s := range p.Stacks {
 		out = append(out, s.Stack, s.Reason, fmt.Sprint(s.Release))
 		for _, f := range s.Findings {

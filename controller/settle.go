@@ -422,7 +422,7 @@ func (c *controller) once(ctx context.Context) error {
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
 	c.engine.nowUp(term)
-	if err := c.weighPrune(ctx); err != nil {
+	if err := errors.Join(c.kept.readReport(ctx), c.weighPrune(ctx)); err != nil {
 		return err
 	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)

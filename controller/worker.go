@@ -91,9 +91,6 @@ func (c *controller) process(ctx context.Context, stack string) {
 		return
 	}
 	result, took := c.pass(inTerm(ctx, term), in)
-	if in.Stack == nil && result.Outcome == reconcile.Applied {
-		c.kept.removes(stack)
-	}
 	if errors.Is(result.Err, ErrNotLeading) { // no fault of the stack's
 		c.queue.settled(stack, 0)
 		return
@@ -114,6 +111,9 @@ func (c *controller) process(ctx context.Context, stack string) {
 // for it.
 func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
 	becameReady := c.book.record(in, result)
+	if in.Stack == nil && result.Outcome == reconcile.Applied {
+		c.kept.removes(in.Name)
+	}
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)

@@ -85,3 +85,38 @@ func TestOwnObjectsAreKnownByTheirNames(t *testing.T) {
 		t.Errorf("written were %v", kinds)
 	}
 }
+
+// What controllers write of themselves is no change of any stack.
+func TestOwnObjectsChangeNoStack(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.settle()
+	if _, err := w.r.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.pass() // looks at what it has written last
+	for _, kind := range []string{KindLease, KindReport, KindPrune} {
+		spec := swarm.ConfigSpec{Annotations: swarm.Annotations{Name: OwnName(kind, "skep"), Labels: map[string]string{LabelKind: kind, LabelOwner: "skep"}}}
+		made, err := w.engine.ConfigCreate(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			spec.Labels = maps.Clone(spec.Labels)
+			spec.Labels["skep.renewed"] += "1"
+			if err := w.engine.ConfigUpdate(t.Context(), made.ID, w.engine.configs[made.ID].Version, spec); err != nil {
+				t.Fatal(err)
+			}
+			w.r.Noticed(spec.Name)
+			if changed, err := w.r.Refresh(t.Context()); err != nil || len(changed) > 0 {
+				t.Fatalf("a write of %s changed %v, %v", spec.Name, changed, err)
+			}
+			calls := w.engine.calls
+			if w.pass(); w.engine.calls != calls {
+				t.Errorf("a write of %s made a pass ask %d times", spec.Name, w.engine.calls-calls)
+			}
+		}
+	}
+	if stacks := w.r.Stacks(); len(stacks) != 1 {
+		t.Errorf("stacks %v", stacks)
+	}
+}
