@@ -104,6 +104,19 @@ func (r *sourceRig) lives() map[string]string {
 	return ids
 }
 
+// withoutTasks are the services that have not all tasks running yet.
+func (r *sourceRig) withoutTasks() (names []string) {
+	r.t.Helper()
+	list, err := lab.Client(1).ServiceList(r.t.Context(), swarm.ServiceListOptions{Status: true, Filters: filters.NewArgs(filters.Arg("label", "skep.owner="+r.owner))})
+	r.must(err)
+	for _, s := range list {
+		if st := s.ServiceStatus; st == nil || st.DesiredTasks == 0 || st.RunningTasks < st.DesiredTasks {
+			names = append(names, s.Spec.Name)
+		}
+	}
+	return names
+}
+
 func (r *sourceRig) code(path string) int {
 	r.t.Helper()
 	resp, err := http.Get("http://" + r.addr + path)
@@ -119,12 +132,16 @@ func (r *sourceRig) published() *controller.Published {
 	return p
 }
 
-// settled waits until n stacks live, ready, and nothing is the matter.
+// settled waits until n stacks live, with their tasks, ready, and nothing is the matter:
+// until its tasks are there an engine moves a service's Version by itself.
 func (r *sourceRig) settled(n int) {
 	r.t.Helper()
 	await(r.t, time.Minute, fmt.Sprintf("%d stacks live", n), func() error {
 		if got := len(r.lives()); got != n {
 			return fmt.Errorf("%d do", got)
+		}
+		if waiting := r.withoutTasks(); len(waiting) > 0 {
+			return fmt.Errorf("no task runs of %v", waiting)
 		}
 		if got := r.code("/readyz"); got != http.StatusOK {
 			return fmt.Errorf("/readyz says %d", got)

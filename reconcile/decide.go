@@ -72,6 +72,9 @@ type Situation struct {
 	// Away says that nobody carried on what is under way until now: the stack was
 	// suspended, or held, or this process has only just come to it.
 	Away bool
+	// Broken is when a pass last saw that not all was whole any more of what the newest
+	// release changed, though it had converged; zero: none did.
+	Broken time.Time
 	// Exists says that services of the stack are live.
 	Exists bool
 	// Health is by service name: that of the services that Plan leads to, and of those

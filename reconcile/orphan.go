@@ -31,6 +31,7 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 		return failure(stack, err)
 	}
 	res.Current = in.Source != nil && older == ""
+	res.Gone = last(releases)
 	switch {
 	case state.IsSuspended() && len(mine) > 0:
 		res.Reason, res.Message = "Suspended", suspendedBy(state)
@@ -117,7 +118,7 @@ func firstToGo(stack string, live *Live, mine []Ref) []Change {
 
 // forgetStack removes a pruned stack's releases: its history ends with it.
 func (r *Reconciler) forgetStack(ctx context.Context, stack string, releases []*Release, foreign []Ref) Result {
-	res := Result{Stack: stack, Outcome: Applied, Reason: "StackPruned", Message: "the stack is removed, as its file is"}
+	res := Result{Stack: stack, Outcome: Applied, Reason: "StackPruned", Gone: last(releases), Message: "the stack is removed, as its file is"}
 	if len(foreign) > 0 {
 		res.Message += fmt.Sprintf("; %d objects that are not skep's stay", len(foreign))
 	}

@@ -39,6 +39,8 @@ const (
 	labelCorrect  = "skep.corrected"
 	labelSince    = "skep.corrected-at"
 	labelBack     = "skep.rolled-back"
+	labelUntried  = "skep.untried"
+	labelHeld     = "skep.held"
 	labelBaking   = "skep.converged"
 	labelResumed  = "skep.resumed"
 	labelFailed   = "skep.failed"
@@ -91,6 +93,11 @@ type index struct {
 	correctedAt time.Time
 	// back says that the rollback from this failed release has come to its end.
 	back bool
+	// untried says that nothing was ever written of this release: it failed before.
+	untried bool
+	// held says of a failed release that it is left as it is, as its file asked when it
+	// failed: for those who know no file.
+	held bool
 	// reverts names the services that go back from this failed release, where not all
 	// that it changed do.
 	reverts map[string]bool
@@ -170,7 +177,7 @@ func parseRelease(c *swarm.Config) *Release {
 	}
 	r.index.corrected = parseMarks(l[labelCorrect])
 	r.index.correctedAt, _ = time.Parse(time.RFC3339Nano, l[labelSince])
-	r.index.back = l[labelBack] != ""
+	r.index.back, r.index.untried, r.index.held = l[labelBack] != "", l[labelUntried] != "", l[labelHeld] != ""
 	if r.By = ByFile; l[labelBy] == ByHand {
 		r.By = ByHand
 		r.Of, _ = strconv.Atoi(l[labelOf])
@@ -201,6 +208,12 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	}
 	if r.index.back {
 		l[labelBack] = "true"
+	}
+	if r.index.untried {
+		l[labelUntried] = "true"
+	}
+	if r.index.held {
+		l[labelHeld] = "true"
 	}
 	if r.By == ByHand {
 		l[labelBy], l[labelOf] = ByHand, strconv.Itoa(r.Of)

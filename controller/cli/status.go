@@ -39,6 +39,7 @@ type stackStatus struct {
 	Revision string                    `json:"revision,omitempty"`
 	Subject  string                    `json:"subject,omitempty"`
 	Started  time.Time                 `json:"started,omitzero"`
+	Runs     *runningRelease           `json:"runs,omitempty"`    // where it is not the newest, which failed
 	Reason   string                    `json:"reason,omitempty"`  // one CamelCase word
 	Message  string                    `json:"message,omitempty"` // one sentence
 	Services []reconcile.ServiceStatus `json:"services"`
@@ -58,6 +59,13 @@ type stackStatus struct {
 	Conditions []reconcile.Condition `json:"conditions"`
 	// Findings are those that the newest release began with, and those of the Swarm now.
 	Findings []spec.Finding `json:"findings"`
+}
+
+// A runningRelease is one that runs in the place of a newer one, which failed.
+type runningRelease struct {
+	Release  int    `json:"release"`
+	Revision string `json:"revision"`
+	Subject  string `json:"subject,omitempty"`
 }
 
 // summarize makes a line of what the Swarm knows.
@@ -84,6 +92,9 @@ func summarize(r reconcile.Result) stackStatus {
 	if r.Release != nil {
 		s.Release, s.Phase = r.Release.Number, r.Release.Phase
 		s.Revision, s.Subject, s.Started = r.Release.Revision, r.Release.Subject, r.Release.Started
+	}
+	if r.Runs != nil {
+		s.Runs = &runningRelease{r.Runs.Number, r.Runs.Revision, r.Runs.Subject}
 	}
 	if s.Message == "" {
 		s.Reason, s.Message = r.Reason, r.Message
@@ -423,6 +434,9 @@ func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error 
 		if s.Phase != "" {
 			fmt.Fprintf(a.out, "Release:   %d, %s, %s\n", s.Release, strings.ToLower(string(s.Phase)), age(now, s.Started))
 			fmt.Fprintf(a.out, "Revision:  %s\n", strings.TrimSpace(s.Revision+" "+s.Subject))
+		}
+		if s.Runs != nil {
+			fmt.Fprintf(a.out, "Runs:      release %d, %s\n", s.Runs.Release, printable(strings.TrimSpace(s.Runs.Revision+" "+s.Runs.Subject)))
 		}
 		if s.Progress != nil {
 			fmt.Fprintf(a.out, "Under way: %s%s\n", s.Progress.Step, times(now, s.Progress.Since, s.Progress.Until))
