@@ -8,7 +8,7 @@ RUN ?= .
 BENCH ?= .
 FUZZTIME ?= 1m
 BUILDVCS ?= auto
-FUZZED := ./spec ./controller
+FUZZED := ./spec ./reconcile ./controller
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 

@@ -256,7 +256,7 @@ func newController(cfg Config, e edges) *controller {
 	}
 	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads}))
+	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads, policy: func() *policyFile { return c.policy }}))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
 }

@@ -96,7 +96,7 @@ func (c *controller) role() string {
 // to do: leases are renewed every few seconds, by each owner's controllers, and nothing
 // of a stack is in them.
 func (c *controller) hears(config string) (lease bool) {
-	if !strings.HasPrefix(config, reconcile.OwnName(kindLease, "")) {
+	if reconcile.OwnKind(config) != reconcile.KindLease {
 		return false
 	}
 	c.leader.hint()

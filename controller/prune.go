@@ -25,6 +25,7 @@ import (
 // Labels of what people confirm.
 const (
 	labelPlan   = reconcile.LabelPrefix + "prune-plan"
+	labelAll    = reconcile.LabelPrefix + "prune-confirmed"
 	labelStacks = reconcile.LabelPrefix + "prune-stacks"
 	labelBy     = reconcile.LabelPrefix + "confirmed-by"
 	labelAt     = reconcile.LabelPrefix + "confirmed-at"
@@ -33,33 +34,39 @@ const (
 // An intent is a removal that a person has confirmed.
 type intent struct {
 	id     string
-	stacks []string // that are still to go; none: nobody has taken it in yet
+	all    []string // what the ID stands for; none: nobody has taken it in yet
+	stacks []string // those of them that are still to go
 }
 
+// parseIntent reads what a config says. Names that the ID does not stand for were
+// confirmed by nobody.
 func parseIntent(c *swarm.Config) intent {
-	in := intent{id: c.Spec.Labels[labelPlan]}
-	if names := c.Spec.Labels[labelStacks]; names != "" {
-		in.stacks = strings.Split(names, ",")
+	l := c.Spec.Labels
+	in := intent{id: l[labelPlan]}
+	all := strings.Split(l[labelAll], ",")
+	if l[labelAll] == "" || reconcile.StacksID(all) != in.id {
+		return in
 	}
+	in.all, in.stacks = all, intersect(strings.Split(l[labelStacks], ","), all)
 	return in
 }
 
 // next is what becomes of an intent: blocked is what waits, going what the files do not
 // have any more, known what lives. ok is false when it is carried out, or out of date.
 func (in intent) next(blocked *reconcile.Blockade, known, going []string) (next intent, ok bool) {
-	if len(in.stacks) == 0 {
+	if len(in.all) == 0 {
 		if blocked == nil || blocked.ID != in.id || in.id == "" {
 			return in, false
 		}
-		return intent{in.id, blocked.Names}, true
+		return intent{in.id, blocked.Names, blocked.Names}, true
 	}
 	left := intersect(intersect(in.stacks, known), going)
-	return intent{in.id, left}, len(left) > 0
+	return intent{in.id, in.all, left}, len(left) > 0
 }
 
 // blockade is what of known and going waits to be confirmed.
 func (c *controller) blockade(known, going []string) *reconcile.Blockade {
-	_, b := reconcile.GuardStacks(known, going, c.kept.sure(), c.most(going))
+	_, b := reconcile.GuardStacks(known, going, c.kept.sure(), c.kept.lately(), c.most(going))
 	return b
 }
 
@@ -86,11 +93,11 @@ func (c *controller) pruneBlocked(name string) string {
 		return "whether its removal was told to wait before is not read yet"
 	}
 	going := c.desired.Load().going()
-	return pruneBlocked(name, c.live(), going, c.kept.sure(), c.most(going))
+	return pruneBlocked(name, c.live(), going, c.kept.sure(), c.kept.lately(), c.most(going))
 }
 
-func pruneBlocked(name string, known, going, confirmed []string, most int) string {
-	allowed, b := reconcile.GuardStacks(known, going, confirmed, most)
+func pruneBlocked(name string, known, going, confirmed, lost []string, most int) string {
+	allowed, b := reconcile.GuardStacks(known, going, confirmed, lost, most)
 	switch {
 	case slices.Contains(allowed, name):
 		return ""
@@ -164,8 +171,8 @@ func (c *controller) takeIntent(ctx context.Context, blocked *reconcile.Blockade
 	}
 	was := parseIntent(stands)
 	// What was confirmed before does not make it another plan.
-	if len(was.stacks) == 0 {
-		_, blocked = reconcile.GuardStacks(known, going, nil, c.most(going))
+	if len(was.all) == 0 {
+		_, blocked = reconcile.GuardStacks(known, going, nil, k.lately(), c.most(going))
 	}
 	next, ok := was.next(blocked, known, going)
 	if !ok {
@@ -175,11 +182,11 @@ func (c *controller) takeIntent(ctx context.Context, blocked *reconcile.Blockade
 	}
 	if !slices.Equal(next.stacks, was.stacks) {
 		labels := maps.Clone(stands.Spec.Labels)
-		labels[labelStacks] = strings.Join(next.stacks, ",")
+		labels[labelAll], labels[labelStacks] = strings.Join(next.all, ","), strings.Join(next.stacks, ",")
 		if err := k.intent.write(ctx, stands, labels); err != nil {
 			return err
 		}
-		if len(was.stacks) == 0 {
+		if len(was.all) == 0 {
 			c.report.pruneConfirmed(next.id, next.stacks)
 		}
 	}
@@ -228,7 +235,7 @@ func (c *controller) tellWaiting(b *reconcile.Blockade) {
 // Waits is what Settle holds of a removal of stacks: known are those that live, going
 // those of them without a file, before is what waited then. Nil: nothing.
 func Waits(known, going []string, before *reconcile.Blockade) *reconcile.Blockade {
-	_, b := reconcile.GuardStacks(known, going, nil, mostOf(len(known), going, before))
+	_, b := reconcile.GuardStacks(known, going, nil, nil, mostOf(len(known), going, before))
 	return b
 }
 
@@ -244,7 +251,7 @@ func Waited(ctx context.Context, engine reconcile.Swarm, owner string) (*reconci
 // PublishWaits publishes what waits, nil for nothing, where no daemon does: whoever comes
 // after an apply has to know how many stacks there were before it brought others.
 func PublishWaits(ctx context.Context, engine reconcile.Swarm, owner string, b *reconcile.Blockade, now time.Time) error {
-	n := note{engine, kindReport, owner}
+	n := note{engine, reconcile.KindReport, owner}
 	stands, err := n.read(ctx)
 	if err != nil || stands == nil && b == nil {
 		return err
@@ -279,7 +286,7 @@ func ConfirmPrune(ctx context.Context, engine reconcile.Swarm, owner, id string)
 	if p == nil || p.Prune == nil || p.Prune.ID != id {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownPlan, id)
 	}
-	n := note{engine, kindPrune, owner}
+	n := note{engine, reconcile.KindPrune, owner}
 	stands, err := n.read(ctx)
 	if err != nil {
 		return nil, err

@@ -198,8 +198,14 @@ func TestVanishingStacks(t *testing.T) {
 				}
 				w.sleep(10 * time.Minute)
 				if !waits {
-					if got := w.lives(); len(got) != c.of-c.gone || len(f.names()) > 0 {
-						t.Fatalf("%d are left, notes %v", len(got), f.names())
+					p := f.published(t)
+					if got := w.lives(); len(got) != c.of-c.gone || p == nil || !p.Empty() || len(p.Lost) != c.gone {
+						t.Fatalf("%d are left, published is %+v", len(got), p)
+					}
+					f.takeWrites()
+					w.sleep(2 * reconcile.LossWindow)
+					if n := f.takeWrites(); n == 0 || n > c.gone || len(f.published(t).Lost) > 0 {
+						t.Errorf("%d writes in two hours, published is %+v", n, f.published(t))
 					}
 					return
 				}
@@ -233,7 +239,7 @@ func TestVanishingStacks(t *testing.T) {
 				if got := w.lives(); len(got) != c.of-c.gone {
 					t.Fatalf("confirmed, and %d are left", len(got))
 				}
-				if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).nothing() {
+				if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).Empty() {
 					t.Errorf("notes %v, published %+v", got, f.published(t))
 				}
 			})
@@ -256,10 +262,73 @@ func TestSlowlyVanishingStacks(t *testing.T) {
 		// It was a copy: all come back.
 		w.files(stacks(names...)...)
 		w.sleep(time.Minute)
-		if p := f.published(t); p == nil || !p.nothing() || w.kept.waiting() != nil {
+		if p := f.published(t); p == nil || !p.Empty() || w.kept.waiting() != nil {
 			t.Errorf("it still waits: %+v", p)
 		}
 	})
+}
+
+// A directory that loses a stack every minute, each of which would be few enough, comes to
+// a stop at a third; what a person confirms then does not count any more.
+func TestErodingDirectory(t *testing.T) {
+	f, names := newFakeNotes(), numbered(12)
+	inDaemon(t, func(w *world) { pruning(w, f, names...) }, func(t *testing.T, w *world) {
+		for i := range 6 {
+			w.files(stacks(names[i+1:]...)...)
+			w.sleep(VanishAfter + 30*time.Second)
+		}
+		p := f.published(t)
+		if got := w.lives(); !slices.Equal(got, names[4:]) || p == nil || p.Prune == nil || !slices.Equal(p.Prune.Names, names[4:6]) || p.Prune.Lost != 4 {
+			t.Fatalf("%d are left, published is %+v", len(w.lives()), p)
+		}
+		if _, err := ConfirmPrune(t.Context(), f, "skep", p.Prune.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.noticesPrune()
+		w.sleep(time.Minute)
+		if got := w.lives(); !slices.Equal(got, names[6:]) {
+			t.Fatalf("confirmed, and left are %v", got)
+		}
+		w.sleep(reconcile.LossWindow)
+		w.files(stacks(names[7:]...)...)
+		w.sleep(VanishAfter + time.Minute)
+		if got := w.lives(); !slices.Equal(got, names[7:]) {
+			t.Errorf("an hour later a single one stays: %v", got)
+		}
+	})
+}
+
+// A controller that succeeds another one, or is started again for each look, weighs what
+// was removed before it, too.
+func TestErosionOutlivesAController(t *testing.T) {
+	for kind, once := range map[string]bool{"daemon": false, "once": true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, names := newFakeNotes(), numbered(12)
+			left := names
+			for i := range 7 {
+				w := newWorld()
+				pruning(w, f, left...)
+				w.snapshot = snapshot(stacks(names[i:]...)...)
+				if once {
+					_ = w.once(t.Context()) // an error, once something waits
+				} else {
+					ctx, cancel := context.WithCancel(t.Context())
+					done := make(chan error, 1)
+					go func() { done <- w.daemon(ctx) }()
+					w.sleep(2*VanishAfter + 10*time.Second)
+					cancel()
+					if err := <-done; err != nil {
+						t.Error(err)
+					}
+				}
+				w.queue.work.ShutDown()
+				left = w.lives()
+			}
+			if !slices.Equal(left, names[4:]) {
+				t.Errorf("%s: left are %v", kind, left)
+			}
+		})
+	}
 }
 
 // What was confirmed is of that set of stacks: one that goes besides waits, one that is
@@ -365,8 +434,9 @@ func TestIntentProperties(t *testing.T) {
 			return slices.DeleteFunc(slices.Clone(names), func(string) bool { return rapid.Bool().Draw(t, label) })
 		}
 		known, going := subset("known"), subset("going")
-		_, blocked := reconcile.GuardStacks(known, going, nil, 0)
+		_, blocked := reconcile.GuardStacks(known, going, nil, nil, 0)
 		in := intent{id: rapid.SampledFrom([]string{"", "01234567"}).Draw(t, "id"), stacks: subset("stacks")}
+		in.all = in.stacks
 		if blocked != nil && rapid.Bool().Draw(t, "right") {
 			in.id = blocked.ID
 		}
@@ -413,7 +483,7 @@ func TestOnceWaitsForAPerson(t *testing.T) {
 		if err != nil || !slices.Equal(left, names[3:]) {
 			t.Errorf("confirmed: %v; left: %v", err, left)
 		}
-		if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).nothing() {
+		if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).Empty() {
 			t.Errorf("notes %v, %+v", got, f.published(t))
 		}
 	})
@@ -426,12 +496,12 @@ func TestSettleHoldsARemoval(t *testing.T) {
 		defer w.queue.work.ShutDown()
 		pruning(w, f, names...)
 		left := snapshot(stacks(names[3])...)
-		results := Settle(t.Context(), w, left, names, true, nil, nil)
+		results := Settle(t.Context(), w, left, names, true, nil, SettleOptions{})
 		if r := results["s000"]; r.Reason != reconcile.PruneBlocked || len(w.lives()) != 4 {
 			t.Fatalf("%+v, left %v", r, w.lives())
 		}
-		_, b := reconcile.GuardStacks(names, names[:3], nil, 0)
-		Settle(t.Context(), w, left, names, true, nil, nil, b.ID)
+		_, b := reconcile.GuardStacks(names, names[:3], nil, nil, 0)
+		Settle(t.Context(), w, left, names, true, nil, SettleOptions{Confirmed: []string{b.ID}})
 		if got := w.lives(); !slices.Equal(got, names[3:]) {
 			t.Errorf("left %v", got)
 		}
@@ -530,7 +600,7 @@ func TestAnotherDirectoryRemovesNothing(t *testing.T) {
 			}
 			w.noticesPrune()
 			w.sleep(2 * w.Resync)
-			if got := w.lives(); len(got) != len(wrong) || !f.published(t).nothing() {
+			if got := w.lives(); len(got) != len(wrong) || !f.published(t).Empty() {
 				t.Errorf("confirmed: left %v, published %+v", got, f.published(t))
 			}
 		})
@@ -553,7 +623,7 @@ func TestAnotherDirectoryRemovesNothing(t *testing.T) {
 				if err := PublishWaits(t.Context(), f, "skep", Waits(w.Stacks(), numbered(5), before), time.Now()); err != nil {
 					t.Fatal(err)
 				}
-				Settle(t.Context(), w, snapshot(wrong...), names, true, nil, before, confirmed...)
+				Settle(t.Context(), w, snapshot(wrong...), names, true, nil, SettleOptions{Waited: before, Confirmed: confirmed})
 			}
 			for range 3 {
 				apply()
@@ -563,7 +633,7 @@ func TestAnotherDirectoryRemovesNothing(t *testing.T) {
 			if got := w.lives(); len(got) != len(wrong) {
 				t.Errorf("confirmed: left %v", got)
 			}
-			if err := PublishWaits(t.Context(), f, "skep", nil, time.Now()); err != nil || !f.published(t).nothing() {
+			if err := PublishWaits(t.Context(), f, "skep", nil, time.Now()); err != nil || !f.published(t).Empty() {
 				t.Errorf("%v, published %+v", err, f.published(t))
 			}
 		})

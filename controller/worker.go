@@ -111,6 +111,9 @@ func (c *controller) process(ctx context.Context, stack string) {
 // for it.
 func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
 	becameReady := c.book.record(in, result)
+	if in.Stack == nil && result.Outcome == reconcile.Applied {
+		c.kept.removes(in.Name)
+	}
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +115,7 @@ func groupRecords(configs []swarm.Config) map[string]remembered {
 		stack := c.Spec.Labels[labelStack]
 		g := groups[stack]
 		switch {
-		case c.Spec.Labels[labelKind] == kindRelease:
+		case isRecord(c):
 			g.releases = append(g.releases, *c)
 		case isState(c):
 			g.state = parseState(c.Spec.Labels, c.UpdatedAt)
@@ -235,10 +234,10 @@ const ownEvent = 5 * time.Second
 // or a state; but for the event of an own write, of which everything is known.
 func (m *memory) noticed(record string) {
 	stack := ""
-	switch {
-	case strings.HasPrefix(record, recordPrefix):
+	switch OwnKind(record) {
+	case KindRelease:
 		stack = stackOfRecord(record)
-	case strings.HasPrefix(record, statePrefix):
+	case KindState:
 		stack = stackOfState(record)
 	default:
 		return
@@ -291,7 +290,7 @@ func (m *memory) skipDamaged(ctx context.Context, stack string, number int) {
 	}
 	for i := range configs { // the filter matches prefixes
 		c := &configs[i]
-		if c.Spec.Name != name || c.Spec.Labels[labelKind] == kindRelease && c.Spec.Labels[labelStack] == stack && parseRelease(c) != nil {
+		if c.Spec.Name != name || c.Spec.Labels[labelKind] == KindRelease && c.Spec.Labels[labelStack] == stack && parseRelease(c) != nil {
 			continue
 		}
 		m.mu.Lock()
@@ -438,7 +437,7 @@ func (m *memory) load(ctx context.Context, r *Release) (*Desired, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the record of release %d: %w", r.Number, err)
 	}
-	data, err := unpack(c.Spec.Data)
+	data, err := unpack(c.Spec.Data, c.Spec.Labels[labelStack])
 	if err != nil {
 		return nil, fmt.Errorf("read the record of release %d: %w", r.Number, err)
 	}

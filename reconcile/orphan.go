@@ -14,12 +14,15 @@ const (
 	reasonPruned = "StackPruned" // what was remembered of it went last
 )
 
+// Orphaned is the reason of a stack that lives, and whose file is gone: it stays.
+const Orphaned = "Orphaned"
+
 // orphan looks after a stack whose file is gone: it stays and is told, unless
 // stacks are to be pruned. Then what is skep's own goes, services first; what a
 // stack merely also holds stays. Volumes are never touched.
 func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 	stack := in.Name
-	res := Result{Stack: stack, Outcome: Held, Reason: "Orphaned"}
+	res := Result{Stack: stack, Outcome: Held, Reason: Orphaned}
 	live, err := r.observer.get(ctx, stack, 0)
 	if err != nil {
 		return failure(stack, err)

@@ -454,6 +454,7 @@ func (r *Reconciler) claims(p *pass) []spec.Finding {
 		found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
 			"stack %s belongs to the controller %q, by its %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, by, r.o.Owner)})
 	}
+	found = append(found, damagedRecords(p.releases)...)
 	known := believed(p.releases)
 	for _, o := range p.desired.Secrets {
 		if _, ok := known[o.Plain]; !ok && !o.External && o.Name == o.Plain {

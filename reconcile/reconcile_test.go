@@ -588,7 +588,7 @@ func TestRecordWithoutLabelsStopsNobody(t *testing.T) {
 		"skep-release-shop-1": nil,
 		"skep-release-shop-2": nil,
 		"skep-state-shop":     nil,
-		"another's number":    {labelKind: kindRelease, labelStack: "shop", labelRelease: "two"},
+		"another's number":    {labelKind: KindRelease, labelStack: "shop", labelRelease: "two"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, one("app:1"))

@@ -207,5 +207,6 @@ var codeTable = []Code{
 	{"policy-driver", Swarm, asError, "the policy does not allow the plugin or file system"},
 	{"policy-limit", Swarm, asError, "the service is larger, or freer, than the policy allows"},
 	{"prune-blocked", Swarm, asError, "the file has lost most of the stack's services, and nobody confirmed that"},
+	{"record-damaged", Swarm, asWarning, "what is remembered of a release cannot be read"},
 	{"secret-believed", Swarm, asWarning, "an adopted secret cannot be compared with its file"},
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ func (a *app) apply() *cobra.Command {
 		quiet     bool
 		timeout   time.Duration
 		confirmed string
+		older     bool
 	)
 	cmd := &cobra.Command{
 		Use:     "apply --specs DIR [STACK...]",
@@ -44,6 +46,10 @@ give warning of is for skep validate to tell.
 
 What would remove many stacks, or most services of one, is held: --confirm with the ID
 that is told has it done.
+
+Where the directory's commit is older than what a stack was rolled out of last, or of
+another branch, the stack is held: a job may have an old checkout. --allow-older goes
+back to it. A revert that is committed is no older, and without git nothing is asked.
 
 It holds the lease of its --owner for as long as it acts. Exit code 2 says, besides
 that something could not be told, that another controller has it.
@@ -102,10 +108,14 @@ ready in time.`,
 			if err != nil {
 				return engine.explain(err)
 			}
-			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass, before, confirmed)
+			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass,
+				controller.SettleOptions{Waited: before, Confirmed: []string{confirmed}, AllowOlder: older})
 			progress.board.end()
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
+			}
+			if !quiet {
+				tellStale(a.err, results)
 			}
 			rows := applied(results, progress.wrote)
 			switch {
@@ -129,6 +139,7 @@ ready in time.`,
 	f.BoolVar(&wait, "wait", false, "Stay until every stack is settled")
 	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
 	f.StringVar(&confirmed, "confirm", "", "ID of a removal that waits for a person, to have it done (see skep prune)")
+	f.BoolVar(&older, "allow-older", false, "Go back to a commit that is older than what was rolled out last")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
 }
@@ -294,6 +305,16 @@ func (p *progress) tell(r reconcile.Result) {
 	if p.last[r.Stack] != news {
 		p.last[r.Stack] = news
 		p.board.tell(line)
+	}
+}
+
+// tellStale says what to do about stacks that are held since the directory is an older one.
+func tellStale(out io.Writer, results map[string]reconcile.Result) {
+	for _, r := range results {
+		if r.Reason == reconcile.SourceStale {
+			fmt.Fprintln(out, "the directory is older than what was rolled out last: bring it up to date or, if going back is meant, apply with --allow-older")
+			return
+		}
 	}
 }
 
