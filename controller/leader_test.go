@@ -291,6 +291,24 @@ func TestWhatWasReadIsRemembered(t *testing.T) {
 	})
 }
 
+// One that lost the lease and knows nobody who has it is cut off, most likely: it takes
+// the better part of a minute until a listing says so.
+func TestNotReadyWhileNobodyActs(t *testing.T) {
+	besideAnother(t, func(w *world) { w.snapshot = snapshot(stack("a", "1")) }, func(t *testing.T, w *world, l *stagedLease) {
+		for _, c := range []struct {
+			is   Standing
+			want string
+		}{
+			{hers, ""}, {Standing{}, "lease: no controller is known to act"}, {Standing{Term: 1}, ""}, {Standing{}, "lease: no controller is known to act"}, {hers, ""},
+		} {
+			l.stands(c.is)
+			if err := w.ready(); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%+v: %v, want %q", c.is, err, c.want)
+			}
+		}
+	})
+}
+
 // An orphan waits until it is known whether the directory is older than other stacks.
 func TestOrphanWaitsForTheOthers(t *testing.T) {
 	b := &beginnings{}
