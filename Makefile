@@ -10,7 +10,7 @@ FUZZTIME ?= 1m
 TIMES ?= 0
 SEED ?= 0
 BUILDVCS ?= auto
-FUZZED := ./spec ./controller
+FUZZED := ./spec ./reconcile ./controller
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 

@@ -33,6 +33,13 @@ type policyFile struct {
 	found   []byte // the text that the last look found
 	wrong   error  // what was wrong with the file when it was told last
 	current atomic.Pointer[spec.ClusterPolicy]
+	broken  atomic.Pointer[policyProblem] // nil: what the file says is in force
+}
+
+// A policyProblem is why what a policy file says is not in force.
+type policyProblem struct {
+	err   error
+	since time.Time
 }
 
 // openPolicy reads a policy for the first time, when a broken one is an error; nil for
@@ -54,6 +61,31 @@ func (p *policyFile) policy() *spec.ClusterPolicy {
 		return nil
 	}
 	return p.current.Load()
+}
+
+// problem is why the file's policy is not the one in force; nil: it is, or there is none.
+func (p *policyFile) problem() *policyProblem {
+	if p == nil {
+		return nil
+	}
+	return p.broken.Load()
+}
+
+// see looks at the file, and keeps why it could not be read since when. News says that
+// this is something else than before.
+func (p *policyFile) see(now time.Time) (changed, news bool, err error) {
+	changed, err = p.look()
+	was := p.broken.Load()
+	switch {
+	case err == nil:
+		p.broken.Store(nil)
+		return changed, was != nil, nil
+	case was == nil:
+		p.broken.Store(&policyProblem{err, now})
+	default:
+		p.broken.Store(&policyProblem{err, was.since})
+	}
+	return false, was == nil || was.err.Error() != err.Error(), err
 }
 
 // look reads the file, and says whether another policy is in force than before.
@@ -113,7 +145,8 @@ func readBounded(file string, most int64) ([]byte, error) {
 }
 
 // watchPolicy looks at the policy file until ctx ends, and asks for a pass over every
-// stack when another policy is in force.
+// stack when another policy is in force. That the file's is not is told by the log, the
+// metrics and the report.
 func (c *controller) watchPolicy(ctx context.Context) {
 	every := time.NewTicker(policyEvery)
 	defer every.Stop()
@@ -123,8 +156,11 @@ func (c *controller) watchPolicy(ctx context.Context) {
 			return
 		case <-every.C:
 		}
-		changed, err := c.policy.look()
+		changed, news, err := c.policy.see(c.Now())
 		c.report.policy(c.policy.file, changed, err)
+		if news {
+			poke(c.kept.hint)
+		}
 		if changed {
 			c.queue.changed(c.desired.Load().names()...)
 		}

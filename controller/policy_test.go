@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,24 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%s is in force, want %s", got, name)
 		}
 	}
+	f := newFakeNotes()
+	ready := func(w *world) string {
+		got, err := w.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range got {
+			if m.GetName() == "skep_policy_ready" {
+				return fmt.Sprint(m.GetMetric()[0].GetGauge().GetValue())
+			}
+		}
+		return "not there"
+	}
 	inDaemon(t, func(w *world) {
+		w.keepIn(f)
+		if got := ready(w); got != "not there" {
+			t.Errorf("without a policy skep_policy_ready is %s", got)
+		}
 		w.controller.policy = policy
 		w.snapshot = snapshot(stack("shop", "1"), stack("blog", "1"))
 	}, func(t *testing.T, w *world) {
@@ -53,9 +71,19 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%d passes for two stacks, told %v", n, w.loud())
 		}
 		inForce("second")
+		if got := ready(w); got != "1" {
+			t.Errorf("skep_policy_ready is %s", got)
+		}
 		writePolicy(t, file, "rules: [{name: third, alow: {}}]")
-		w.sleep(3 * policyEvery)
+		w.sleep(20 * policyEvery)
 		inForce("second")
+		p := f.published(t)
+		if got := ready(w); got != "0" || p == nil || p.Policy == nil || !strings.Contains(p.Policy.Message, "alow") || p.Policy.Since.IsZero() {
+			t.Fatalf("skep_policy_ready is %s, published is %+v", got, p)
+		}
+		if n := f.takeWrites(); n != 1 {
+			t.Errorf("%d writes for one problem", n)
+		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
@@ -69,6 +97,10 @@ func TestPolicyIsReadAgain(t *testing.T) {
 		inForce("fourth")
 		if n := passes(); n != 2 {
 			t.Errorf("%d passes for two stacks", n)
+		}
+		w.sleep(2 * rewordEvery)
+		if got, p := ready(w), f.published(t); got != "1" || !p.Empty() {
+			t.Errorf("mended, and skep_policy_ready is %s, published %+v", got, p)
 		}
 	})
 }

@@ -95,7 +95,7 @@ func (c *controller) process(ctx context.Context, stack string) {
 		c.queue.settled(stack, 0)
 		return
 	}
-	if c.beginnings.found(stack, result) {
+	if c.beginnings.found(stack, in.Stack != nil, result) {
 		c.queue.look(slices.Collect(maps.Keys(d.gone))...)
 	}
 	c.take(in, result, took)
@@ -111,6 +111,9 @@ func (c *controller) process(ctx context.Context, stack string) {
 // for it.
 func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
 	becameReady := c.book.record(in, result)
+	if in.Stack == nil && result.Outcome == reconcile.Applied {
+		c.kept.removes(in.Name)
+	}
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)

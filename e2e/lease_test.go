@@ -341,6 +341,9 @@ func TestTwoOwners(t *testing.T) {
 	}
 	awaitReady(t, a, "owned-a", 1)
 	awaitReady(t, b, "owned-b", 1)
+	cleanUp(t, "other-b")
+	b.write("other-b.yml", file("app:1.0")) // of two stacks one may go unasked, and not of one
+	awaitReady(t, b, "other-b", 1)
 	for _, d := range []*daemon{a, b} {
 		h, err := controller.ReadHolder(t.Context(), lab.Client(2), d.owner)
 		if _, says := d.get("/readyz"); err != nil || h.ID == "" || says != "acts\n" {
@@ -364,8 +367,6 @@ func TestTwoOwners(t *testing.T) {
 	})
 	b.remove("owned-a.yml") // and lets go of it again: nobody's file is gone but its own
 	b.remove("owned-b.yml")
-	b.write("other-b.yml", file("app:1.0"))
-	cleanUp(t, "other-b")
 	await(t, 2*time.Minute, "b's stack is removed, whose file is gone", func() error {
 		if s := service(t, "owned-b_web"); s != nil {
 			return errors.New("it is there")

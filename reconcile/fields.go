@@ -106,12 +106,12 @@ func showCommand(args []string) string {
 	for i, a := range args {
 		name, v, set := strings.Cut(a, "=")
 		switch {
-		case set && argName.MatchString(name) && looksSecret(name) && !namesFile(name, v):
+		case set && argName.MatchString(name) && spec.LooksSecret(name) && !namesFile(name, v):
 			a = name + "=" + masked // all of it, with spaces too
 		case i == 0:
 		case userFlag.MatchString(args[i-1]):
 			a = login.ReplaceAllString(a, "${1}:"+masked)
-		case strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && looksSecret(args[i-1]) && !namesFile(args[i-1], a):
+		case strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && spec.LooksSecret(args[i-1]) && !namesFile(args[i-1], a):
 			a = masked
 		}
 		out[i] = quoteArg(maskText(a))
@@ -141,7 +141,7 @@ func showNamed(name, v string) string {
 	switch {
 	case v == "":
 		return `""`
-	case looksSecret(name) && !namesFile(name, v):
+	case spec.LooksSecret(name) && !namesFile(name, v):
 		return masked
 	}
 	return maskText(v)
@@ -305,34 +305,6 @@ func showPreferences(s *swarm.ServiceSpec) string {
 
 const masked = "•••"
 
-// secretWords in a name make its value one that is not shown. Those in
-// secretEnds only count where a word of the name ends with them: KEY is in
-// API_KEY and in KEYBOARD. That hides a COMPASS too: rather too much than a
-// password too little.
-var (
-	secretWords = []string{"PASSW", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE", "BASICAUTH", "DIGESTAUTH", "HTPASS", "COOKIE", "SIGNATURE"}
-	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "JWT", "SIG"}
-	nameWord    = regexp.MustCompile(`[A-Za-z0-9]+`)
-	camelBreak  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
-)
-
-func looksSecret(name string) bool {
-	upper := strings.ToUpper(name)
-	for _, w := range secretWords {
-		if strings.Contains(upper, w) {
-			return true
-		}
-	}
-	for _, word := range nameWord.FindAllString(camelBreak.ReplaceAllString(name, "${1}_${2}"), -1) {
-		for _, end := range secretEnds {
-			if strings.HasSuffix(strings.ToUpper(word), end) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // namesFile says that a value is where a secret lies, not the secret.
 func namesFile(name, v string) bool {
 	return strings.HasSuffix(strings.ToUpper(name), "FILE") && strings.HasPrefix(v, "/")
@@ -414,7 +386,7 @@ func maskNamed(before *regexp.Regexp, s string) string {
 		name := s[at[2]:at[3]]
 		b.WriteString(s[:at[1]])
 		s = s[at[1]:]
-		if looksSecret(name) && !namesFile(name, s) {
+		if spec.LooksSecret(name) && !namesFile(name, s) {
 			if word := shellWord.FindString(s); word != "" {
 				b.WriteString(masked)
 				s = s[len(word):]

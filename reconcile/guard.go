@@ -126,7 +126,7 @@ func (a *inspection) network(n *DesiredNetwork) {
 
 func (a *inspection) object(kind Kind, o DesiredObject) {
 	a.key = ""
-	if reserved(o.Name) || reserved(o.Plain) {
+	if OwnKind(o.Name) != "" || OwnKind(o.Plain) != "" {
 		a.refuse("", "skep-own", "%s %s has the name of what skep keeps for itself (give it another name)", kind, o.Plain)
 	}
 	if o.Driver != nil {
@@ -135,16 +135,6 @@ func (a *inspection) object(kind Kind, o DesiredObject) {
 	if o.Templating != nil && o.Templating.Name != "golang" {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectTemplateDrivers, Value: o.Templating.Name}, "the template driver %s of %s %s", o.Templating.Name, kind, o.Plain)
 	}
-}
-
-// keptNames begin the names of what skep keeps for itself; those with a dash at their
-// end have something behind it.
-var keptNames = []string{keyName, recordPrefix, "skep-state-", "skep-lease-", "skep-report-", "skep-prune-"}
-
-func reserved(name string) bool {
-	return slices.ContainsFunc(keptNames, func(kept string) bool {
-		return name == kept || strings.HasSuffix(kept, "-") && strings.HasPrefix(name, kept)
-	})
 }
 
 func (a *inspection) service(key string, s *swarm.ServiceSpec) {
@@ -290,7 +280,7 @@ func (a *inspection) reference(kind Kind, name string) {
 		labels = a.live.labels(Ref{kind, name})
 	}
 	switch i := slices.IndexFunc(objects, func(o DesiredObject) bool { return o.Name == name }); {
-	case reserved(name) || labels[labelKind] != "":
+	case OwnKind(name) != "" || labels[labelKind] != "":
 		a.refuse(a.key, "skep-own", "%s %s is what skep keeps for itself, and no stack may read it (take it out of the service)", kind, name)
 	case i >= 0 && !objects[i].External:
 	case i < 0 && labels[spec.LabelNamespace] == a.desired.Stack:

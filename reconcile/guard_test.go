@@ -702,3 +702,100 @@ func TestPolicyOfCredentialsByID(t *testing.T) {
 		}
 	}
 }
+
+// A policy that comes to forbid a release in the middle of its rollout keeps the rest of it
+// from being written, and nobody from being told that it is sick: it is taken back where
+// the release before is allowed, and else held, with both said.
+func TestPolicyThatChangesInTheMiddle(t *testing.T) {
+	open := policy(t, "rules: [{name: a, allow: {images: ['**'], ports: [80, 81]}}]")
+	stack := func(image string, port uint32) *spec.Stack {
+		return watched(makeStack("shop", with(service("shop", "web", image), ingressPort(port))))
+	}
+	begin := func(t *testing.T, fate string) (*world, **spec.ClusterPolicy) {
+		w := newWorld(t, stack("app:1", 80))
+		p := open
+		w.allowing(&p)
+		w.settle()
+		w.stack = stack("app:2"+fate, 81)
+		w.pass()
+		w.engine.turn()
+		return w, &p
+	}
+	pass := func(w *world) (res Result) {
+		for range 10 {
+			res = w.pass()
+			w.engine.turn()
+		}
+		return res
+	}
+	closedTo := func(port string) *spec.ClusterPolicy {
+		return policy(t, "rules: [{name: a, allow: {images: ['**'], ports: ["+port+"]}}]")
+	}
+	t.Run("sick", func(t *testing.T) {
+		w, p := begin(t, "-bad")
+		*p = closedTo("80")
+		if res := pass(w); w.images() != "shop_web=app:1" || w.phases() != "1:Healthy 2:Failed" {
+			t.Errorf("%s; %s; %s %s: %s", w.images(), w.phases(), res.Outcome, res.Reason, res.Message)
+		}
+	})
+	t.Run("sick, and no way back", func(t *testing.T) {
+		w, p := begin(t, "-bad")
+		*p = closedTo("443")
+		res := pass(w)
+		if w.images() != "shop_web=app:2-bad" || w.phases() != "1:Healthy 2:Failed" || res.Outcome != Held || res.Reason != "PolicyPort" {
+			t.Errorf("%s; %s; %s %s", w.images(), w.phases(), res.Outcome, res.Reason)
+		}
+		for _, words := range []string{"release 2 (rev-webapp:2-bad) failed: ", "it cannot go back to release 1", "publishing port 80 is not allowed"} {
+			if !strings.Contains(res.Message, words) {
+				t.Errorf("%q does not say %q", res.Message, words)
+			}
+		}
+		*p = open
+		if res = w.settle(); w.images() != "shop_web=app:1" {
+			t.Errorf("allowed again: %s; %s: %s", w.images(), res.Reason, res.Message)
+		}
+	})
+	t.Run("sick, and held", func(t *testing.T) {
+		w, p := begin(t, "-bad")
+		w.stack.Policy.Rollout.OnFailure = spec.OnFailureHold
+		*p = closedTo("443")
+		if res := pass(w); w.phases() != "1:Healthy 2:Failed" || res.Reason != "ReleaseFailed" {
+			t.Errorf("%s; %s %s: %s", w.phases(), res.Outcome, res.Reason, res.Message)
+		}
+	})
+	t.Run("well", func(t *testing.T) {
+		w, p := begin(t, "")
+		*p = closedTo("80")
+		var res Result
+		wrote := w.writesOf(func() {
+			res = pass(w)
+			w.engine.advance(time.Hour)
+			res = pass(w)
+		})
+		if len(wrote) > 0 || w.phases() != "1:Healthy 2:Progressing" || res.Reason != "PolicyPort" {
+			t.Errorf("%s; wrote %v; %s %s: %s", w.phases(), wrote, res.Outcome, res.Reason, res.Message)
+		}
+		*p = open
+		if w.settle(); w.phases() != "1:Healthy 2:Healthy" {
+			t.Errorf("allowed again: %s", w.phases())
+		}
+	})
+	t.Run("never healthy", func(t *testing.T) {
+		w := newWorld(t, stack("app:1", 80))
+		p := open
+		w.allowing(&p)
+		w.settle()
+		w.stack = stack("app:2", 81)
+		w.pass() // and no turn: its tasks never come
+		p = closedTo("80")
+		w.pass()
+		w.engine.advance(time.Hour)
+		for range 10 {
+			w.pass()
+		}
+		w.engine.turn()
+		if res := w.settle(); w.images() != "shop_web=app:1" || w.phases() != "1:Healthy 2:Failed" {
+			t.Errorf("%s; %s; %s: %s", w.images(), w.phases(), res.Reason, res.Message)
+		}
+	})
+}

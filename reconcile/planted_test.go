@@ -143,10 +143,10 @@ func TestPlantedValuesAreNotTold(t *testing.T) {
 	}
 	recorded := 0
 	for _, c := range w.engine.configs {
-		if c.Spec.Labels[labelKind] != kindRelease {
+		if c.Spec.Labels[labelKind] != KindRelease {
 			continue
 		}
-		r, err := unpack(c.Spec.Data)
+		r, err := unpack(c.Spec.Data, "shop")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -238,7 +238,7 @@ func (s *substitution) partOfSecret(text, name string) bool {
 	if key, _, ok := strings.Cut(text, "="); ok { // in a list
 		of = key
 	}
-	return secretName.MatchString(of) && !aboutSecret.MatchString(of) || strings.Contains(text, "://")
+	return isSecretName(of) || strings.Contains(text, "://")
 }
 
 // braced evaluates what stands between ${ and }.
