@@ -23,10 +23,11 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
-// What the lease promises, with what a busy machine adds.
+// What the lease promises, and half as much again: these machines are busy at times, and
+// how long it took is told. More than that is not the machine.
 const (
-	succeeded  = 20 * time.Second // a killed or paused controller, by another one
-	handedOver = 5 * time.Second  // a stop, which ends passes that are under way first
+	succeeded  = 20 * time.Second * 3 / 2 // a killed or paused controller, by another one
+	handedOver = 5 * time.Second * 3 / 2  // a stop, which ends passes that are under way first
 )
 
 // A contest is several controllers of one owner, each a process beside an engine of its
