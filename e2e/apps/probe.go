@@ -17,15 +17,15 @@ import (
 
 // A report is what a probe prints when it is told to stop.
 type report struct {
-	Requests int            `json:"requests"`
-	Failed   int            `json:"failed"`
+	Requests int `json:"requests"`
+	Failed   int `json:"failed"`
 	// Unresolved are those of the requests for which the name server gave no answer at all:
 	// they tell of a machine that is too busy, and nothing of who would have been asked.
-	Unresolved int `json:"unresolved"`
-	Versions map[string]int `json:"versions"` // answers by the version that gave them
-	Hosts    map[string]int `json:"hosts"`    // and by the container
-	First    time.Time      `json:"first"`    // when the first request was sent
-	Last     time.Time      `json:"last"`     // and the last
+	Unresolved int            `json:"unresolved"`
+	Versions   map[string]int `json:"versions"` // answers by the version that gave them
+	Hosts      map[string]int `json:"hosts"`    // and by the container
+	First      time.Time      `json:"first"`    // when the first request was sent
+	Last       time.Time      `json:"last"`     // and the last
 	// LongestGap is the longest time between two answers that were good, in seconds.
 	LongestGap float64 `json:"longestGap"`
 	// Errors are the first few failures in words, with their time.
