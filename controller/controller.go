@@ -248,9 +248,13 @@ func newController(cfg Config, e edges) *controller {
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears}
+	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears, reopened: c.metrics.reconnects.Inc}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads}))
+	state := &stateCollector{fleet: c.fleet, findings: c.directoryFindings, source: c.sourceReady, scanned: c.scanned, engine: c.engine.up, leads: c.leads}
+	if c.policy != nil {
+		state.policy = c.policy.readable
+	}
+	register(cfg.Registry, prometheus.Collector(state))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
 }

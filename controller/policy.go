@@ -28,6 +28,7 @@ type policyFile struct {
 	file    string
 	text    []byte // that the policy in force was made of; look alone uses it
 	current atomic.Pointer[spec.ClusterPolicy]
+	broken  atomic.Pointer[error] // why the file could not be read the last time; nil: it could
 }
 
 // openPolicy reads a policy for the first time, when a broken one is an error; nil for
@@ -53,6 +54,11 @@ func (p *policyFile) policy() *spec.ClusterPolicy {
 
 // look reads the file, and says whether another policy is in force than before.
 func (p *policyFile) look() (changed bool, err error) {
+	defer func() {
+		if p.broken.Store(nil); err != nil {
+			p.broken.Store(&err)
+		}
+	}()
 	text, err := readBounded(p.file, maxPolicy)
 	if err != nil {
 		return false, fmt.Errorf("read policy: %w", err)
@@ -67,6 +73,14 @@ func (p *policyFile) look() (changed bool, err error) {
 	p.text = text
 	p.current.Store(next)
 	return true, nil
+}
+
+// readable is nil while the file is.
+func (p *policyFile) readable() error {
+	if err := p.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func readBounded(file string, most int64) ([]byte, error) {

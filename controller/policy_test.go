@@ -56,6 +56,9 @@ func TestPolicyIsReadAgain(t *testing.T) {
 		writePolicy(t, file, "rules: [{name: third, alow: {}}]")
 		w.sleep(3 * policyEvery)
 		inForce("second")
+		if policy.readable() == nil {
+			t.Error("it counts as readable")
+		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
@@ -67,6 +70,9 @@ func TestPolicyIsReadAgain(t *testing.T) {
 		writePolicy(t, file, "rules: [{name: fourth}]")
 		w.sleep(policyEvery)
 		inForce("fourth")
+		if err := policy.readable(); err != nil {
+			t.Errorf("it still counts as unreadable: %v", err)
+		}
 		if n := passes(); n != 2 {
 			t.Errorf("%d passes for two stacks", n)
 		}

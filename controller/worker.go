@@ -111,7 +111,7 @@ func (c *controller) process(ctx context.Context, stack string) {
 // for it.
 func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
 	becameReady := c.book.record(in, result)
-	c.metrics.observe(in.Name, result, took)
+	c.metrics.observe(in.Name, result, took, c.Now())
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)
 	d := c.desired.Load()
