@@ -125,18 +125,21 @@ func TestDocsCanBeCopied(t *testing.T) {
 	}
 }
 
-// Every call of skep in docs/rollouts.md is understood.
+// Every call of skep in docs/rollouts.md is understood, and in docs/runbook.md, where
+// somebody copies it at night.
 func TestRolloutsCanBeCopied(t *testing.T) {
-	text, err := os.ReadFile("../../docs/rollouts.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	calls := regexp.MustCompile("(?:`|\\$ )(skep [a-z]+ [^`\n]*)").FindAllStringSubmatch(string(text), -1)
-	for _, call := range calls {
-		checkSkep(t, strings.NewReplacer("--to N", "--to 4", " RELEASE", " 7", "\"…\"", "x").Replace(call[1]))
-	}
-	if len(calls) < 15 {
-		t.Errorf("only %d calls were found", len(calls))
+	for _, file := range []string{"../../docs/rollouts.md", "../../docs/runbook.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := regexp.MustCompile("(?:`|\\$ |\n    )(skep [a-z]+(?: [^`\n ]+)*)").FindAllStringSubmatch(string(text), -1)
+		for _, call := range calls {
+			checkSkep(t, strings.NewReplacer("--to N", "--to 4", " RELEASE", " 7", "STACK N", "STACK 7", "\"…\"", "x").Replace(call[1]))
+		}
+		if len(calls) < 15 {
+			t.Errorf("%s: only %d calls were found", file, len(calls))
+		}
 	}
 }
 
