@@ -133,7 +133,7 @@ func TestRolloutsCanBeCopied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		calls := regexp.MustCompile("(?:`|\\$ |\n    )(skep [a-z]+(?: [^`\n ]+)*)").FindAllStringSubmatch(string(text), -1)
+		calls := regexp.MustCompile("(?:`|\\$ |\n    )(skep [a-z]+(?: [^`\n ]+)+)").FindAllStringSubmatch(string(text), -1)
 		for _, call := range calls {
 			checkSkep(t, strings.NewReplacer("--to N", "--to 4", " RELEASE", " 7", "STACK N", "STACK 7", "\"…\"", "x").Replace(call[1]))
 		}
