@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 //go:generate go test -run ^TestMetricsAreDocumented$ . -update
@@ -112,12 +111,12 @@ func metricTables(t *testing.T) string {
 				continue
 			}
 			done[name] = true
-			f := families[name]
-			if f == nil {
+			f, ok := families[name]
+			if !ok {
 				t.Errorf("%s is registered, and never told", name)
 				continue
 			}
-			fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()), labelsOf(all[name].labels, valuesOf(f.GetMetric())), all[name].help)
+			fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", name, f.kind, labelsOf(all[name].labels, valuesOf(f.samples)), all[name].help)
 		}
 	}
 	out.WriteString("\n")
@@ -143,14 +142,14 @@ func labelsOf(labels []string, values map[string]map[string]bool) string {
 }
 
 // valuesOf are the values that each label has.
-func valuesOf(metrics []*dto.Metric) map[string]map[string]bool {
+func valuesOf(samples []sample) map[string]map[string]bool {
 	out := map[string]map[string]bool{}
-	for _, m := range metrics {
-		for _, l := range m.GetLabel() {
-			if out[l.GetName()] == nil {
-				out[l.GetName()] = map[string]bool{}
+	for _, s := range samples {
+		for name, value := range s.labels {
+			if out[name] == nil {
+				out[name] = map[string]bool{}
 			}
-			out[l.GetName()][l.GetValue()] = true
+			out[name][value] = true
 		}
 	}
 	return out

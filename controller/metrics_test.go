@@ -14,7 +14,6 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	dto "github.com/prometheus/client_model/go"
 
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
@@ -77,37 +76,19 @@ skep_stack_info{release="7",revision="4be1c07",stack="a"} 1
 	before, after := *w.controller.desired.Load(), desired{}
 	w.controller.desired.Store(&after)
 	w.forgetLost(before, after)
-	for name, f := range gathered(t, w.Registry) {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "stack" && l.GetValue() != "" {
-					t.Errorf("%s still has stack %s", name, l.GetValue())
-				}
-			}
-		}
+	if n := ofStacks(t, w.Registry); n > 0 {
+		t.Errorf("%d series of stacks are left", n)
 	}
 }
 
 func TestStandbyTellsOfNoStack(t *testing.T) {
 	besideAnother(t, func(w *world) { w.snapshot = snapshot(stack("a", "1")) }, func(t *testing.T, w *world, l *stagedLease) {
-		stacks := func() (n int) {
-			for _, f := range gathered(t, w.Registry) {
-				for _, m := range f.GetMetric() {
-					for _, label := range m.GetLabel() {
-						if label.GetName() == "stack" && label.GetValue() != "" {
-							n++
-						}
-					}
-				}
-			}
-			return n
-		}
-		if n := stacks(); n > 0 {
+		if n := ofStacks(t, w.Registry); n > 0 {
 			t.Errorf("%d series of stacks while it stands by", n)
 		}
 		l.stands(Standing{Term: 1, Holder: Holder{ID: "me"}})
 		w.sleep(100 * time.Millisecond)
-		if stacks() == 0 {
+		if ofStacks(t, w.Registry) == 0 {
 			t.Error("none of stacks while it acts")
 		}
 	})
@@ -157,15 +138,9 @@ func TestTransitionsAreCounted(t *testing.T) {
 				{"skep_rollouts_total", "rollouts ", "result"}, {"skep_rollout_duration_seconds", "took ", "result"},
 				{"skep_rollbacks_total", "rollbacks ", "cause"}, {"skep_drift_corrections_total", "corrections", ""},
 			} {
-				for _, x := range gathered(t, reg)[f.name].GetMetric() {
-					n := x.GetCounter().GetValue() + float64(x.GetHistogram().GetSampleCount())
-					for _, l := range x.GetLabel() {
-						if n > 0 && l.GetName() == f.label {
-							got[f.word+l.GetValue()] += n
-						}
-					}
-					if n > 0 && f.label == "" {
-						got[f.word] += n
+				for _, x := range gathered(t, reg)[f.name].samples {
+					if x.value > 0 {
+						got[f.word+x.labels[f.label]] += x.value
 					}
 				}
 			}
@@ -215,12 +190,8 @@ func TestSeriesOfAHundredStacks(t *testing.T) {
 	w.controller.desired.Store(&next)
 	count := func() (n int) {
 		for _, f := range gathered(t, w.Registry) {
-			for _, m := range f.GetMetric() {
-				n++
-				if h := m.GetHistogram(); h != nil {
-					n += len(h.GetBucket()) + 2 // +Inf, sum, and count
-				}
-				n += len(m.GetSummary().GetQuantile())
+			for _, s := range f.samples {
+				n += s.series
 			}
 		}
 		return n
@@ -254,18 +225,58 @@ func TestLabelsAreFew(t *testing.T) {
 	}
 }
 
+// A family is what a registry gathers under a name.
+type family struct {
+	kind    string
+	samples []sample
+}
+
+// A sample is a counter, a gauge, or a histogram with its count as its value.
+type sample struct {
+	labels map[string]string
+	value  float64
+	series int // that Prometheus makes of it
+}
+
 // gathered are the families of a registry, by name.
-func gathered(t *testing.T, reg *prometheus.Registry) map[string]*dto.MetricFamily {
+func gathered(t *testing.T, reg *prometheus.Registry) map[string]family {
 	t.Helper()
 	all, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]*dto.MetricFamily{}
+	out := map[string]family{}
 	for _, f := range all {
-		out[f.GetName()] = f
+		x := family{kind: strings.ToLower(f.GetType().String())}
+		for _, m := range f.GetMetric() {
+			s := sample{map[string]string{}, m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount()), 1}
+			for _, l := range m.GetLabel() {
+				s.labels[l.GetName()] = l.GetValue()
+			}
+			if h := m.GetHistogram(); h != nil {
+				s.series = len(h.GetBucket()) + 3 // +Inf, sum and count
+			}
+			if q := m.GetSummary(); q != nil {
+				s.series = len(q.GetQuantile()) + 2
+			}
+			x.samples = append(x.samples, s)
+		}
+		out[f.GetName()] = x
 	}
 	return out
+}
+
+// ofStacks counts what is told of a stack in a registry.
+func ofStacks(t *testing.T, reg *prometheus.Registry) (n int) {
+	t.Helper()
+	for _, f := range gathered(t, reg) {
+		for _, s := range f.samples {
+			if s.labels["stack"] != "" {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func TestFailedPassIsNotReady(t *testing.T) {
