@@ -64,11 +64,12 @@ type Server struct {
 	out  *buffer
 }
 
-// ScrapeEvery is how often a Server scrapes, and evaluates its rules.
-const ScrapeEvery = time.Second
+// ScrapeEvery is how often a Server scrapes; a scrape may take as long. Its rules it
+// evaluates every second.
+const ScrapeEvery = 2 * time.Second
 
 // config is a Server's configuration. Its targets are in a file, which it watches.
-const config = `global: {scrape_interval: 1s, evaluation_interval: 1s}
+const config = `global: {scrape_interval: 2s, evaluation_interval: 1s}
 rule_files: [rules/*.yml]
 scrape_configs:
   - job_name: skep

@@ -24,7 +24,7 @@ func TestHasten(t *testing.T) {
         annotations: {summary: "for: 5m"}
 `
 	const want = `      - alert: A
-        expr: sum(increase(x[15s])) > 0 and rate(y[60s]) > max_over_time(z[5s])
+        expr: sum(increase(x[15s])) > 0 and rate(y[60s]) > max_over_time(z[10s])
         for: 5s
         keep_firing_for: 2s
         annotations: {summary: "for: 5m"}
@@ -36,7 +36,7 @@ func TestHasten(t *testing.T) {
 
 func TestFill(t *testing.T) {
 	got := Fill(`rate(a{job="$job", stack=~"$stack"}[$__rate_interval]) + b[$__range] + c[$__interval]`, "skep", "shop|blog", 2*time.Second, 10*time.Minute)
-	if want := `rate(a{job="skep", stack=~"shop|blog"}[4s]) + b[600s] + c[2s]`; got != want {
+	if want := `rate(a{job="skep", stack=~"shop|blog"}[8s]) + b[600s] + c[2s]`; got != want {
 		t.Errorf("got %s", got)
 	}
 }
