@@ -191,7 +191,7 @@ func (w *watchtower) panels() {
 		ask("annotation", q)
 	}
 	for name, selector := range map[string]string{"job": "skep_leader", "stack": `skep_stack_condition{job="skep"}`} {
-		if d.Variables[name] != fmt.Sprintf("label_values(%s, %s)", selector, name) {
+		if prom.Fill(d.Variables[name], "skep", ".+", step, now.Sub(w.began)) != fmt.Sprintf("label_values(%s, %s)", selector, name) {
 			w.t.Errorf("variable %s is %s", name, d.Variables[name])
 		}
 		if values, err := w.server.LabelValues(w.t.Context(), name, selector); err != nil || len(values) == 0 {
