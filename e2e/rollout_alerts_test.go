@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/swarm"
+
 	"github.com/skep-io/skep/e2e/prom"
 )
 
@@ -245,4 +247,62 @@ func (th *theatre) hide() (back func(), err error) {
 			th.t.Errorf("bring the specs back: %v", err)
 		}
 	}, nil
+}
+
+// discovers has a Prometheus with the configuration of deploy/prometheus find the tasks of
+// a service by the engine's API, as it finds those of skep in its own Swarm.
+func (w *watchtower) discovers(th *theatre, service string) {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "deploy", "prometheus", "prometheus.yml"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	config := string(text)
+	for _, r := range [][2]string{
+		{"unix:///var/run/docker.sock", th.lab.DockerHost(th.door.node())}, {"regex: skep_skep", "regex: " + service}, {"regex: skep_monitoring", "regex: " + stage},
+	} {
+		if strings.Count(config, r[0]) != 1 {
+			w.t.Fatalf("prometheus.yml has %q not once", r[0])
+		}
+		config = strings.Replace(config, r[0], r[1], 1)
+	}
+	s, err := prom.StartWith(w.t.Context(), w.t.TempDir(), []byte(config), nil)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	defer s.Stop()
+	w.await(30*time.Second, "prometheus finds the tasks of "+service, func() error {
+		v, _ := th.now()
+		var want, got []string
+		for _, task := range v.tasks[service] {
+			for _, a := range task.NetworksAttachments {
+				if a.Network.Spec.Name == stage {
+					address, _, _ := strings.Cut(a.Addresses[0], "/")
+					want = append(want, "http://"+address+":9470/metrics on "+task.NodeID)
+				}
+			}
+		}
+		names, err := th.lab.Client(th.door.node()).NodeList(w.t.Context(), swarm.NodeListOptions{})
+		if err != nil {
+			return err
+		}
+		targets, err := s.Targets(w.t.Context())
+		if err != nil {
+			return err
+		}
+		for url, labels := range targets {
+			for _, n := range names {
+				if n.Description.Hostname == labels["instance"] && labels["job"] == "skep" {
+					got = append(got, url+" on "+n.ID)
+				}
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) || len(want) == 0 {
+			return fmt.Errorf("found %v of %d, there are %v; it said %s", got, len(targets), want, s.Said())
+		}
+		return nil
+	})
 }

@@ -73,6 +73,7 @@ func TestRollouts(t *testing.T) {
 	step("all that was bad is back")
 	t.Logf("skep made %s", th.passes())
 	th.tower.afterTheBad(th.wentBack())
+	th.tower.discovers(th, "bad-sick_web")
 	th.quarantine(scenes)
 	step("nothing was tried again")
 	th.tower.afterTheQuarantine()

@@ -80,6 +80,11 @@ scrape_configs:
 // Start runs a Prometheus in a directory of its own, with these rule files, and returns
 // when it answers. It scrapes nothing before Scrape.
 func Start(ctx context.Context, dir string, rules map[string][]byte) (*Server, error) {
+	return StartWith(ctx, dir, []byte(config), rules)
+}
+
+// StartWith is Start with a configuration of the caller's; Scrape has no part in it.
+func StartWith(ctx context.Context, dir string, config []byte, rules map[string][]byte) (*Server, error) {
 	path, err := Tool("prometheus")
 	if err != nil {
 		return nil, err
@@ -98,7 +103,7 @@ func Start(ctx context.Context, dir string, rules map[string][]byte) (*Server, e
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), config, 0o644); err != nil {
 		return nil, err
 	}
 	if err := s.Scrape(); err != nil {
@@ -199,6 +204,24 @@ func (s *Server) QueryRange(ctx context.Context, query string, from, to time.Tim
 }
 
 func stamp(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
+
+// Targets are what it scrapes now: the URL, and the labels that its series get.
+func (s *Server) Targets(ctx context.Context) (map[string]map[string]string, error) {
+	var answer struct {
+		Active []struct {
+			Labels map[string]string `json:"labels"`
+			URL    string            `json:"scrapeUrl"`
+		} `json:"activeTargets"`
+	}
+	if err := s.get(ctx, "targets", url.Values{"state": {"active"}}, &answer); err != nil {
+		return nil, err
+	}
+	out := map[string]map[string]string{}
+	for _, t := range answer.Active {
+		out[t.URL] = t.Labels
+	}
+	return out, nil
+}
 
 // LabelValues are those that a label has in the series that a selector takes.
 func (s *Server) LabelValues(ctx context.Context, label, selector string) ([]string, error) {

@@ -65,6 +65,10 @@ func TestServer(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
+	targets, err := s.Targets(t.Context())
+	if labels := targets[up.URL+"/metrics"]; err != nil || len(targets) != 1 || labels["job"] != "skep" {
+		t.Errorf("targets %v, %v", targets, err)
+	}
 	values, err := s.LabelValues(t.Context(), "job", "cats")
 	if err != nil || len(values) != 1 || values[0] != "skep" {
 		t.Errorf("jobs %v, %v", values, err)
