@@ -142,7 +142,7 @@ func (m *metrics) transition(stack string, s *tally, r reconcile.Result, t recon
 		m.rollouts.WithLabelValues(stack, rolloutSuperseded).Inc()
 	case "rollout-refused":
 		m.rollouts.WithLabelValues(stack, rolloutRefused).Inc()
-	case "rolled-back", "rollback-finished":
+	case "going-back", "rolled-back":
 		if t.Begins {
 			m.rollbacks.WithLabelValues(stack, rollbackCause(r.Release, s.late)).Inc()
 		}

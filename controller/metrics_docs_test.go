@@ -89,12 +89,8 @@ func described(t *testing.T, reg *prometheus.Registry) map[string]description {
 // metricTables are the metrics in Markdown, by what they are about.
 func metricTables(t *testing.T) string {
 	w := everything(t)
-	w.policy = &policyFile{}
-	state := &stateCollector{fleet: w.fleet, findings: w.directoryFindings, source: w.sourceReady, scanned: w.scanned, policy: w.policy.readable, engine: w.engine.up, leads: w.leads}
-	policy := prometheus.NewRegistry()
-	policy.MustRegister(state)
+	w.controller.policy = &policyFile{}
 	families := gathered(t, w.Registry)
-	maps.Copy(families, gathered(t, policy))
 	all := described(t, w.Registry)
 	var out strings.Builder
 	done := map[string]bool{}

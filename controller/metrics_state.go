@@ -17,8 +17,8 @@ type stateCollector struct {
 	fleet    func() []member
 	findings func() []spec.Finding // about the directory itself
 	source   check
-	scanned  func() time.Time // when the directory was read completely the last time
-	policy   check            // nil: there is no policy
+	scanned  func() time.Time   // when the directory was read completely the last time
+	policy   func() *policyFile // nil: there is none
 	engine   check
 	leads    func() bool
 }
@@ -55,7 +55,7 @@ var (
 	descScanned = prometheus.NewDesc("skep_source_last_scan_timestamp_seconds",
 		"When the specs directory was read completely the last time.", nil, nil)
 	descPolicy = prometheus.NewDesc("skep_policy_ready",
-		"Whether the policy file could be read (1) or the last good policy stays in force (0); only with --policy.", nil, nil)
+		"Whether what the policy file says is in force (1), or, since it cannot be read, what it said before (0); not there without a policy.", nil, nil)
 	descEngine = prometheus.NewDesc("skep_engine_ready",
 		"Whether the engine could be listed the last time (1) or not (0).", nil, nil)
 	descLeader = prometheus.NewDesc("skep_leader",
@@ -78,8 +78,8 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 	if at := s.scanned(); !at.IsZero() {
 		out <- gauge(descScanned, seconds(at))
 	}
-	if s.policy != nil {
-		out <- yes(descPolicy, s.policy() == nil)
+	if p := s.policy(); p != nil {
+		out <- yes(descPolicy, p.problem() == nil)
 	}
 	out <- yes(descEngine, s.engine() == nil)
 	out <- yes(descLeader, s.leads())

@@ -38,7 +38,7 @@ func TestRollbackBeginsOnce(t *testing.T) {
 			if tr.Begins {
 				began++
 			}
-			if tr.Begins && tr.Action != "rolled-back" || tr.Late {
+			if tr.Begins && tr.Action != "going-back" || tr.Late {
 				t.Errorf("%+v", tr)
 			}
 		}

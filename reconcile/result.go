@@ -33,6 +33,12 @@ type Result struct {
 	Services   []ServiceStatus
 	// Release is the newest release, nil before the first.
 	Release *Release
+	// Runs is the one that runs in the place of Release, which failed; nil where that is
+	// none, or only a part of the stack went back. Only Status tells it.
+	Runs *Release
+	// Gone is the newest release of a stack whose file is gone, nil where it had none: what
+	// it was made of is the revision of what a pass is about.
+	Gone *Release
 	// Progress is what is under way, nil for nothing.
 	Progress *Progress
 	// State is what people ask of the stack.
@@ -66,7 +72,8 @@ const (
 	Stalled     ConditionType = "Stalled"
 )
 
-// A Condition says whether something holds of a stack, and why.
+// A Condition says whether something holds of a stack, and why. Since is when it came to
+// hold, or not to, whatever the reason has been since then.
 type Condition struct {
 	Type    ConditionType `json:"type"`
 	True    bool          `json:"true"`
@@ -78,7 +85,7 @@ type Condition struct {
 // A Transition is something that happened in a pass and is worth telling once.
 type Transition struct {
 	// Action is "rollout-started", "rollout-converged", "rollout-healthy",
-	// "rollout-failed", "rollout-refused", "rolled-back", "rollback-finished",
+	// "rollout-failed", "rollout-refused", "going-back", "rolled-back",
 	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned", "pin-moved", "caught-up",
 	// "degraded", "recovered", "held" or "stack-removed".
 	Action  string
@@ -91,7 +98,7 @@ type Transition struct {
 	Duration time.Duration
 	// Late says of a rollout that failed that it had been healthy: its guard was still on.
 	Late bool
-	// Begins says of "rolled-back" and "rollback-finished" that the rollback was not told
+	// Begins says of "going-back" and "rolled-back" that the rollback was not told
 	// before: it is neither a further wave of it nor the end of one that this told.
 	Begins bool
 
