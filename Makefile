@@ -14,7 +14,7 @@ FUZZED := ./spec ./reconcile ./controller
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
-.PHONY: run test conformance fuzz e2e chaos compare traces bench lint build image engine tools clean
+.PHONY: run test conformance fuzz e2e chaos compare traces bench generate lint build image engine tools clean
 
 ## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
 run: engine
@@ -71,6 +71,10 @@ bench: engine
 	go test -run '^$$' -bench '$(BENCH)' ./spec ./reconcile ./controller
 	go run ./e2e/bench $(FLAGS)
 
+## generate: write anew what is made of the code: the tables of docs/metrics.md
+generate:
+	go generate ./controller
+
 ## lint: what is not formatted, vet, staticcheck
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
@@ -93,9 +97,10 @@ image: build
 engine:
 	@e2e/install-engine.sh
 
-## tools: that, and what the race detector and the tests need besides
+## tools: that, what the race detector and the tests need besides, and Prometheus, which is only unpacked
 tools:
 	@e2e/install-engine.sh cc git debootstrap
+	@e2e/install-prometheus.sh
 
 clean:
 	rm -rf bin dist

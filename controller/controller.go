@@ -254,9 +254,10 @@ func newController(cfg Config, e edges) *controller {
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
-	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears}
+	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears, reopened: c.metrics.reconnects.Inc}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads, policy: func() *policyFile { return c.policy }}))
+	register(cfg.Registry, prometheus.Collector(&stateCollector{fleet: c.fleet, findings: c.directoryFindings, source: c.sourceReady, scanned: c.scanned,
+		policy: func() *policyFile { return c.policy }, engine: c.engine.up, leads: c.leads}))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
 }

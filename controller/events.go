@@ -49,6 +49,9 @@ type stream struct {
 	noticed func(config string)
 	// hears is told the same first, and says whether that was all there is to do.
 	hears func(config string) bool
+	// reopened is told when the stream opens that was open before.
+	reopened func()
+	opens    int // so often it was open
 }
 
 // run keeps a stream open until ctx ends.
@@ -92,6 +95,9 @@ func (s *stream) follow(ctx context.Context) error {
 	case err := <-errs:
 		return fmt.Errorf("open the event stream: %w", ended(err))
 	default:
+	}
+	if s.opens++; s.opens > 1 {
+		s.reopened()
 	}
 	s.report.streamOpen()
 	s.noticed("")

@@ -263,6 +263,9 @@ func (c *controller) publish(ctx context.Context) (wait time.Duration, err error
 // pruneWaits counts what waits to be removed, by stack; whole stacks under "".
 func (c *controller) pruneWaits() map[string]int {
 	out := map[string]int{}
+	if !c.leads() {
+		return out
+	}
 	if b := c.kept.waiting(); b != nil {
 		out[""] = len(b.Names)
 	}

@@ -3,47 +3,209 @@ package controller
 import (
 	"errors"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/skep-io/skep/reconcile"
 )
 
-// metrics are what the daemon counts about its passes. What is a state and not a
-// count comes from a stateCollector, so that it is never out of date.
+// Values of labels. Each is there, with 0, as soon as its stack had a pass: an increase
+// from nothing is none to Prometheus.
+var (
+	passResults = []reconcile.Outcome{reconcile.Unchanged, reconcile.Applied, reconcile.Waiting, reconcile.Held, reconcile.RolledBack, reconcile.Failed}
+	// rolloutResults are the ways in which a release comes to its end.
+	rolloutResults = []string{rolloutHealthy, rolloutFailed, rolloutSuperseded, rolloutRefused}
+	// rollbackCauses are the reasons of a rollback, in few enough words.
+	rollbackCauses = []string{causeService, causeDeadline, causeSwarm, causeGuard, causeHand}
+)
+
+const (
+	rolloutHealthy    = "healthy"
+	rolloutFailed     = "failed"
+	rolloutSuperseded = "superseded" // a newer one came first
+	rolloutRefused    = "refused"    // it failed before, and was not tried again
+
+	causeService  = "service"  // a service of the release is sick by its own doing
+	causeDeadline = "deadline" // it was not healthy in time
+	causeSwarm    = "swarm"    // Swarm's updater gave up, and nothing tells why
+	causeGuard    = "guard"    // it broke after it had been healthy
+	causeHand     = "hand"     // somebody asked for it
+)
+
+// metrics are what the daemon counts. What is a state and not a count comes from a
+// stateCollector, so that it is never out of date.
 type metrics struct {
-	passes   *prometheus.CounterVec
-	duration prometheus.Histogram
+	passes          *prometheus.CounterVec
+	duration        prometheus.Histogram
+	rollouts        *prometheus.CounterVec
+	rolloutDuration *prometheus.HistogramVec
+	rollbacks       *prometheus.CounterVec
+	corrections     *prometheus.CounterVec
+	reconnects      prometheus.Counter
+	notifications   *prometheus.CounterVec
+
+	mu     sync.Mutex
+	stacks map[string]*tally
+}
+
+// A tally is what is known of a stack beside its counters.
+type tally struct {
+	ready time.Time // when a pass found it Ready the last time
+	late  int       // the newest release that failed after it had been healthy
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
+	}
 	m := &metrics{
-		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "skep_reconcile_total",
-			Help: "Passes over a stack, by what they did.",
-		}, []string{"stack", "result"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+		stacks: map[string]*tally{},
+		passes: counter("skep_reconcile_total", "Passes over a stack, by what they did.", "stack", "result"),
+		duration: register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "skep_reconcile_duration_seconds",
 			Help:    "How long passes over a stack took.",
 			Buckets: prometheus.ExponentialBucketsRange(0.0001, 60, 16),
-		}),
+		})),
+		rollouts: counter("skep_rollouts_total", "Releases of a stack that came to their end, by how.", "stack", "result"),
+		rolloutDuration: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "skep_rollout_duration_seconds",
+			Help:    "How long rollouts took that became healthy (with their bake) or failed (until that was decided).",
+			Buckets: []float64{5, 10, 20, 30, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600},
+		}, []string{"result"})),
+		rollbacks:   counter("skep_rollbacks_total", "Times that a stack began to go back to an earlier release, by why.", "stack", "cause"),
+		corrections: counter("skep_drift_corrections_total", "Times that drift of a stack was written right; once for each wave of services.", "stack"),
+		reconnects: register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "skep_events_reconnects_total",
+			Help: "Times that the engine's event stream was opened again after it had ended.",
+		})),
+		notifications: counter("skep_notifications_total", "Messages to people, by the notifier and by whether it took them.", "notifier", "result"),
 	}
-	m.passes = register(reg, m.passes)
-	m.duration = register(reg, m.duration)
+	for _, result := range []string{rolloutHealthy, rolloutFailed} {
+		m.rolloutDuration.WithLabelValues(result)
+	}
 	return m
 }
 
-func (m *metrics) observe(stack string, r reconcile.Result, took time.Duration) {
+// observe takes in a pass over a stack, which ended now.
+func (m *metrics) observe(stack string, r reconcile.Result, took time.Duration, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stacks[stack]
+	if s == nil {
+		s = &tally{late: -1}
+		m.stacks[stack] = s
+		m.begin(stack)
+	}
 	m.passes.WithLabelValues(stack, string(r.Outcome)).Inc()
 	m.duration.Observe(took.Seconds())
+	if isReady(r) {
+		s.ready = now
+	}
+	for _, t := range r.Transitions {
+		m.transition(stack, s, r, t)
+	}
+}
+
+// begin puts 0 where nothing was counted yet.
+func (m *metrics) begin(stack string) {
+	for _, result := range passResults {
+		m.passes.WithLabelValues(stack, string(result))
+	}
+	for _, result := range rolloutResults {
+		m.rollouts.WithLabelValues(stack, result)
+	}
+	for _, cause := range rollbackCauses {
+		m.rollbacks.WithLabelValues(stack, cause)
+	}
+	m.corrections.WithLabelValues(stack)
+}
+
+// transition counts what happened in a pass.
+func (m *metrics) transition(stack string, s *tally, r reconcile.Result, t reconcile.Transition) {
+	switch t.Action {
+	case "rollout-started":
+		if t.Reason == "Pinned" { // by which somebody's rollback begins
+			m.rollbacks.WithLabelValues(stack, causeHand).Inc()
+		}
+	case "rollout-healthy":
+		m.ended(stack, rolloutHealthy, t.Duration)
+	case "rollout-failed":
+		if t.Late { // it was counted when it became healthy
+			s.late = releaseOf(r)
+			return
+		}
+		m.ended(stack, rolloutFailed, t.Duration)
+	case "superseded":
+		m.rollouts.WithLabelValues(stack, rolloutSuperseded).Inc()
+	case "rollout-refused":
+		m.rollouts.WithLabelValues(stack, rolloutRefused).Inc()
+	case "going-back", "rolled-back":
+		if t.Begins {
+			m.rollbacks.WithLabelValues(stack, rollbackCause(r.Release, s.late)).Inc()
+		}
+	case "drift-corrected":
+		m.corrections.WithLabelValues(stack).Inc()
+	}
+}
+
+func (m *metrics) ended(stack, result string, took time.Duration) {
+	m.rollouts.WithLabelValues(stack, result).Inc()
+	m.rolloutDuration.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// rollbackCause is why a release is gone back from; late is the newest one that failed
+// after it had been healthy.
+func rollbackCause(failed *reconcile.Release, late int) string {
+	switch {
+	case failed == nil:
+		return causeService
+	case failed.Number == late:
+		return causeGuard
+	case failed.Reason == "DeadlineExceeded":
+		return causeDeadline
+	case failed.Reason == reconcile.CodeUpdatePaused, failed.Reason == reconcile.CodeRollbackPaused, failed.Reason == reconcile.CodeSwarmRolledBack:
+		return causeSwarm
+	}
+	return causeService
+}
+
+// notified counts a message that a notifier was given, and whether it took it.
+func (m *metrics) notified(notifier string, err error) {
+	result := "sent"
+	if err != nil {
+		result = "error"
+	}
+	m.notifications.WithLabelValues(notifier, result).Inc()
+}
+
+// notifies puts 0 where no message was given to a notifier yet.
+func (m *metrics) notifies(notifier string) {
+	for _, result := range []string{"sent", "error"} {
+		m.notifications.WithLabelValues(notifier, result)
+	}
+}
+
+// lastReady is when a pass found the stack Ready the last time; zero: none did.
+func (m *metrics) lastReady(stack string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.stacks[stack]; s != nil {
+		return s.ready
+	}
+	return time.Time{}
 }
 
 // forget drops the series of a stack that is no more.
 func (m *metrics) forget(stack string) {
-	m.passes.DeletePartialMatch(prometheus.Labels{"stack": stack})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.stacks, stack)
+	for _, v := range []*prometheus.CounterVec{m.passes, m.rollouts, m.rollbacks, m.corrections} {
+		v.DeletePartialMatch(prometheus.Labels{"stack": stack})
+	}
 }
 
 // register adds c, or returns the collector of the same name and kind that is
@@ -70,151 +232,4 @@ func registerProcess(reg prometheus.Registerer, version string) {
 		Help: "Always 1; the labels say which build of skep this is.",
 	}, []string{"version", "goversion"}))
 	info.WithLabelValues(version, runtime.Version()).Set(1)
-}
-
-// A stateCollector tells the state of the daemon at the moment it is asked.
-type stateCollector struct {
-	conditions func() map[string][]reconcile.Condition // by stack
-	source     check
-	engine     check
-	leads      func() bool
-	policy     func() *policyFile // nil: there is none
-}
-
-var (
-	descCondition = prometheus.NewDesc("skep_stack_condition",
-		"Whether a condition of a stack is true (1) or not (0), by its newest pass.", []string{"stack", "condition"}, nil)
-	descSource = prometheus.NewDesc("skep_source_ready",
-		"Whether the specs directory could be read completely (1) or not (0).", nil, nil)
-	descEngine = prometheus.NewDesc("skep_engine_ready",
-		"Whether the engine could be listed the last time (1) or not (0).", nil, nil)
-	descPolicy = prometheus.NewDesc("skep_policy_ready",
-		"Whether what the policy file says is in force (1), or, since it cannot be read, what it said before (0); not there without a policy.", nil, nil)
-	descLeader = prometheus.NewDesc("skep_leader",
-		"Whether this controller acts (1) or stands by (0).", nil, nil)
-)
-
-func (s *stateCollector) Describe(out chan<- *prometheus.Desc) {
-	out <- descCondition
-	out <- descSource
-	out <- descEngine
-	out <- descLeader
-	out <- descPolicy
-}
-
-func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
-	for stack, conditions := range s.conditions() {
-		for t, on := range truth(conditions) {
-			out <- gauge(descCondition, on, stack, string(t))
-		}
-	}
-	out <- gauge(descSource, s.source() == nil)
-	out <- gauge(descEngine, s.engine() == nil)
-	out <- gauge(descLeader, s.leads())
-	if p := s.policy(); p != nil {
-		out <- gauge(descPolicy, p.problem() == nil)
-	}
-}
-
-func gauge(d *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
-	value := 0.0
-	if on {
-		value = 1
-	}
-	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-}
-
-// truth says of every condition whether it is true; one that is not told is not.
-func truth(conditions []reconcile.Condition) map[reconcile.ConditionType]bool {
-	t := map[reconcile.ConditionType]bool{
-		reconcile.Ready: false, reconcile.Progressing: false, reconcile.Degraded: false, reconcile.Stalled: false,
-	}
-	for _, c := range conditions {
-		t[c.Type] = c.True
-	}
-	return t
-}
-
-// conditions holds those of every stack: what its newest pass found, but not Ready
-// where its file does not load. Who does not act makes no passes, and has none to tell.
-func (c *controller) conditions() map[string][]reconcile.Condition {
-	if c.termNow() == 0 {
-		return nil
-	}
-	d := c.desired.Load()
-	out := map[string][]reconcile.Condition{}
-	for name, r := range c.book.results() {
-		out[name] = r.Conditions
-	}
-	for name := range d.stacks {
-		if _, ok := out[name]; !ok {
-			out[name] = nil
-		}
-	}
-	for name := range d.problems {
-		out[name] = unready(out[name], sourceInvalid, d.problem(name))
-	}
-	return out
-}
-
-// queueMetrics gives the queue the metrics by which Kubernetes' controllers are
-// watched, under their names.
-type queueMetrics struct {
-	depth, unfinished, longest *prometheus.GaugeVec
-	adds, retries              *prometheus.CounterVec
-	latency, work              *prometheus.HistogramVec
-}
-
-func newQueueMetrics(reg prometheus.Registerer) *queueMetrics {
-	label := []string{"name"}
-	gauge := func(name, help string) *prometheus.GaugeVec {
-		return register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, label))
-	}
-	counter := func(name, help string) *prometheus.CounterVec {
-		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, label))
-	}
-	histogram := func(name, help string) *prometheus.HistogramVec {
-		return register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name, Help: help, Buckets: prometheus.ExponentialBucketsRange(0.0001, 60, 10),
-		}, label))
-	}
-	return &queueMetrics{
-		depth:      gauge("workqueue_depth", "Names in the queue."),
-		unfinished: gauge("workqueue_unfinished_work_seconds", "How long the passes under way have taken together so far."),
-		longest:    gauge("workqueue_longest_running_processor_seconds", "How long the longest pass under way has taken so far."),
-		adds:       counter("workqueue_adds_total", "Names added to the queue."),
-		retries:    counter("workqueue_retries_total", "Names added to the queue for later."),
-		latency:    histogram("workqueue_queue_duration_seconds", "How long a name waited in the queue."),
-		work:       histogram("workqueue_work_duration_seconds", "How long a name was worked on."),
-	}
-}
-
-var _ workqueue.MetricsProvider = (*queueMetrics)(nil)
-
-func (m *queueMetrics) NewDepthMetric(name string) workqueue.GaugeMetric {
-	return m.depth.WithLabelValues(name)
-}
-
-func (m *queueMetrics) NewAddsMetric(name string) workqueue.CounterMetric {
-	return m.adds.WithLabelValues(name)
-}
-
-func (m *queueMetrics) NewRetriesMetric(name string) workqueue.CounterMetric {
-	return m.retries.WithLabelValues(name)
-}
-
-func (m *queueMetrics) NewLatencyMetric(name string) workqueue.HistogramMetric {
-	return m.latency.WithLabelValues(name)
-}
-
-func (m *queueMetrics) NewWorkDurationMetric(name string) workqueue.HistogramMetric {
-	return m.work.WithLabelValues(name)
-}
-
-func (m *queueMetrics) NewUnfinishedWorkSecondsMetric(name string) workqueue.SettableGaugeMetric {
-	return m.unfinished.WithLabelValues(name)
-}
-
-func (m *queueMetrics) NewLongestRunningProcessorSecondsMetric(name string) workqueue.SettableGaugeMetric {
-	return m.longest.WithLabelValues(name)
 }

@@ -40,6 +40,7 @@ type desired struct {
 	commit   *spec.Commit
 	err      error     // why the newest scan was not complete
 	since    time.Time // when that began
+	scanned  time.Time // when the newest complete scan was taken in
 	loaded   bool      // there was a complete scan
 
 	patience time.Duration // VanishAfter, where it is 0
@@ -89,6 +90,7 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		revision: scan.Revision,
 		commit:   scan.Commit,
 		loaded:   true,
+		scanned:  now,
 		patience: d.patience,
 	}
 	if next.stacks == nil {

@@ -114,7 +114,7 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	if in.Stack == nil && result.Outcome == reconcile.Applied {
 		c.kept.removes(in.Name)
 	}
-	c.metrics.observe(in.Name, result, took)
+	c.metrics.observe(in.Name, result, took, c.Now())
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)
 	d := c.desired.Load()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"text/tabwriter"
@@ -56,6 +57,7 @@ var long = []string{"bad-sick-continue", "waves", "seed", "bad-crash-5s", "newer
 // leader's engine is killed, once for those that are in the middle of something.
 func TestRollouts(t *testing.T) {
 	th := open(t)
+	th.tower = newWatchtower(t)
 	var scenes []*scene
 	before, after := map[string]func(*scene){}, map[string]func(*scene){}
 	for _, p := range script() {
@@ -70,8 +72,12 @@ func TestRollouts(t *testing.T) {
 	play(scenes, func(s *scene) { before[s.stack](s) })
 	step("all that was bad is back")
 	t.Logf("skep made %s", th.passes())
+	th.tower.afterTheBad(th.wentBack())
+	th.tower.discovers(th, "bad-sick_web")
 	th.quarantine(scenes)
 	step("nothing was tried again")
+	th.tower.afterTheQuarantine()
+	step("the right alerts fire")
 	play(scenes, func(s *scene) {
 		if f := after[s.stack]; f != nil {
 			f(s)
@@ -80,6 +86,8 @@ func TestRollouts(t *testing.T) {
 	step("what is good has come")
 	scenes = append(scenes, th.killLeader()...)
 	step("all is well without the leader")
+	th.tower.panels()
+	th.tower.told()
 	th.close()
 	th.table(scenes)
 	if t.Failed() {
@@ -90,7 +98,8 @@ func TestRollouts(t *testing.T) {
 const quarantine = 60 * time.Second
 
 // quarantine says that nothing is written for a minute, though the files are touched,
-// everything is looked at anew, and skep is killed and started again.
+// everything is looked at anew, the specs are away for a while, and skep is killed and
+// started again.
 func (th *theatre) quarantine(scenes []*scene) {
 	began := time.Now()
 	v, _ := th.now()
@@ -100,6 +109,10 @@ func (th *theatre) quarantine(scenes []*scene) {
 	}
 	quarter := time.NewTimer(quarantine / 4)
 	defer quarter.Stop()
+	third := time.NewTimer(quarantine / 3)
+	defer third.Stop()
+	bring := func() {}
+	defer func() { bring() }()
 	half := time.NewTimer(quarantine / 2)
 	defer half.Stop()
 	end := time.NewTimer(quarantine)
@@ -118,6 +131,14 @@ func (th *theatre) quarantine(scenes []*scene) {
 			for _, s := range scenes {
 				s.touch()
 			}
+		case <-third.C:
+			back, err := th.hide()
+			if err != nil {
+				th.t.Errorf("take the specs away: %v", err)
+				continue
+			}
+			bring = sync.OnceFunc(back)
+			time.AfterFunc(quarantine/3, bring)
 		case <-half.C:
 			th.skep.signal(syscall.SIGKILL)
 			th.start()

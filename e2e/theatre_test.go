@@ -49,7 +49,8 @@ type theatre struct {
 	log   *logbook
 	eyes  []string // a container on each node, on the stacks' network, that probes ask from
 	skep  *process
-	addr  string // of its metrics
+	addr  string      // of its metrics
+	tower *watchtower // nil: nobody scrapes them
 
 	mu   sync.Mutex
 	view *view
@@ -130,6 +131,9 @@ func (th *theatre) start() {
 	th.addr = freeAddress(th.t)
 	th.skep = startSkep(th.t, th.lab, th.log, "run", "--host", "unix://"+th.door.socket, "--specs", th.specs, "--owner", actor,
 		"--listen", th.addr, "--log-format", "json", "--resync", "10s")
+	if th.tower != nil {
+		th.tower.scrape(th.addr)
+	}
 }
 
 // freeAddress is one that nobody listens on.

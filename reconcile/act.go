@@ -336,6 +336,7 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 		rel.Phase, rel.Failed = PhaseFailed, d.Failed
 		rel.index.corrected, rel.index.reverts, rel.index.held = nil, p.reverts(&rel), holds(p.stack.Policy.Rollout, p.rollouts(), &rel)
 		t.Action, t.Bad, t.Message = "rollout-failed", true, fmt.Sprintf("release %d failed: %s", rel.Number, d.Message)
+		t.Late = d.Release.Phase == PhaseHealthy
 	}
 	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 		return err
@@ -416,7 +417,9 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	t := Transition{Action: "drift-corrected", Reason: d.Reason, Message: d.Message}
 	if d.Act == ActRollBack {
-		t.Action, t.Bad, t.brief, st.backFrom = "going-back", true, d.Brief, d.Release.Number
+		t.Action, t.Bad, t.brief = "going-back", true, d.Brief
+		t.Begins = st.backFrom != d.Release.Number && len(d.Release.index.corrected) == 0
+		st.backFrom = d.Release.Number
 	}
 	res.Transitions = append(res.Transitions, t)
 	return r.write(ctx, p, st, res, changes)
@@ -453,6 +456,7 @@ func (r *Reconciler) settle(ctx context.Context, p *pass, st *stackState, d Deci
 	if rel.Phase == PhaseFailed {
 		t = Transition{Action: "rolled-back", Reason: d.Reason, Message: d.Message, Bad: true}
 		if len(d.Release.index.corrected) == 0 && st.backFrom != rel.Number {
+			t.Begins = true // Swarm went back by itself
 			t.Message = "nothing was to be written for it: " + t.Message
 			if d.Brief != "" {
 				d.Brief = "nothing was to be written for it: " + d.Brief

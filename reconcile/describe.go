@@ -22,6 +22,7 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	if res.Release == nil && len(p.releases) > 0 {
 		res.Release = p.releases[len(p.releases)-1]
 	}
+	res.Drifted = p.drifted()
 	tellWaiting(res, p.waiting)
 	r.tellProgress(res, p)
 	res.Findings = append(append([]spec.Finding{}, p.stack.Findings...), p.plan.Findings...)
@@ -59,6 +60,26 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 	}
 }
 
+// drifted counts the objects that live otherwise than they were rolled out, or gone back
+// to. While a release is under way, or a newer file waits for its own, nothing tells
+// drift from what is still to be written.
+func (p *pass) drifted() int {
+	rel := last(p.releases)
+	switch {
+	case p.plan == nil || rel == nil || rel.Phase == PhaseProgressing:
+		return 0
+	case p.back && !rel.index.back, !p.back && rel.Digest != p.digest:
+		return 0
+	}
+	n := 0
+	for _, c := range slices.Concat(p.plan.Changes, p.plan.Held) {
+		if !tidies(&Plan{Changes: []Change{c}}) {
+			n++
+		}
+	}
+	return n
+}
+
 // jobOf is the release that a job is of, where the stack went back from that and left the
 // job as it is; else nil.
 func jobOf(releases []*Release, s *swarm.Service) *Release {
@@ -79,7 +100,7 @@ func jobOf(releases []*Release, s *swarm.Service) *Release {
 }
 
 func serviceStatus(key, name string, s *swarm.Service, h ServiceHealth) ServiceStatus {
-	st := ServiceStatus{Name: name, Key: key, Running: h.Serving, Updated: h.Running, Desired: h.Desired, Health: h.Status, Reason: h.Reason,
+	st := ServiceStatus{Name: name, Key: key, Running: h.Serving, Updated: h.Running, Desired: h.Desired, Failed: h.Failed, Health: h.Status, Reason: h.Reason,
 		Code: h.Code, Cause: h.Cause, Since: h.Since, Until: h.Until, Wave: h.Wave}
 	if s == nil {
 		return st

@@ -113,6 +113,10 @@ type ServiceHealth struct {
 	Running uint64
 	Serving uint64
 	Desired uint64
+	// Failed counts the tasks of the current spec that came to an end by their own doing
+	// since Tasks.Since, as far as the engine still has them (five a slot); 0 where tasks
+	// were not asked for.
+	Failed uint64
 	// Wave is the service's, where a stack asks for it.
 	Wave int
 	// Reason is one sentence, empty where there is nothing to tell.
@@ -135,7 +139,7 @@ func Judge(name string, s *swarm.Service, tasks Tasks, nodes map[string]*swarm.N
 	}
 	x := examine(s, tasks, nodes, now)
 	h := ServiceHealth{Status: HealthProgressing, Mark: mark(s), Verdict: verdict(s),
-		Running: x.running, Desired: x.desired, Serving: x.running + x.old}
+		Running: x.running, Desired: x.desired, Serving: x.running + x.old, Failed: x.failed()}
 	switch {
 	case x.tooMany(x.failing):
 		h.Status, h.Final = HealthDegraded, x.tooMany(x.stuck) || x.never

@@ -229,6 +229,16 @@ func since(t *swarm.Task) time.Time {
 	return t.Status.Timestamp
 }
 
+// failed counts the tasks of the current spec that died.
+func (x *exam) failed() (n uint64) {
+	for i := range x.tasks.Current {
+		if t := &x.tasks.Current[i]; ofThisRun(x.s, t) && x.died(t) {
+			n++
+		}
+	}
+	return n
+}
+
 // dead says that a task has come to an end. Of a service, other than of a job, one
 // that completes is no better than one that fails: a container that is stopped for
 // being unhealthy, and then exits with 0, completes.

@@ -275,8 +275,11 @@ func TestDriftIsCorrectedOnceAndReportedWhereAsked(t *testing.T) {
 	}
 	scale(5)
 	w.engine.takeWrites()
-	if res := w.settle(); res.Outcome != Unchanged {
-		t.Errorf("%s: %s", res.Outcome, res.Message)
+	if res := w.pass(); res.Drifted != 1 {
+		t.Errorf("%d objects drifted: %s", res.Drifted, res.Message)
+	}
+	if res := w.settle(); res.Outcome != Unchanged || res.Drifted != 0 {
+		t.Errorf("%s, %d drifted: %s", res.Outcome, res.Drifted, res.Message)
 	}
 	if got := strings.Join(w.engine.takeWrites(), ", "); strings.Count(got, "service") != 1 {
 		t.Errorf("writes: %s", got)
@@ -284,8 +287,8 @@ func TestDriftIsCorrectedOnceAndReportedWhereAsked(t *testing.T) {
 	w.stack.Policy.Drift = spec.DriftReport
 	scale(7)
 	w.engine.takeWrites()
-	if res := w.settle(); res.Outcome != Held || res.Reason != "Drifted" {
-		t.Errorf("%s %s", res.Outcome, res.Reason)
+	if res := w.settle(); res.Outcome != Held || res.Reason != "Drifted" || res.Drifted != 1 {
+		t.Errorf("%s %s, %d drifted", res.Outcome, res.Reason, res.Drifted)
 	}
 	if got := w.engine.takeWrites(); len(got) > 0 {
 		t.Errorf("writes: %v", got)

@@ -46,6 +46,8 @@ type Result struct {
 	// Plan is the difference that was found (and written, where Outcome is Applied).
 	Plan     *Plan
 	Findings []spec.Finding
+	// Drifted counts the objects that live otherwise than they were rolled out.
+	Drifted int
 	// Written are the changes that this pass wrote: the part of Plan whose turn it was.
 	Written []Change
 	// Brief is Message without what was told before, where some of it was: why a release
@@ -94,6 +96,11 @@ type Transition struct {
 	Bad bool
 	// Duration is how long the rollout took, where one ended.
 	Duration time.Duration
+	// Late says of a rollout that failed that it had been healthy: its guard was still on.
+	Late bool
+	// Begins says of "going-back" and "rolled-back" that the rollback was not told
+	// before: it is neither a further wave of it nor the end of one that this told.
+	Begins bool
 
 	brief string // Message for those who were told why the release failed
 }
@@ -120,6 +127,7 @@ type ServiceStatus struct {
 	Running uint64       `json:"running"` // tasks of whatever version
 	Updated uint64       `json:"updated"` // of them, those of the newest
 	Desired uint64       `json:"desired"`
+	Failed  uint64       `json:"failed,omitempty"` // tasks that died since the release began, as far as they were asked for
 	Health  HealthStatus `json:"health"`
 	Reason  string       `json:"reason,omitempty"` // one sentence
 	// Code is what is the matter, or which step its tasks are in, in one word; Since is
