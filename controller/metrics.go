@@ -17,6 +17,7 @@ import (
 type metrics struct {
 	passes   *prometheus.CounterVec
 	duration prometheus.Histogram
+	messages *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,6 +34,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.passes = register(reg, m.passes)
 	m.duration = register(reg, m.duration)
+	m.messages = register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "skep_notifications_total",
+		Help: "Messages by notifier: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.",
+	}, []string{"notifier", "result"}))
 	return m
 }
 

@@ -21,10 +21,12 @@ type notes interface {
 	ConfigRemove(ctx context.Context, id string) error
 }
 
-// Kinds of notes: what the acting controller tells, and what people confirm to it.
+// Kinds of notes: what the acting controller tells, what people confirm to it, and what
+// messages were sent about.
 const (
 	kindReport = "report"
 	kindPrune  = "prune"
+	kindTold   = "told"
 
 	labelKind = reconcile.LabelPrefix + "kind"
 	noteData  = "What it says is in its labels.\n" // an engine wants some
@@ -33,7 +35,7 @@ const (
 
 // isNote says that a config is of a controller and not of a stack.
 func isNote(name string) bool {
-	for _, kind := range []string{kindReport, kindPrune, "lease"} {
+	for _, kind := range []string{kindReport, kindPrune, kindTold, "lease"} {
 		if strings.HasPrefix(name, "skep-"+kind+"-") {
 			return true
 		}

@@ -113,6 +113,7 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	becameReady := c.book.record(in, result)
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
+	c.told(in, result)
 	poke(c.kept.hint)
 	d := c.desired.Load()
 	if becameReady {

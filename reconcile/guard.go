@@ -138,7 +138,7 @@ func (a *inspection) object(kind Kind, o DesiredObject) {
 
 // keptNames begin the names of what skep keeps for itself; those with a dash at their
 // end have something behind it.
-var keptNames = []string{keyName, recordPrefix, "skep-state-", "skep-lease-", "skep-report-", "skep-prune-"}
+var keptNames = []string{keyName, recordPrefix, "skep-state-", "skep-lease-", "skep-report-", "skep-prune-", "skep-told-"}
 
 func reserved(name string) bool {
 	return slices.ContainsFunc(keptNames, func(kept string) bool {
