@@ -55,6 +55,7 @@ type notices struct {
 	ledger ledger // Behind is what was read, and is worked off; what waits is in queues
 	dirty  bool
 	early  map[string][]early // seen before the ledger was read
+	wrong  map[[2]string]bool // by stack: notifiers that there are not, and that was told
 }
 
 // early is a sight that waits, with who is to be told.
@@ -80,6 +81,7 @@ func newNotices(c Config, n notes, leads func() bool, m *metrics) *notices {
 			m.messages.WithLabelValues(target.id, result)
 		}
 	}
+	x.wrong = map[[2]string]bool{}
 	x.forget()
 	return x
 }
@@ -110,6 +112,7 @@ func (c *notices) see(stack string, s sight, to []spec.Receiver) {
 	if !c.leads() {
 		return
 	}
+	c.check(stack, to)
 	if !c.read {
 		c.early[stack] = append(c.early[stack], early{s, to})
 		if n := len(c.early[stack]); n > sightsMost {
@@ -119,6 +122,18 @@ func (c *notices) see(stack string, s sight, to []spec.Receiver) {
 		return
 	}
 	c.take(stack, s, to)
+}
+
+// check tells once of a notifier that a stack names and that there is not.
+func (c *notices) check(stack string, to []spec.Receiver) {
+	for _, r := range to {
+		known := slices.ContainsFunc(c.all, func(n *notifier) bool { return n.name == r.To })
+		if at := [2]string{stack, r.To}; !known && !c.wrong[at] {
+			c.wrong[at] = true
+			c.log.Warn("stack names a notifier that there is not", zap.String("stack", stack), zap.String("notifier", r.To),
+				zap.String("detail", "x-skep.notify names it: give it to skep run as --notify "+r.To+"=URL, or correct the name"))
+		}
+	}
 }
 
 // take compares a sight with what was said, to everybody and to those who are behind.
