@@ -13,14 +13,17 @@ import (
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
+
+	"github.com/skep-io/skep/reconcile"
 )
 
 // A service sends messages by a library that knows many: Slack, Discord, mail and so on.
 // The library's calls have no end that can be asked for; one that hangs is left alone,
 // and no other begins before it has come back.
 type service struct {
-	url  string
-	busy chan struct{} // holds a value while a call is under way
+	url    string
+	titled bool          // it takes a title, which its URL does not set
+	busy   chan struct{} // holds a value while a call is under way
 
 	mu   sync.Mutex
 	open types.Service // nil: not made yet
@@ -29,6 +32,10 @@ type service struct {
 // asksFirst are services whose library logs in when it is set up: that is done with the
 // first message.
 var asksFirst = []string{"matrix"}
+
+// withTitle are services that have a title beside the text, and the library's own name in
+// it where nothing else is said.
+var withTitle = []string{"smtp", "gotify", "pushbullet"}
 
 // left out: what it says goes to this process's own log, and nowhere.
 const notAService = "logger"
@@ -39,7 +46,7 @@ func newService(scheme, address string) (*service, error) {
 	if name == notAService || !slices.Contains(known, name) {
 		return nil, fmt.Errorf("there is no service of the URL's kind (there are http, https, %s)", strings.Join(services(known), ", "))
 	}
-	s := &service{url: address, busy: make(chan struct{}, 1)}
+	s := &service{url: address, titled: slices.Contains(withTitle, name) && !setsTitle(address), busy: make(chan struct{}, 1)}
 	if !slices.Contains(asksFirst, name) {
 		if _, err := s.made(); err != nil {
 			return nil, err
@@ -52,6 +59,20 @@ func services(known []string) []string {
 	known = slices.DeleteFunc(slices.Clone(known), func(name string) bool { return name == notAService })
 	slices.Sort(known)
 	return known
+}
+
+// setsTitle says that a URL has a title of its own.
+func setsTitle(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	for key := range u.Query() {
+		if strings.EqualFold(key, "title") || strings.EqualFold(key, "subject") {
+			return true
+		}
+	}
+	return false
 }
 
 // made is the library's service, made when it is asked for first.
@@ -99,7 +120,11 @@ func (s *service) sendNow(m Message) error {
 	if err != nil {
 		return err
 	}
-	if err := to.Send(m.plain(), &types.Params{}); err != nil {
+	more := types.Params{}
+	if s.titled {
+		more["title"] = reconcile.Printable(m.Title)
+	}
+	if err := to.Send(m.plain(), &more); err != nil {
 		return errors.New(conceal(err.Error(), s.url))
 	}
 	return nil

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -253,6 +255,61 @@ func TestService(t *testing.T) {
 	s.Close()
 	http.DefaultClient.CloseIdleConnections()
 	goleak.VerifyNone(t, leaks)
+}
+
+// A mail has the message's title as its subject, unless its URL says otherwise.
+func TestMail(t *testing.T) {
+	for subject, want := range map[string]string{"": "Subject: shop: rolled back", "&subject=Swarm": "Subject: Swarm"} {
+		host, mails := postOffice(t)
+		targets, err := ParseTargets([]string{"smtp://" + host + "/?auth=None&encryption=None&usestarttls=No&from=skep@example.com&to=ops@example.com" + subject}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := targets[0].sender.send(t.Context(), example()); err != nil {
+			t.Fatal(err)
+		}
+		if mail := <-mails; !strings.Contains(mail, want+"\r\n") || !strings.Contains(mail, "because of RolledBack") {
+			t.Errorf("the mail is\n%s", mail)
+		}
+	}
+}
+
+// postOffice takes one mail.
+func postOffice(t *testing.T) (host string, mails <-chan string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	got := make(chan string, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		text := textproto.NewConn(conn)
+		say := func(line string) { _ = text.PrintfLine("%s", line) }
+		for say("220 here"); ; {
+			line, err := text.ReadLine()
+			switch verb, _, _ := strings.Cut(line, " "); {
+			case err != nil:
+				return
+			case verb == "DATA":
+				say("354 go on")
+				mail, _ := io.ReadAll(text.DotReader())
+				got <- strings.ReplaceAll(string(mail), "\n", "\r\n")
+				say("250 taken")
+			case verb == "QUIT":
+				say("221 bye")
+				return
+			default:
+				say("250 good")
+			}
+		}
+	}()
+	return l.Addr().String(), got
 }
 
 func TestConceal(t *testing.T) {
