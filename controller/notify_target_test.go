@@ -12,11 +12,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"go.uber.org/goleak"
 
 	"github.com/skep-io/skep/reconcile"
@@ -327,5 +329,53 @@ func TestConceal(t *testing.T) {
 	}
 	if got := conceal(strings.Repeat("long ", 200), address); len([]rune(got)) > maxSendError {
 		t.Errorf("%d characters", len([]rune(got)))
+	}
+}
+
+// docs/notifications.md tells of every field, header, event and result, and of no other
+// field; its example is one.
+func TestNotificationsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/notifications.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(text)
+	told := func(word string) {
+		if !strings.Contains(doc, "`"+word+"`") {
+			t.Errorf("it does not tell of %s", word)
+		}
+	}
+	fields := map[string]bool{}
+	for f := range reflect.TypeFor[Message]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if fields[name] = true; name != "version" {
+			told(name)
+		}
+	}
+	example := doc[strings.Index(doc, "```json\n")+8:]
+	var m map[string]any
+	if err := json.NewDecoder(strings.NewReader(example)).Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	for name := range m {
+		if !fields[name] {
+			t.Errorf("its example has %s, which no message has", name)
+		}
+	}
+	for _, e := range spec.Events() {
+		told(string(e))
+	}
+	for _, result := range sendResults {
+		told(result)
+	}
+	for _, header := range []string{headerEvent, headerID, headerTimestamp, headerSignature + ": sha256=HEX"} {
+		told(header)
+	}
+	known := (&router.ServiceRouter{}).ListServices()
+	for _, name := range services(known) {
+		if name != "hangouts" && name != "generic" && !strings.Contains(doc, name) {
+			t.Errorf("it does not name the service %s", name)
+		}
 	}
 }
