@@ -81,6 +81,8 @@ func TestRollouts(t *testing.T) {
 	scenes = append(scenes, th.killLeader()...)
 	step("all is well without the leader")
 	th.close()
+	v, _ := th.now()
+	th.post.judge(t, v, scenes)
 	th.table(scenes)
 	if t.Failed() {
 		t.Logf("skep's log:\n%s", th.log)
@@ -94,6 +96,7 @@ const quarantine = 60 * time.Second
 func (th *theatre) quarantine(scenes []*scene) {
 	began := time.Now()
 	v, _ := th.now()
+	told := len(th.post.all())
 	before := map[string]map[string]uint64{}
 	for _, s := range scenes {
 		before[s.stack] = v.versions(s.stack)
@@ -127,6 +130,9 @@ func (th *theatre) quarantine(scenes []*scene) {
 					s.ended = true
 					th.t.Errorf("%s: written in quarantine: %v", s.stack, w)
 				}
+			}
+			for _, m := range th.post.all()[told:] {
+				th.t.Errorf("told in quarantine, after %s: %s: %s", m.at.Sub(began).Round(time.Second), m.Title, m.Text)
 			}
 			return
 		}
