@@ -67,8 +67,8 @@ type about struct {
 	Release           int // -1: none
 	Revision, Commit  string
 	Subject, ByHandOf string
-	Message           string // of how the release ended
-	Reason            string
+	Message, Reason   string        // of how the release ended
+	Took              time.Duration // where it ended just now
 }
 
 // A happening is one message's reason to be.
@@ -175,10 +175,7 @@ func (s *sight) ended(r reconcile.Result) {
 	for _, t := range r.Transitions {
 		if t.Action == "rollout-healthy" {
 			s.decided, s.back, s.fresh = true, false, true
-			s.about.Reason = t.Reason
-			if s.about.Message = t.Message; t.Duration > 0 {
-				s.about.Message += fmt.Sprintf(", after %s", t.Duration.Round(time.Second))
-			}
+			s.about.Reason, s.about.Took = t.Reason, t.Duration
 		}
 	}
 }
@@ -225,7 +222,7 @@ func aboutOf(in reconcile.Input, r reconcile.Result) about {
 			a.ByHandOf = fmt.Sprint(rel.Of)
 		}
 		if rel.Phase == reconcile.PhaseHealthy {
-			a.Reason, a.Message = rel.Reason, fmt.Sprintf("release %d is healthy", rel.Number)
+			a.Reason = rel.Reason
 		}
 	} else if in.Stack != nil {
 		a.Revision = in.Stack.Source.Revision

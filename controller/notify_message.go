@@ -95,19 +95,25 @@ func sentenceOf(h happening, a about) string {
 		}
 		return "no longer: " + strings.Join(over, ", ")
 	case spec.EventRolledOut:
-		text := h.Message
-		if a.ByHandOf != "" {
-			text += " (release " + a.ByHandOf + " again, by hand)"
-		}
-		if a.Revision != "" {
-			text += ", " + a.Revision
-		}
-		if a.Subject != "" {
-			text += " " + a.Subject
-		}
-		return text
+		return rolledOut(a)
 	}
 	return h.Message
+}
+
+// rolledOut says which release is healthy, and how long that took where it is known.
+func rolledOut(a about) string {
+	text := fmt.Sprintf("release %d", a.Release)
+	if of := strings.TrimSpace(a.Revision + " " + a.Subject); of != "" {
+		text += " (" + of + ")"
+	}
+	text += " is healthy"
+	if a.Took >= time.Second {
+		text += ", after " + a.Took.Round(time.Second).String()
+	}
+	if a.ByHandOf != "" {
+		text += "; it is release " + a.ByHandOf + " again, by hand"
+	}
+	return text
 }
 
 // calm takes from a text what calls people in a chat: what a container's error says

@@ -50,9 +50,9 @@ func TestPayloadIsStable(t *testing.T) {
 
 func TestWordsOfMessages(t *testing.T) {
 	t.Parallel()
-	h := happening{event: spec.EventRolledOut, trouble: trouble{Message: "release 14 is healthy, after 43s"}}
-	m := newMessage("skep", "shop", h, about{Release: 14, Revision: "4be1c07", Subject: "Mend the cart", ByHandOf: "12"}, 0, time.Now())
-	if m.Text != "release 14 is healthy, after 43s (release 12 again, by hand), 4be1c07 Mend the cart" || m.plain() != "shop: rolled out\n"+m.Text {
+	h := happening{event: spec.EventRolledOut, trouble: trouble{Reason: "Converged"}}
+	m := newMessage("skep", "shop", h, about{Release: 14, Revision: "4be1c07", Subject: "Mend the cart", ByHandOf: "12", Took: 42700 * time.Millisecond}, 0, time.Now())
+	if m.Text != "release 14 (4be1c07 Mend the cart) is healthy, after 43s; it is release 12 again, by hand" || m.plain() != "shop: rolled out\n"+m.Text {
 		t.Errorf("%q", m.plain())
 	}
 	h = happening{event: spec.EventDegraded, trouble: trouble{Message: "web: @everyone <!channel>\n\x1b[31m" + strings.Repeat("long ", 1000)}}
