@@ -170,12 +170,17 @@ func seeStack(in reconcile.Input, r reconcile.Result) sight {
 	return s
 }
 
-// ended takes in that the newest release became healthy in this pass.
+// ended takes in how the newest release ended in this pass: by the next one another may
+// have begun.
 func (s *sight) ended(r reconcile.Result) {
 	for _, t := range r.Transitions {
-		if t.Action == "rollout-healthy" {
+		switch t.Action {
+		case "rollout-healthy":
 			s.decided, s.back, s.fresh = true, false, true
 			s.about.Reason, s.about.Took = t.Reason, t.Duration
+		case "rolled-back":
+			s.decided, s.back = true, true
+			s.about.Reason = t.Reason
 		}
 	}
 }

@@ -68,8 +68,8 @@ func (p *postbox) judge(t *testing.T, v *view, scenes []*scene) {
 		for _, m := range v.records[s.stack] {
 			event := ""
 			switch {
-			case s.ended:
-			case m.phase == "Healthy" && !m.ended.Equal(m.started): // what was adopted began and ended at once
+			case s.ended || m.ended.Equal(m.started): // what was adopted, or refused untried, ended as it began
+			case m.phase == "Healthy":
 				event = "rolled-out"
 			case m.phase == "Failed" && m.back:
 				event = "rolled-back"
