@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/controller"
+	"github.com/skep-io/skep/spec"
 )
 
 // A postbox is a webhook's receiver on this machine, which keeps all that it gets.
@@ -44,6 +45,18 @@ func (p *postbox) all() []posted {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]posted(nil), p.got...)
+}
+
+// silent says that no end of a release was told of since there were so many messages.
+// What is sick may turn well in the meantime, and be told of.
+func (p *postbox) silent(t *testing.T, since int) {
+	t.Helper()
+	for _, m := range p.all()[since:] {
+		if m.Event == spec.EventRolledOut || m.Event == spec.EventRolledBack {
+			t.Errorf("told at %s, when nothing was to happen: %s: %s", m.at.Format(time.TimeOnly), m.Title, m.Text)
+		}
+		t.Logf("told in quarantine: %s: %s", m.Title, m.Text)
+	}
 }
 
 // judge says that each end of a release that the Swarm's records tell of was sent once,
