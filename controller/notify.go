@@ -73,7 +73,7 @@ func newNotices(c Config, n notes, leads func() bool, m *metrics) *notices {
 		count: func(n *notifier, result string) { m.messages.WithLabelValues(n.id, result).Inc() },
 	}
 	if n != nil {
-		x.note = &note{n, kindTold, c.Owner}
+		x.note = &note{n, reconcile.KindTold, c.Owner}
 	}
 	for _, target := range c.Notify {
 		x.all = append(x.all, &notifier{name: target.name, id: target.id, to: target.sender, wake: make(chan struct{}, 1)})
