@@ -98,10 +98,14 @@ type Config struct {
 	// empty: none. TLSCert and TLSKey are PEM files; empty: no TLS. All are read anew
 	// when they change.
 	TokenFile, TLSCert, TLSKey string
-	Registry                   *prometheus.Registry
-	Logger                     *zap.Logger
-	Version                    string
-	Now                        func() time.Time
+	// Notify is who is told what became different, and NotifyOn of what, where a stack
+	// does not say; none is of everything. With Once nobody is.
+	Notify   []Target
+	NotifyOn []spec.Event
+	Registry *prometheus.Registry
+	Logger   *zap.Logger
+	Version  string
+	Now      func() time.Time
 }
 
 // check fills in defaults and says what is missing.
@@ -214,6 +218,7 @@ type controller struct {
 	metrics *metrics
 	report  *report
 	health  *health
+	notices *notices // nil: nobody is told
 
 	atListing  atomic.Pointer[[]string] // see lived
 	acted      atomic.Bool              // as the log was told
@@ -240,6 +245,7 @@ func newController(cfg Config, e edges) *controller {
 	c.desired.Store(&desired{patience: cfg.VanishAfter})
 	c.scans = &scans{dir: cfg.Specs, scan: func(ctx context.Context) *spec.Snapshot { return c.scan(ctx) }, limit: cfg.ScanLimit}
 	c.kept = newKept(cfg, e.notes, c.leads)
+	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
 		check:       cfg.Check,
@@ -293,6 +299,9 @@ func (c *controller) daemon(ctx context.Context) error {
 		}
 	}
 	p.start("lease", endless(c.keepLease)) // before those who write, so that it is handed over after them
+	if c.notices != nil {                  // before those who tell it, so that what they say last is sent
+		p.start("notify", endless(c.notify)).limit = flushLimit + 100*time.Millisecond
+	}
 	p.start("workers", endless(c.work)).limit = drainLimit + partLimit
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))

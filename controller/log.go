@@ -13,7 +13,7 @@ import (
 // NewLogger makes a logger that writes to w. Level is debug, info, warn or error.
 // Format is console, json, or auto: console where w is a terminal, else json.
 // Messages are constants; what differs is in the fields stack, service, revision,
-// release, action, reason, duration, error and detail (a sentence for people).
+// release, action, reason, notifier, duration, error and detail (a sentence for people).
 func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 	at, err := zapcore.ParseLevel(level)
 	if err != nil || at > zapcore.ErrorLevel {

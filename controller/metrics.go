@@ -81,7 +81,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "skep_events_reconnects_total",
 			Help: "Times that the engine's event stream was opened again after it had ended.",
 		})),
-		notifications: counter("skep_notifications_total", "Messages to people, by the notifier and by whether it took them.", "notifier", "result"),
+		notifications: counter("skep_notifications_total", "Messages by notifier: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.", "notifier", "result"),
 	}
 	for _, result := range []string{rolloutHealthy, rolloutFailed} {
 		m.rolloutDuration.WithLabelValues(result)
@@ -172,20 +172,16 @@ func rollbackCause(failed *reconcile.Release, late int) string {
 	return causeService
 }
 
-// notified counts a message that a notifier was given, and whether it took it.
-func (m *metrics) notified(notifier string, err error) {
-	result := "sent"
-	if err != nil {
-		result = "error"
-	}
-	m.notifications.WithLabelValues(notifier, result).Inc()
-}
-
 // notifies puts 0 where no message was given to a notifier yet.
 func (m *metrics) notifies(notifier string) {
-	for _, result := range []string{"sent", "error"} {
+	for _, result := range sendResults {
 		m.notifications.WithLabelValues(notifier, result)
 	}
+}
+
+// notified counts a message to a notifier, or an attempt, by what became of it.
+func (m *metrics) notified(notifier, result string) {
+	m.notifications.WithLabelValues(notifier, result).Inc()
 }
 
 // lastReady is when a pass found the stack Ready the last time; zero: none did.

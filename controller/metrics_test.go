@@ -154,17 +154,6 @@ func TestTransitionsAreCounted(t *testing.T) {
 	}
 }
 
-func TestNotificationsAreCounted(t *testing.T) {
-	m := newMetrics(prometheus.NewRegistry())
-	m.notifies("hook")
-	m.notified("hook", nil)
-	m.notified("hook", nil)
-	m.notified("hook", errors.New("away"))
-	if sent, failed := testutil.ToFloat64(m.notifications.WithLabelValues("hook", "sent")), testutil.ToFloat64(m.notifications.WithLabelValues("hook", "error")); sent != 2 || failed != 1 {
-		t.Errorf("%v sent, %v failed", sent, failed)
-	}
-}
-
 func TestReopenedStreamIsCounted(t *testing.T) {
 	inDaemon(t, nil, func(t *testing.T, w *world) {
 		if n := testutil.ToFloat64(w.metrics.reconnects); n != 0 {

@@ -167,6 +167,13 @@ func (c *controller) watchPolicy(ctx context.Context) {
 	}
 }
 
+// policyBroken says why the policy file cannot be read, as it was told; "": it can.
+func (r *report) policyBroken() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.broken
+}
+
 // policy tells that another policy is in force, or why none of the file's is.
 func (r *report) policy(file string, changed bool, err error) {
 	r.mu.Lock()

@@ -116,6 +116,7 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	}
 	c.metrics.observe(in.Name, result, took, c.Now())
 	c.report.pass(in, result, took)
+	c.told(in, result)
 	poke(c.kept.hint)
 	d := c.desired.Load()
 	if becameReady {

@@ -89,6 +89,8 @@ func TestRollouts(t *testing.T) {
 	th.tower.panels()
 	th.tower.told()
 	th.close()
+	v, _ := th.now()
+	th.post.judge(t, v, scenes)
 	th.table(scenes)
 	if t.Failed() {
 		t.Logf("skep's log:\n%s", th.log)
@@ -103,6 +105,7 @@ const quarantine = 60 * time.Second
 func (th *theatre) quarantine(scenes []*scene) {
 	began := time.Now()
 	v, _ := th.now()
+	told := len(th.post.all())
 	before := map[string]map[string]uint64{}
 	for _, s := range scenes {
 		before[s.stack] = v.versions(s.stack)
@@ -149,6 +152,7 @@ func (th *theatre) quarantine(scenes []*scene) {
 					th.t.Errorf("%s: written in quarantine: %v", s.stack, w)
 				}
 			}
+			th.post.silent(th.t, told)
 			return
 		}
 	}

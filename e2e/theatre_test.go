@@ -47,6 +47,7 @@ type theatre struct {
 	specs string
 	door  *door
 	log   *logbook
+	post  *postbox // where skep's messages go
 	eyes  []string // a container on each node, on the stacks' network, that probes ask from
 	skep  *process
 	addr  string      // of its metrics
@@ -59,7 +60,7 @@ type theatre struct {
 
 func open(t *testing.T) *theatre {
 	t.Helper()
-	th := &theatre{t: t, lab: swarmlab.ForTest(t, swarmlab.Options{Managers: 3}), specs: t.TempDir(), log: &logbook{}, next: make(chan struct{})}
+	th := &theatre{t: t, lab: swarmlab.ForTest(t, swarmlab.Options{Managers: 3}), specs: t.TempDir(), log: &logbook{}, post: newPostbox(t), next: make(chan struct{})}
 	if err := th.furnish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func (th *theatre) start() {
 	th.t.Helper()
 	th.addr = freeAddress(th.t)
 	th.skep = startSkep(th.t, th.lab, th.log, "run", "--host", "unix://"+th.door.socket, "--specs", th.specs, "--owner", actor,
-		"--listen", th.addr, "--log-format", "json", "--resync", "10s")
+		"--listen", th.addr, "--log-format", "json", "--resync", "10s", "--notify", th.post.URL)
 	if th.tower != nil {
 		th.tower.scrape(th.addr)
 	}

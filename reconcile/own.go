@@ -22,10 +22,11 @@ const (
 	KindKey     = "key"     // with which hashes over secrets are made: skep-key
 	KindLease   = "lease"   // which controller of an owner acts: skep-lease-OWNER
 	KindReport  = "report"  // what that one tells: skep-report-OWNER
+	KindTold    = "told"    // what it sent messages about: skep-told-OWNER
 	KindPrune   = "prune"   // which removal a person confirmed to it: skep-prune-OWNER
 )
 
-var ownKinds = []string{KindRelease, KindState, KindKey, KindLease, KindReport, KindPrune}
+var ownKinds = []string{KindRelease, KindState, KindKey, KindLease, KindReport, KindTold, KindPrune}
 
 const (
 	labelKind = LabelKind

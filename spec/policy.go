@@ -35,7 +35,7 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 	services := mapping(tree, "services")
 	if block, ok := policyBlock(r, tree["x-skep"], []string{"x-skep"}); ok {
 		f := fields{report: r, block: block, at: []string{"x-skep"}}
-		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "profiles", "rollout", "findings")
+		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "profiles", "rollout", "findings", "notify")
 		f.boolean("suspend", &p.Suspend)
 		f.boolean("prune", &p.Prune)
 		f.names("depends_on", &p.DependsOn)
@@ -44,6 +44,7 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 		choose(&f, "images", &p.Images, ImagesPin, ImagesAsWritten)
 		p.Ignore = readIgnore(&f, services)
 		readSeverities(&f, &p.Findings)
+		readNotify(&f, &p.Notify)
 		readRollout(r, f.block["rollout"], under(f.at, "rollout"), &p.Rollout)
 	}
 	rollouts := map[string]Rollout{}

@@ -133,6 +133,7 @@ func policyDefs() map[string]any {
 			"profiles":   listOf("Profiles that are active for this stack, beside those of --profile; * stands for all.", map[string]any{"type": "string", "minLength": 1}),
 			"rollout":    refTo("x-skep-rollout"),
 			"findings":   block("How findings are told, by their code. What is an error stays one.", severities()),
+			"notify":     atMost(listOf("Who gets messages about this stack: names that skep run knows by --notify NAME=URL, each with the events it is to be told of, if not all.", receiver()), maxReceivers),
 		}),
 		"x-skep-service": block("How skep treats this service: what the stack's x-skep says, unless it says otherwise.", map[string]any{
 			"rollout": refTo("x-skep-rollout"),
@@ -168,6 +169,26 @@ func severities() map[string]any {
 		}
 	}
 	return out
+}
+
+func atMost(list map[string]any, n int) map[string]any {
+	list["maxItems"] = n
+	return list
+}
+
+// receiver is an entry of x-skep.notify.
+func receiver() map[string]any {
+	name := map[string]any{"type": "string", "pattern": notifierName.String()}
+	events := []any{}
+	for _, e := range Events() {
+		events = append(events, string(e))
+	}
+	long := block("A notifier, and what it is told of.", map[string]any{
+		"to": map[string]any{"description": "The notifier's name.", "anyOf": []any{name, refTo("x-skep-variable")}},
+		"on": listOf("The events; left out, all of them.", map[string]any{"enum": events}),
+	})
+	long["type"], long["required"] = "object", []string{"to"}
+	return map[string]any{"anyOf": []any{name, long}}
 }
 
 // yesOrNo matches the words for true and false that YAML 1.1 had, in any case.

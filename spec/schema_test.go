@@ -160,6 +160,8 @@ func drawBlock(t *rapid.T) map[string]any {
 		"drift":      words("correct", "report"), "images": words("pin", "as-written"),
 		"ignore":  several([]any{"services.web.deploy.replicas", "services.web.image", "services.web.deploy.resources", "services.web.deploy.labels.a.b"}, []any{"services.web", "services.web.deploy.replica", "services.web.healthcheck.tests", "web.image", "services.web.nope", 5, ""}),
 		"rollout": rollouts,
+		"notify": several([]any{"team-shop", "a", "a", map[string]any{"to": "ops"}, map[string]any{"to": "a", "on": []any{"rolled-back", "held"}}, map[string]any{"to": "b", "on": nil}},
+			[]any{"Team", "", 5, nil, "a b", map[string]any{}, map[string]any{"to": 5}, map[string]any{"to": "a", "on": "held"}, map[string]any{"to": "a", "on": []any{"rolled back"}}, map[string]any{"to": "a", "event": []any{}}}),
 		"findings": rapid.OneOf(anything, drawMapping(map[string]*rapid.Generator[any]{
 			"bind": words("error", "warning", "info", "off", false, true), "image-latest": words("error", "off"),
 			"image-missing": words("error", "warning", false), "yaml-syntax": words("error", "off"),

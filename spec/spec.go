@@ -264,6 +264,9 @@ type Policy struct {
 	// Findings sets the severity of findings by their code, where they are not
 	// errors; Weigh applies it. Nil where the file sets none.
 	Findings map[string]Severity
+	// Notify says who gets the stack's messages: nobody, where it is empty, and whoever
+	// gets those of stacks that say nothing, where it is nil.
+	Notify []Receiver `json:",omitzero"`
 }
 
 // DriftPolicy says what to do when live differs from what was rolled out.

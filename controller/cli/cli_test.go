@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts use the verbs as people do, each in a process of its own. $ENGINE is the
-// address of a Swarm that plays along.
+// address of a Swarm that plays along, $HOOK that of a webhook that writes the file messages.
 func TestScripts(t *testing.T) {
 	deploy, err := filepath.Abs("../../deploy")
 	if err != nil {
@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEPLOY", deploy)
 			e.Setenv("ENGINE", newSmallEngine(e.Defer))
+			e.Setenv("HOOK", newHook(e.Defer, filepath.Join(e.WorkDir, "messages")))
 			return nil
 		},
 		Dir:                 "testdata/script",

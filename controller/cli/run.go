@@ -37,6 +37,7 @@ func (a *app) run() *cobra.Command {
 		specs     specFlags
 		acting    actingFlags
 		dir       string
+		notify    notifyFlags
 		config    controller.Config
 		logLevel  string
 		logFormat string
@@ -66,6 +67,9 @@ says that another one acts.`,
 				return usagef("--resync %s: must be more than nothing", config.Resync)
 			}
 			if err := acting.guard.check(); err != nil {
+				return err
+			}
+			if err := notify.apply(&config); err != nil {
 				return err
 			}
 			o, err := specs.options(a.lookup)
@@ -105,6 +109,7 @@ says that another one acts.`,
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
+	notify.install(cmd)
 	installSpecs(cmd, &dir)
 	f := cmd.Flags()
 	f.StringVar(&config.Listen, "listen", defaultListen, "Address of /metrics, /healthz and /readyz")
