@@ -168,12 +168,13 @@ func Run(ctx context.Context, c Config) error {
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)
+	reconciler := reconcile.New(reconcile.Options{
+		Swarm: fenced, Credentials: c.Credentials, Owner: c.Owner,
+		History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
+		Policy: policy.policy, AllowHostRoot: c.AllowHostRoot,
+	})
 	return run(ctx, c, edges{
-		reconciler: reconcile.New(reconcile.Options{
-			Swarm: fenced, Credentials: c.Credentials, Owner: c.Owner,
-			History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
-			Policy: policy.policy, AllowHostRoot: c.AllowHostRoot,
-		}),
+		reconciler: reconciler, sights: reconciler,
 		policy: policy,
 		events: c.Client,
 		notes:  fenced,
@@ -192,6 +193,7 @@ type edges struct {
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
 	policy     *policyFile                           // nil: there is none
 	leader     leader                                // nil: nobody else acts
+	sights     sights                                // nil: only what passes find is shown
 }
 
 // A controller is the daemon at work.
@@ -209,6 +211,7 @@ type controller struct {
 	metrics *metrics
 	report  *report
 	health  *health
+	page    *page
 
 	acted      atomic.Bool // as the log was told
 	beginnings beginnings
@@ -234,6 +237,7 @@ func newController(cfg Config, e edges) *controller {
 	c.desired.Store(&desired{patience: cfg.VanishAfter})
 	c.scans = &scans{dir: cfg.Specs, scan: func(ctx context.Context) *spec.Snapshot { return c.scan(ctx) }, limit: cfg.ScanLimit}
 	c.kept = newKept(cfg, e.notes, c.leads)
+	c.page = newPage(c)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
 		check:       cfg.Check,
@@ -244,6 +248,7 @@ func newController(cfg Config, e edges) *controller {
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
 		listedAgain: func() { poke(c.rescan) },
+		news:        func() { c.page.changed() },
 		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
@@ -279,8 +284,10 @@ func (c *controller) daemon(ctx context.Context) error {
 	p := newParts(ctx)
 	if site != nil {
 		p.start("http", func(ctx context.Context) error {
-			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready, c.role), c.Logger)
+			context.AfterFunc(ctx, c.page.site.Close)
+			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready, c.role), c.page.site, c.Logger)
 		})
+		p.start("page", endless(c.page.run))
 		if c.Listening != nil {
 			c.Listening(site.listener.Addr())
 		}

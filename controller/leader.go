@@ -62,6 +62,7 @@ func (c *controller) mayPass() (uint64, bool) {
 // stands is told how this controller stands to its lease, and tells the log.
 func (c *controller) stands(s Standing) {
 	defer poke(c.kept.hint)
+	defer c.page.changed()
 	switch was := c.acted.Swap(s.Acts()); {
 	case s.Acts():
 		c.Logger.Info("leads, this controller acts")

@@ -28,6 +28,7 @@ type policyFile struct {
 	file    string
 	text    []byte // that the policy in force was made of; look alone uses it
 	current atomic.Pointer[spec.ClusterPolicy]
+	broken  atomic.Value // a string: why the file cannot be read, "" while it can
 }
 
 // openPolicy reads a policy for the first time, when a broken one is an error; nil for
@@ -69,6 +70,26 @@ func (p *policyFile) look() (changed bool, err error) {
 	return true, nil
 }
 
+// tell notes why the file cannot be read, nil for that it can, and says whether that
+// is new.
+func (p *policyFile) tell(err error) (news bool) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	was, _ := p.broken.Swap(text).(string)
+	return was != text
+}
+
+// trouble is why the file cannot be read, "" while it can or there is none.
+func (p *policyFile) trouble() string {
+	if p == nil {
+		return ""
+	}
+	text, _ := p.broken.Load().(string)
+	return text
+}
+
 func readBounded(file string, most int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -91,6 +112,9 @@ func (c *controller) watchPolicy(ctx context.Context) {
 		}
 		changed, err := c.policy.look()
 		c.report.policy(c.policy.file, changed, err)
+		if c.policy.tell(err) {
+			c.page.changed()
+		}
 		if changed {
 			c.queue.changed(c.desired.Load().names()...)
 		}

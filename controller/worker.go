@@ -114,6 +114,9 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)
+	if c.book.differs(in.Name) {
+		c.page.changed()
+	}
 	d := c.desired.Load()
 	if becameReady {
 		c.queue.look(d.dependents([]string{in.Name})...)
