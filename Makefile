@@ -87,7 +87,7 @@ engine:
 
 ## tools: that, and what the race detector and the tests need besides
 tools:
-	@e2e/install-engine.sh cc git debootstrap
+	@e2e/install-engine.sh cc git debootstrap chromium
 
 clean:
 	rm -rf bin dist

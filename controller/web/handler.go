@@ -58,11 +58,14 @@ type Site struct {
 	viewers int
 	number  uint64        // of the newest change
 	change  chan struct{} // closed when there is a newer one
+	done    chan struct{} // closed by Close
 	closed  bool
 }
 
 // NewSite serves a source.
-func NewSite(source Source) *Site { return &Site{source: source, change: make(chan struct{})} }
+func NewSite(source Source) *Site {
+	return &Site{source: source, change: make(chan struct{}), done: make(chan struct{})}
+}
 
 // Changed says that a Snapshot would be another one now. It never blocks.
 func (s *Site) Changed() {
@@ -82,7 +85,7 @@ func (s *Site) Close() {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
-		close(s.change)
+		close(s.done)
 	}
 }
 
@@ -234,10 +237,10 @@ func (s *Site) leave() {
 }
 
 // newest is the number of the newest change, and what closes with the next one.
-func (s *Site) newest() (number uint64, change <-chan struct{}, closed bool) {
+func (s *Site) newest() (number uint64, change <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.number, s.change, s.closed
+	return s.number, s.change
 }
 
 // events tells a page that it changed, and nothing of what: it fetches that itself.
@@ -262,15 +265,17 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) {
 		return err == nil && out.Flush() == nil
 	}
 	_ = out.SetReadDeadline(time.Time{}) // it outlives what a request may take
-	number, change, closed := s.newest()
+	number, change := s.newest()
 	if !say("retry: 3000\n\n" + event(number)) {
 		return
 	}
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
-	for !closed {
+	for {
 		select {
 		case <-r.Context().Done():
+			return
+		case <-s.done:
 			return
 		case <-beat.C:
 			if !say(": on\n\n") {
@@ -282,9 +287,11 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) {
 		select { // what comes close together is told at once
 		case <-r.Context().Done():
 			return
+		case <-s.done:
+			return
 		case <-time.After(tellEvery):
 		}
-		if number, change, closed = s.newest(); !closed && !say(event(number)) {
+		if number, change = s.newest(); !say(event(number)) {
 			return
 		}
 	}
