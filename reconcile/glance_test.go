@@ -159,3 +159,55 @@ func TestNothingIsKeptOfWhatIsGone(t *testing.T) {
 		t.Errorf("the tasks of %d services that are gone are kept", n)
 	}
 }
+
+// TestGlanceBesidePasses has somebody look all the while that passes are made.
+func TestGlanceBesidePasses(t *testing.T) {
+	w := newWorld(t, two("app:1", "db:1"))
+	w.pass()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			w.r.Glance("shop")
+			if err := w.r.Look(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	w.settle()
+	w.stack = two("app:bad", "db:2")
+	for range 10 {
+		w.pass()
+		w.engine.turn()
+	}
+	w.sicken("shop_web")
+	w.settle()
+	close(stop)
+	<-done
+	if g := w.glance(); g.Releases[0].Phase != PhaseFailed {
+		t.Errorf("releases %+v", g.Releases)
+	}
+}
+
+// BenchmarkGlance is one stack's, of the thousands that one page may show.
+func BenchmarkGlance(b *testing.B) {
+	w := &world{engine: newFakeEngine(), stack: two("app:1", "db:1")}
+	w.restart()
+	for range 200 {
+		if w.r.Reconcile(context.Background(), Input{Name: "shop", Stack: w.stack}).Outcome == Unchanged {
+			break
+		}
+		w.engine.advance(time.Second)
+		w.engine.turn()
+	}
+	for b.Loop() {
+		if _, ok := w.r.Glance("shop"); !ok {
+			b.Fatal("nothing is known")
+		}
+	}
+}
