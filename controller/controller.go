@@ -92,7 +92,7 @@ type Config struct {
 	VanishAfter time.Duration
 	ScanLimit   time.Duration
 
-	Listen    string         // address of metrics and health; empty: none
+	Listen    string         // address of the page, metrics and health; empty: none
 	Listening func(net.Addr) // told the address that is listened on, if not nil
 	// TokenFile names the file of the token that all needs but metrics and health;
 	// empty: none. TLSCert and TLSKey are PEM files; empty: no TLS. All are read anew

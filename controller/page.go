@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skep-io/skep/controller/web"
@@ -43,8 +44,9 @@ type page struct {
 	wanted chan struct{} // somebody looks
 	first  chan struct{} // closed when the Swarm was looked at for the first time
 
+	number atomic.Uint64 // of what changed
+
 	mu       sync.Mutex
-	number   uint64 // of what changed
 	snapshot *web.Snapshot
 	of       uint64    // number, when it was made
 	made     time.Time // by the clock that nobody sets
@@ -71,9 +73,7 @@ func newPage(c *controller) *page {
 
 // changed says that there is something else to show. It never blocks.
 func (p *page) changed() {
-	p.mu.Lock()
-	p.number++
-	p.mu.Unlock()
+	p.number.Add(1)
 	p.site.Changed()
 }
 
@@ -116,7 +116,7 @@ func (p *page) watched() (number uint64, watched bool) {
 	viewed := p.site.Watched()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.number, viewed || !p.asked.IsZero() && time.Since(p.asked) < watchedFor
+	return p.number.Load(), viewed || !p.asked.IsZero() && time.Since(p.asked) < watchedFor
 }
 
 // look asks for tasks and, where another controller acts, for what that publishes. An
@@ -158,8 +158,9 @@ func (p *page) Snapshot(ctx context.Context) *web.Snapshot {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.snapshot == nil || p.of != p.number && time.Since(p.made) >= snapshotAge/4 || time.Since(p.made) >= snapshotAge {
-		p.of = p.number
+	number, age := p.number.Load(), time.Since(p.made)
+	if p.snapshot == nil || p.of != number && age >= snapshotAge/4 || age >= snapshotAge {
+		p.of = number
 		p.snapshot = p.gather()
 		p.made = time.Now()
 	}

@@ -239,16 +239,12 @@ func TestNoLookAtAnEngineThatIsAway(t *testing.T) {
 func TestPassesThatFindTheSameAreNoNews(t *testing.T) {
 	inDaemon(t, func(w *world) { w.snapshot = snapshot(stack("a", "1")) }, func(t *testing.T, w *world) {
 		w.sleep(time.Second)
-		w.page.mu.Lock()
-		before := w.page.number
-		w.page.mu.Unlock()
+		before := w.page.number.Load()
 		w.taken()
 		w.sleep(10 * w.Resync)
 		passes, _ := w.taken()
-		w.page.mu.Lock()
-		defer w.page.mu.Unlock()
-		if len(passes) < 9 || w.page.number-before > 11 { // those of scans
-			t.Errorf("%d passes, %d changes", len(passes), w.page.number-before)
+		if changes := w.page.number.Load() - before; len(passes) < 9 || changes > 11 { // those of scans
+			t.Errorf("%d passes, %d changes", len(passes), changes)
 		}
 	})
 }
@@ -257,6 +253,7 @@ func TestPageStandsBehindTheToken(t *testing.T) {
 	tok, _ := withToken(t, goodToken)
 	d := &door{token: tok}
 	w := newWorld()
+	defer w.queue.work.ShutDown()
 	guarded := d.guard(handler(prometheus.NewRegistry(), fine, fine, acting), w.page.site)
 	for _, path := range []string{"/", "/stacks/a", "/style.css", "/live.js", "/icon.svg", "/events", "/api/v1/", "/api/v1/stacks", "/api/v1/openapi.json"} {
 		answer := httptest.NewRecorder()
@@ -348,6 +345,7 @@ func TestAViewerOutlivesTheLimitsOfRequests(t *testing.T) {
 func BenchmarkPage(b *testing.B) {
 	sights := &staged{glances: map[string]reconcile.Glance{}}
 	w := newWorld()
+	defer w.queue.work.ShutDown()
 	w.sights = sights
 	d := &desired{stacks: map[string]*spec.Stack{}, loaded: true}
 	for i := range 1000 {

@@ -25,8 +25,9 @@ type Source interface {
 
 const (
 	// maxViewers bounds the pages that are told of changes at the same time; others are
-	// pages without that.
-	maxViewers = 48
+	// pages without that. It is less than the connections that one address may have: all
+	// viewers may come by one proxy, which needs some for everything else.
+	maxViewers = 24
 	// tellEvery is how often one of them is told at most, and beatEvery how often it is
 	// sent a sign of life, so that a proxy does not take it for dead.
 	tellEvery = time.Second
