@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -186,7 +187,7 @@ func (p *page) gather() *web.Snapshot {
 		s.Source, s.SourceReason, s.SourceSince = err.Error(), sourceReason(d), d.since
 	}
 	report := p.told(d, now)
-	if report != nil && report.Prune != nil {
+	if report.Prune != nil {
 		s.Prune = &report.Prune.Blockade
 	}
 	results := c.book.results()
@@ -212,15 +213,25 @@ func (p *page) gather() *web.Snapshot {
 	return s
 }
 
-// told is what the controller that acts tells beside results: from its own knowledge,
-// only what a result has not, so that it is as it is now.
+// told is what is to be told beside results: of one that acts, what it knows now and
+// results do not tell; of another one, what the one that acts published, and which of
+// its own files do not load.
 func (p *page) told(d *desired, now time.Time) *Published {
-	if !p.c.leads() {
-		return p.report
-	}
 	found := p.c.found(now).after(p.c.kept.told.Load())
 	found.Stacks = slices.DeleteFunc(found.Stacks, func(s PublishedStack) bool { return d.problems[s.Stack] == nil })
-	return &found
+	if p.c.leads() {
+		return &found
+	}
+	told := Published{}
+	if p.report != nil {
+		told = *p.report
+	}
+	told.Stacks = slices.Clone(told.Stacks)
+	for _, s := range found.Stacks {
+		s.Release = math.MaxInt // whatever was released of it, its file is broken
+		told.Stacks = append(told.Stacks, s)
+	}
+	return &told
 }
 
 // names are the stacks to show, sorted: of the files, of the Swarm, and those that the
@@ -230,10 +241,8 @@ func (p *page) names(d *desired, report *Published) []string {
 	for _, name := range p.c.live() {
 		names[name] = true
 	}
-	if report != nil {
-		for _, s := range report.Stacks {
-			names[s.Stack] = true
-		}
+	for _, s := range report.Stacks {
+		names[s.Stack] = true
 	}
 	return slices.Sorted(maps.Keys(names))
 }

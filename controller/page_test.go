@@ -148,7 +148,7 @@ func TestPageOfAStandby(t *testing.T) {
 	sights := &staged{glances: map[string]reconcile.Glance{"a": glimpsed("a")}}
 	besideAnother(t, func(w *world) {
 		w.sights = sights
-		w.snapshot = snapshot(stack("a", "1"), stack("new", "1"))
+		w.snapshot = broken(snapshot(stack("a", "1"), stack("new", "1")), "bad", "planted trouble")
 		w.live = []string{"a"}
 	}, func(t *testing.T, w *world, l *stagedLease) {
 		l.stands(hers)
@@ -162,6 +162,9 @@ func TestPageOfAStandby(t *testing.T) {
 		}
 		if s := line(b, "new"); s.Condition != "Unknown" {
 			t.Errorf("new: %+v", s)
+		}
+		if s := line(b, "bad"); s.Condition != "Stalled" || !strings.Contains(s.Message, "planted trouble") {
+			t.Errorf("bad: %+v", s)
 		}
 		page := web.NewStackPage(w.page.Snapshot(t.Context()), "a", w.page.Changes(t.Context(), "a"))
 		if page.Difference != nil || len(page.History) != 2 || !page.History[0].Known || len(page.History[0].Changes) != 1 {

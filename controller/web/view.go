@@ -252,7 +252,7 @@ func lineOf(s *Stack) StackLine {
 		l.Reason, l.Message = cmp.Or(l.Reason, r.Reason), safe(r.Message)
 	}
 	if l.Message == "" && word == string(reconcile.Unknown) {
-		l.Message = "No pass was made over it yet."
+		l.Message = "Nothing is known of it yet: no pass was made over it."
 	}
 	if rel := r.Release; rel != nil {
 		l.Release, l.Phase = new(rel.Number), string(rel.Phase)
