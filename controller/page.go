@@ -175,7 +175,10 @@ func (p *page) gather() *web.Snapshot {
 	now := c.Now()
 	standing := c.leader.standing()
 	s := &web.Snapshot{Now: now, Version: c.Version, Owner: c.Owner, Specs: c.Specs, Acts: standing.Acts(),
-		Findings: d.findings, Revision: d.revision, Policy: c.policy.trouble()}
+		Findings: d.findings, Revision: d.revision}
+	if trouble := c.policy.problem(); trouble != nil {
+		s.Policy, s.PolicySince = trouble.err.Error(), trouble.since
+	}
 	if !s.Acts {
 		s.Holder = standing.Holder.String()
 	}

@@ -153,8 +153,11 @@ func (r *report) readable(next desired) {
 
 func (r *report) stackChanged(name string, before, next desired) {
 	log := r.log.With(zap.String("stack", name))
-	if next.stacks[name] != nil { // the directory's revision is not that of a stack which left it
+	switch was := before.stacks[name]; {
+	case next.stacks[name] != nil:
 		log = log.With(zap.String("revision", next.revision))
+	case was != nil: // the directory's is not that of a stack which left it
+		log = log.With(zap.String("revision", was.Source.Revision))
 	}
 	switch {
 	case next.gone[name] && !before.gone[name]:
@@ -174,8 +177,13 @@ func (r *report) problem(name string, findings []spec.Finding) {
 	if level == zapcore.DebugLevel {
 		return
 	}
+	log := r.log.With(zap.String("stack", name))
 	for _, f := range findings {
-		r.log.Log(level, "stack's file does not load, the stack stays as it is", zap.String("stack", name), zap.String("reason", f.Code), zap.String("detail", f.String()))
+		if f.Severity == spec.Error {
+			log.Log(level, "stack's file does not load, the stack stays as it is", zap.String("reason", f.Code), zap.String("detail", f.String()))
+			continue
+		}
+		tellFinding(log, f) // of the same file, and no reason why it does not load
 	}
 }
 
@@ -198,6 +206,8 @@ func (r *report) pass(in reconcile.Input, result reconcile.Result, took time.Dur
 func fields(in reconcile.Input, result reconcile.Result) []zap.Field {
 	fields := []zap.Field{zap.String("stack", in.Name)}
 	switch { // a release by hand is not of the file's revision
+	case result.Gone != nil:
+		fields = append(fields, zap.String("revision", result.Gone.Revision))
 	case result.Release != nil && result.Release.By == reconcile.ByHand:
 		fields = append(fields, zap.String("revision", result.Release.Revision))
 	case in.Stack != nil:

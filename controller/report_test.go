@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -69,5 +70,65 @@ func TestFindingsOfTheDirectoryAreToldOnce(t *testing.T) {
 			t.Errorf("scan %d told %d findings, want %d", i, told, tt.want)
 		}
 		d = next
+	}
+}
+
+// Of a file that does not load each finding is told at its own severity's level: only
+// what keeps it from loading is an error.
+func TestFindingsOfABrokenFileHaveTheirLevels(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	r := newReport(zap.New(core))
+	d, _ := desired{}.fold(&spec.Snapshot{Complete: true, Problems: map[string][]spec.Finding{"shop": {
+		{File: "shop.yml", Line: 1, Severity: spec.Warning, Code: "image-untagged", Message: "no tag"},
+		{File: "shop.yml", Line: 2, Severity: spec.Error, Code: "invalid-port", Message: "no port"},
+		{File: "shop.yml", Line: 3, Severity: spec.Info, Code: "unused", Message: "nobody uses it"},
+	}}}, nil, time.Now())
+	for scan, want := range []map[string]zapcore.Level{{"image-untagged": zapcore.WarnLevel, "invalid-port": zapcore.ErrorLevel, "unused": zapcore.DebugLevel}, {}} {
+		r.source(desired{}, d, nil)
+		told := map[string]zapcore.Level{}
+		for _, e := range logs.TakeAll() {
+			told[e.ContextMap()["reason"].(string)] = e.Level
+			if e.ContextMap()["stack"] != "shop" {
+				t.Errorf("%s names no stack", e.Message)
+			}
+		}
+		if !maps.Equal(told, want) {
+			t.Errorf("scan %d told %v, want %v", scan, told, want)
+		}
+	}
+}
+
+// What is logged of a pass has the revision of what it is about: of a release by hand that
+// is not the file's, and a stack whose file is gone has the one that it had.
+func TestRevisionIsThatOfWhatAPassIsAbout(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	r := newReport(zap.New(core))
+	stack := &spec.Stack{Name: "shop", Source: spec.Source{Fingerprint: "1", Revision: "of-the-file"}}
+	happened := func(res reconcile.Result) reconcile.Result {
+		res.Stack, res.Transitions = "shop", []reconcile.Transition{{Action: "rollout-started"}}
+		return res
+	}
+	for _, tt := range []struct {
+		name   string
+		stack  *spec.Stack
+		result reconcile.Result
+		want   any
+	}{
+		{"by file", stack, reconcile.Result{Release: &reconcile.Release{Number: 2, Revision: "of-the-release", By: reconcile.ByFile}}, "of-the-file"},
+		{"by hand", stack, reconcile.Result{Release: &reconcile.Release{Number: 3, Revision: "of-release-1", By: reconcile.ByHand, Of: 1}}, "of-release-1"},
+		{"its file is gone", nil, reconcile.Result{Gone: &reconcile.Release{Number: 2, Revision: "of-the-release"}}, "of-the-release"},
+		{"it was never released", nil, reconcile.Result{}, nil},
+	} {
+		r.pass(reconcile.Input{Name: "shop", Stack: tt.stack}, happened(tt.result), time.Second)
+		for _, e := range logs.TakeAll() {
+			if got := e.ContextMap()["revision"]; got != tt.want {
+				t.Errorf("%s: %s: revision %v, want %v", tt.name, e.Message, got, tt.want)
+			}
+		}
+	}
+	before := desired{stacks: map[string]*spec.Stack{"shop": stack}}
+	r.source(before, desired{revision: "without-the-file", gone: map[string]bool{"shop": true}}, []string{"shop"})
+	if all := logs.TakeAll(); len(all) != 1 || all[0].ContextMap()["revision"] != "of-the-file" {
+		t.Errorf("%+v", all)
 	}
 }

@@ -82,6 +82,7 @@ func start(t *testing.T, d *daemon) *daemon {
 	case a := <-listening:
 		d.addr = a.String()
 	case err := <-done:
+		done <- nil // for stop
 		t.Fatalf("the daemon did not start: %v", err)
 	}
 	return d

@@ -19,8 +19,16 @@ import (
 // lab is the shared Swarm. What breaks engines brings up one of its own.
 var lab *swarmlab.Lab
 
+// scenariosAtOnce is how many scenarios run side by side, unless -parallel says
+// otherwise: they wait for the Swarm most of the time, so that go test's own number,
+// that of the processors, is too few.
+const scenariosAtOnce = 4
+
 func TestMain(m *testing.M) {
 	beSkep()
+	if err := flag.Set("test.parallel", fmt.Sprint(scenariosAtOnce)); err != nil {
+		panic(err)
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -248,7 +248,7 @@ func TestPruneTakesOnlyItsOwn(t *testing.T) {
 func TestFileGone(t *testing.T) {
 	t.Parallel()
 	for _, prune := range []bool{false, true} {
-		t.Run(fmt.Sprintf("prune=%v", prune), func(t *testing.T) {
+		t.Run(fmt.Sprintf("prune-%v", prune), func(t *testing.T) {
 			t.Parallel()
 			stack := fmt.Sprintf("gone-%v", prune)
 			cleanUp(t, stack)
@@ -259,7 +259,7 @@ func TestFileGone(t *testing.T) {
 			awaitReady(t, d, stack, 1)
 			d.remove(stack + ".yml")
 			if prune {
-				await(t, time.Minute, "the stack is removed", func() error {
+				await(t, 2*time.Minute, "the stack is removed", func() error {
 					if v := versions(t, stack); len(v) > 0 {
 						return fmt.Errorf("%v are there", v)
 					}
@@ -267,7 +267,7 @@ func TestFileGone(t *testing.T) {
 				})
 				return
 			}
-			await(t, 30*time.Second, "the orphan is told", func() error {
+			await(t, 2*time.Minute, "the orphan is told", func() error {
 				for _, l := range d.log.lines("held") {
 					if l["reason"] == "Orphaned" {
 						return nil
@@ -396,7 +396,7 @@ func TestBadVersionsGoBack(t *testing.T) {
 			})
 			t.Logf("status says: %s", status(t, d.owner, stack).Message)
 			await(t, 30*time.Second, "the rollback has settled", func() error {
-				if len(d.log.lines("rollback-finished")) == 0 {
+				if len(d.log.lines("rolled-back")) == 0 {
 					return errors.New("not in the log")
 				}
 				return nil

@@ -161,7 +161,8 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass, res *Result) error {
 func (r *Reconciler) refuse(ctx context.Context, p *pass, d Decision, res *Result) error {
 	rel := r.newRelease(p, PhaseFailed)
 	rel.Reason, rel.Message, rel.Ended = d.Reason, d.Message, rel.Started
-	rel.index.back = p.plan.Empty() && allConverged(p.health) // there is no way to go
+	rel.index.held = holds(p.stack.Policy.Rollout, p.rollouts(), rel)
+	rel.index.untried, rel.index.back = true, p.plan.Empty() && allConverged(p.health) // there is no way to go
 	res.Release = rel
 	res.Transitions = append(res.Transitions, Transition{Action: "rollout-refused", Reason: d.Reason, Message: fmt.Sprintf("release %d: %s", rel.Number, d.Message), Bad: true})
 	if p.pinned != nil {
@@ -202,6 +203,10 @@ func (r *Reconciler) begin(ctx context.Context, p *pass, st *stackState, res *Re
 	res.Plan = p.plan
 	if bad := firstError(&Plan{Findings: slices.Concat(p.plan.Findings, p.images)}); bad != nil {
 		res.Outcome, res.Reason, res.Message, res.Requeue = Held, camel(bad.Code), bad.Message, negativeFor
+		st.images = imageFault{p.digest, bad.Message, r.time.steady().Add(negativeFor)}
+		if p.unfinished() { // which goes on meanwhile
+			res.Outcome, res.Requeue = Waiting, again
+		}
 		return nil
 	}
 	rel := r.newRelease(p, PhaseProgressing)
@@ -267,7 +272,7 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	if n := len(p.releases); n > 0 {
 		rel.Number = p.releases[n-1].Number + 1
 	}
-	rel.Number = max(rel.Number, p.state.Pardoned+1) // a pardon is for what was, also where its records are lost
+	rel.Number = r.memory.free(p.stack.Name, max(rel.Number, p.state.Pardoned+1)) // a pardon is for what was, also where its records are lost
 	return rel
 }
 
@@ -329,7 +334,7 @@ func (r *Reconciler) end(ctx context.Context, p *pass, d Decision, res *Result) 
 	rel.Phase = PhaseHealthy
 	if d.Act == ActFail {
 		rel.Phase, rel.Failed = PhaseFailed, d.Failed
-		rel.index.corrected, rel.index.reverts = nil, p.reverts(&rel)
+		rel.index.corrected, rel.index.reverts, rel.index.held = nil, p.reverts(&rel), holds(p.stack.Policy.Rollout, p.rollouts(), &rel)
 		t.Action, t.Bad, t.Message = "rollout-failed", true, fmt.Sprintf("release %d failed: %s", rel.Number, d.Message)
 	}
 	if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
@@ -411,7 +416,7 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	t := Transition{Action: "drift-corrected", Reason: d.Reason, Message: d.Message}
 	if d.Act == ActRollBack {
-		t.Action, t.Bad, t.brief, st.backFrom = "rolled-back", true, d.Brief, d.Release.Number
+		t.Action, t.Bad, t.brief, st.backFrom = "going-back", true, d.Brief, d.Release.Number
 	}
 	res.Transitions = append(res.Transitions, t)
 	return r.write(ctx, p, st, res, changes)
@@ -446,7 +451,7 @@ func (r *Reconciler) settle(ctx context.Context, p *pass, st *stackState, d Deci
 	rel.index.corrected = nil
 	t := Transition{Action: "drift-settled", Reason: d.Reason, Message: d.Message, Bad: d.Reason == "CorrectionIncomplete"}
 	if rel.Phase == PhaseFailed {
-		t = Transition{Action: "rollback-finished", Reason: d.Reason, Message: d.Message, Bad: true}
+		t = Transition{Action: "rolled-back", Reason: d.Reason, Message: d.Message, Bad: true}
 		if len(d.Release.index.corrected) == 0 && st.backFrom != rel.Number {
 			t.Message = "nothing was to be written for it: " + t.Message
 			if d.Brief != "" {

@@ -58,10 +58,12 @@ func TestWhyAReleaseFailedIsToldOnce(t *testing.T) {
 	if !strings.Contains(told["rollout-failed"], why) {
 		t.Errorf("%q", told["rollout-failed"])
 	}
+	if told["held"] != "" {
+		t.Errorf("what was told by %q is told by %q too", "rolled-back", "held")
+	}
 	for action, want := range map[string]string{
-		"rolled-back":       "release 2 failed; going back to release 1 ",
-		"rollback-finished": "release 2 failed; release 1 ",
-		"held":              "release 2 failed; release 1 ",
+		"going-back":  "to release 1 (rev-webapp:1), since release 2 failed",
+		"rolled-back": "release 2 failed; release 1 ",
 	} {
 		if got := told[action]; !strings.HasPrefix(got, want) || strings.Contains(got, why) {
 			t.Errorf("%s: %q", action, got)
@@ -86,10 +88,10 @@ func TestRollbackOfWhatWasNotWrittenSaysSo(t *testing.T) {
 	var finished string
 	for range 20 {
 		for _, tr := range w.pass().Transitions {
-			if tr.Action == "rolled-back" {
+			if tr.Action == "going-back" {
 				t.Errorf("it went back: %s", tr.Message)
 			}
-			if tr.Action == "rollback-finished" {
+			if tr.Action == "rolled-back" {
 				finished = tr.Message
 			}
 		}

@@ -31,7 +31,11 @@ func decideFailed(s Situation, f *Release) Decision {
 		return t.of(hold("RollbackFailed", "; the rollback to release "+fmt.Sprint(back.Number)+" failed too: "+s.Health[name].Reason).about(f))
 	}
 	if !s.Plan.Empty() {
-		return t.of(goBack(s, f, back))
+		d := t.of(goBack(s, f, back))
+		if d.Act == ActRollBack {
+			d.Brief = fmt.Sprintf("to release %d (%s)%s, since release %d failed", back.Number, back.Revision, onlyWith(f), f.Number)
+		}
+		return d
 	}
 	return t.of(wentBack(s, f, back))
 }
@@ -63,14 +67,15 @@ func goBack(s Situation, f, back *Release) Decision {
 		return wait("RollingBack", "; "+laggard(s.Health)).about(f)
 	}
 	return Decision{Act: ActRollBack, Reason: "RollingBack", Again: again, Release: f,
-		Message: fmt.Sprintf("; %s to release %d (%s)", goingBackIs(f), back.Number, back.Revision)}
+		Message: fmt.Sprintf("; going back%s to release %d (%s)", onlyWith(f), back.Number, back.Revision)}
 }
 
-func goingBackIs(f *Release) string {
+// onlyWith names what goes back, where that is not all that a release changed.
+func onlyWith(f *Release) string {
 	if len(f.index.reverts) > 0 {
-		return "going back with " + few(sortedKeys(f.index.reverts))
+		return " with " + few(sortedKeys(f.index.reverts))
 	}
-	return "going back"
+	return ""
 }
 
 // wentBack waits for what was rolled back, and tells once when that has come to its end.

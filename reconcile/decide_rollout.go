@@ -181,8 +181,8 @@ func sick(s Situation, r *Release) *fault {
 // atFault says that a service is Degraded, which is for good, by its own doing.
 func atFault(h ServiceHealth) bool { return h.Status == HealthDegraded && h.Cause == CauseOwn }
 
-// bakes waits until a release that has converged has been whole for its bake: a task
-// that was started again meanwhile gets as long, though not for ever.
+// bakes waits until a release that has converged has been whole for its bake, which
+// begins anew with each task that is started again, though not for ever.
 func bakes(s Situation, r *Release) *pause {
 	end := bakeEnd(s, r)
 	if r.Converged.IsZero() || !s.Now.Before(end) {
@@ -193,6 +193,11 @@ func bakes(s Situation, r *Release) *pause {
 		message: fmt.Sprintf("release %d bakes until %s, %s more", r.Number, clock(end), inWords(left))}
 }
 
+// bakeEnd is when all that a release changed will have been whole for as long as it
+// bakes. What tasks say of when they came up is by their nodes' clocks, which can be
+// wrong: it counts for one bake at most. What passes saw themselves counts for as long as
+// a rollout may take: who dies seldom enough not to fail by then lives longer than
+// anybody asked for.
 func bakeEnd(s Situation, r *Release) time.Time {
 	bake, whole := bakeOf(s, r), r.Converged
 	for name := range r.index.changed {
@@ -203,7 +208,21 @@ func bakeEnd(s Situation, r *Release) time.Time {
 	if latest := r.Converged.Add(bake); whole.After(latest) {
 		whole = latest
 	}
+	limit := longestLimit(s, r)
+	if limit <= 0 {
+		limit = overdueAfter
+	}
+	if seen := earlier(s.Broken, deadlineFrom(s, r).Add(limit)); seen.After(whole) {
+		whole = seen
+	}
 	return whole.Add(bake)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // bakeOf is the longest bake of the services that a release changed: it is one release,

@@ -195,7 +195,7 @@ func (r *Reconciler) statusOf(p *pass) Result {
 	res := Result{Stack: stack, Outcome: Unchanged, Reason: "InSync"}
 	p.plan.Findings = standing(p)
 	if rel := last(releases); rel != nil {
-		res.Release, p.digest = rel, rel.Digest
+		res.Release, res.Runs, p.digest = rel, standIn(releases), rel.Digest
 		tellRelease(&res, p, rel, r.o.Now())
 	}
 	if state.IsSuspended() {
@@ -232,7 +232,7 @@ func tellRelease(res *Result, p *pass, rel *Release, now time.Time) {
 	told := fmt.Sprintf("release %d (%s)", rel.Number, rel.Revision)
 	switch {
 	case rel.Phase == PhaseProgressing && !rel.Converged.IsZero() && converged(p.health, rel.index.changed):
-		end := rel.Converged.Add(rel.index.bake)
+		end := bakedBy(rel, p.health, now)
 		res.Outcome, res.Reason = Waiting, "Baking"
 		if res.Message = told + " bakes until " + clock(end); end.After(now) {
 			res.Message += ", " + inWords(end.Sub(now)) + " more"
@@ -283,7 +283,7 @@ func rollbackFailed(p *pass, f *Release) string {
 }
 
 // beginsBack is how soon after a release failed its rollback has begun, where there is
-// one: by what is remembered alone it cannot be told from a failure that is held.
+// one: by what is remembered alone it cannot be told whether there is anything to write.
 const beginsBack = 5 * time.Second
 
 // goesBackNow says that the rollback from a failed release is under way.
@@ -292,7 +292,7 @@ func goesBackNow(p *pass, f *Release, now time.Time) bool {
 	case f.index.back || goesBackTo(p.releases, f) == nil:
 		return false
 	case len(f.index.corrected) == 0:
-		return now.Sub(f.Ended) < beginsBack
+		return !f.index.held && now.Sub(f.Ended) < beginsBack
 	}
 	under := progressOf(p.releases)
 	return under != nil && now.Before(under.Until) && verdictSince(p.health, f.index.corrected) == ""
@@ -308,6 +308,16 @@ func wayBackOf(releases []*Release, f *Release) string {
 		return fmt.Sprintf("; %s went back to release %d (%s)", few(sortedKeys(f.index.reverts)), back.Number, back.Revision)
 	}
 	return fmt.Sprintf("; release %d (%s) runs", back.Number, back.Revision)
+}
+
+// standIn is the release that runs in the place of a failed one that the stack went back
+// from as a whole, or that was never tried; else nil.
+func standIn(releases []*Release) *Release {
+	rel := last(releases)
+	if runs := inForce(releases); runs != rel && (rel.index.back || rel.index.untried && len(rel.index.corrected) == 0) {
+		return runs
+	}
+	return nil
 }
 
 // lostServices are those that the release in force names and that do not live.

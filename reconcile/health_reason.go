@@ -39,7 +39,7 @@ func (h *ServiceHealth) tell(name string, x *exam) {
 
 // sentence tells of how many tasks what holds: state, nodes, error and remedy.
 func (y *symptom) sentence(of uint64) string {
-	text := fmt.Sprintf("%d of %d tasks %s", y.slots, of, y.state)
+	text := fmt.Sprintf("%s%d of %d tasks %s", y.of, y.slots, of, y.state)
 	if len(y.nodes) > 0 {
 		text += " on " + fewOf(y.nodes)
 	}
@@ -53,7 +53,8 @@ func (y *symptom) sentence(of uint64) string {
 	return text
 }
 
-// tellVerdict tells that Swarm gave up on an update, and of what its tasks died.
+// tellVerdict tells of what the tasks died, and that Swarm gave up on their update for
+// it. Swarm's own words name but a task's ID: they are told where nothing else is known.
 func (h *ServiceHealth) tellVerdict(name string, x *exam) {
 	what := ""
 	switch h.Verdict {
@@ -67,26 +68,38 @@ func (h *ServiceHealth) tellVerdict(name string, x *exam) {
 		h.Code, what = CodeRollbackPaused, "Swarm's rollback failed and is paused, versions are mixed"
 	}
 	st := x.s.UpdateStatus
-	if st.Message != "" {
-		what += ": " + st.Message
-	}
 	h.Cause, h.Since = CauseOwn, value(st.StartedAt, time.Time{})
 	if st.CompletedAt != nil {
 		h.Since = *st.CompletedAt
 	}
-	if y := x.culprit(h.Verdict); y != nil {
-		what += "; " + y.sentence(h.Desired)
-		if y.gravity == gravityDied || y.gravity == gravityFailing {
-			h.Died = y.code
+	y := x.culprit(h.Verdict)
+	if y != nil && y.gravity > gravityWaiting {
+		what = y.sentence(h.Desired) + "; " + what
+	} else {
+		if st.Message != "" {
+			what += ": " + st.Message
 		}
-		if h.Died == CodeRestarting { // nobody will, for this update
-			h.Died = CodeCrashed
-		}
-		if h.Cause = orElse(y.cause, CauseOwn); h.Verdict == string(swarm.UpdateStatePaused) || h.Verdict == string(swarm.UpdateStateRollbackPaused) {
-			h.Since = y.since // since when it pauses is not told
+		if y != nil {
+			what += "; " + y.sentence(h.Desired)
 		}
 	}
+	if y != nil {
+		h.blame(y)
+	}
 	h.Reason = name + ": " + what
+}
+
+// blame puts a verdict of Swarm's down to what its tasks died of, or wait for.
+func (h *ServiceHealth) blame(y *symptom) {
+	if y.gravity == gravityDied || y.gravity == gravityFailing {
+		h.Died = y.code
+	}
+	if h.Died == CodeRestarting { // nobody will, for this update
+		h.Died = CodeCrashed
+	}
+	if h.Cause = orElse(y.cause, CauseOwn); h.Verdict == string(swarm.UpdateStatePaused) || h.Verdict == string(swarm.UpdateStateRollbackPaused) {
+		h.Since = y.since // since when it pauses is not told
+	}
 }
 
 // culprit is what most of the tasks died of on which Swarm gave up: those of the

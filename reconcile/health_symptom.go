@@ -17,6 +17,7 @@ type symptom struct {
 	cause   Cause
 	gravity int
 	final   bool   // it cannot end by itself
+	of      string // what of the tasks, where not they themselves: "the healthcheck of "
 	state   string // what became of the tasks: "rejected", "pending"
 	text    string // what they say themselves
 	remedy  string
@@ -107,10 +108,18 @@ func (x *exam) waiting(t *swarm.Task) symptom {
 
 // checked tells by when a container that starts will have been found well or sick. A
 // task stays STARTING until its healthcheck passes, as far as the engine is concerned
-// for ever.
+// for ever; without one, only for as long as its container needs to start.
 func (x *exam) checked(y *symptom, t *swarm.Task) {
 	limit := checkTime(containerOf(&x.s.Spec).Healthcheck)
 	if y.text != "" {
+		return
+	}
+	switch x.check() {
+	case checkNone:
+		y.text = "its container starts"
+		return
+	case checkOfImage:
+		y.text = "its container starts, or the healthcheck of its image, where that has one, is pending"
 		return
 	}
 	if y.text = "waiting for the healthcheck to pass"; limit == 0 {
@@ -137,6 +146,9 @@ func (x *exam) death(sl *slot) symptom {
 	y.nodes = slices.Compact(y.nodes)
 	again := len(sl.deaths) >= failsForGood
 	switch {
+	case sl.stuck && y.of != "":
+		y.final = true
+		y.state += ", and they are not started again, as deploy.restart_policy says,"
 	case sl.stuck:
 		y.final = true
 		y.state += " and are not started again, as deploy.restart_policy says,"
@@ -164,7 +176,7 @@ var causesOfDeath = []struct{ words, code, remedy string }{
 	{"invalid mount config", CodeMountRejected, "what is mounted is not on that node: use a config for a file, a volume for data"},
 	{"error while mounting", CodeMountRejected, "the volume cannot be mounted on that node: see its driver and options"},
 	{"port is already allocated", CodePortTaken, "something else on that node has the port: free it, or publish another"},
-	{"unhealthy container", CodeUnhealthy, "its healthcheck fails: see docker service logs"},
+	{"unhealthy container", CodeUnhealthy, ""},
 	{"OOM", CodeOutOfMemory, "raise deploy.resources.limits.memory"},
 	{"starting container failed", CodeCannotStart, "compare command, entrypoint and user with the image"},
 	{"OCI runtime", CodeCannotStart, "compare command, entrypoint and user with the image"},
@@ -180,7 +192,9 @@ func (x *exam) diagnose(t *swarm.Task) symptom {
 	y := symptom{code: CodeRestarting, state: string(t.Status.State), text: taskError(t), remedy: "see docker service logs"}
 	for _, c := range causesOfDeath {
 		if strings.Contains(y.text, c.words) {
-			y.code, y.remedy = c.code, c.remedy
+			if y.code, y.remedy = c.code, c.remedy; y.code == CodeUnhealthy {
+				y.of, y.remedy = "the healthcheck of ", x.checkOutput()
+			}
 			return y
 		}
 	}
@@ -192,12 +206,38 @@ func (x *exam) diagnose(t *swarm.Task) symptom {
 		y.code, y.remedy = CodeOutOfMemory, "killed, most likely for more memory than its limit of "+units.BytesSize(float64(limit))+": raise deploy.resources.limits.memory"
 	case exitCode(t) == killed:
 		y.remedy = "killed from outside, or since the node had no memory left: see its kernel's log"
-	case t.Status.State == swarm.TaskStateComplete && checkTime(containerOf(&x.s.Spec).Healthcheck) > 0:
-		y.code = CodeUnhealthy
+	case t.Status.State == swarm.TaskStateComplete && x.check() == checkOfFile:
+		y.code, y.remedy = CodeUnhealthy, x.checkOutput()+"; and see docker service logs"
+		y.text = orElse(y.text, "its healthcheck failed, or it ended by itself, with exit code 0")
+	case t.Status.State == swarm.TaskStateComplete && x.check() == checkOfImage:
+		y.code, y.text = CodeExited, orElse(y.text, "it ended with exit code 0, by itself or, where its image has a healthcheck, since that failed")
 	case t.Status.State == swarm.TaskStateComplete:
-		y.code = CodeExited
+		y.code, y.text = CodeExited, orElse(y.text, "it ended by itself, with exit code 0")
 	}
 	return y
+}
+
+// Whose healthcheck a service has.
+const (
+	checkOfFile  = iota // the service's own
+	checkOfImage        // its image's, if that has one
+	checkNone           // none: it is turned off
+)
+
+func (x *exam) check() int {
+	switch c := containerOf(&x.s.Spec).Healthcheck; {
+	case c == nil || len(c.Test) == 0:
+		return checkOfImage
+	case c.Test[0] == "NONE":
+		return checkNone
+	}
+	return checkOfFile
+}
+
+// checkOutput says where the output of a healthcheck is: no log has it, but the node's
+// engine, for as long as it keeps the container.
+func (x *exam) checkOutput() string {
+	return "the output of its healthcheck, there: docker inspect -f '{{json .State.Health}}' $(docker ps -aqf name=" + x.s.Spec.Name + ")"
 }
 
 func memoryLimit(s *swarm.Service) int64 {
@@ -220,9 +260,6 @@ func taskError(t *swarm.Task) string {
 	text := maskText(strings.TrimSpace(strings.Trim(t.Status.Err, "\"")))
 	if code := exitCode(t); code != 0 && !strings.Contains(text, fmt.Sprint(code)) {
 		text = strings.TrimSpace(fmt.Sprintf("%s (exit code %d)", text, code))
-	}
-	if text == "" && t.Status.State == swarm.TaskStateComplete && t.JobIteration == nil {
-		return "it ended with exit code 0, by itself or since its healthcheck failed"
 	}
 	return text
 }

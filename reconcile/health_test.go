@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/swarm"
 
 	"github.com/skep-io/skep/spec"
@@ -40,14 +41,14 @@ func TestJudge(t *testing.T) {
 		{name: "converged", replicas: 2, current: []swarm.Task{run(1), run(2)}, status: Healthy, converged: true},
 		{name: "scaled to nothing", replicas: 0, status: Healthy, converged: true},
 		{name: "healthcheck pending", replicas: 1, current: []swarm.Task{task(1, "n1", swarm.TaskStateStarting, "")},
-			status: HealthProgressing, reason: "web: 1 of 1 tasks starting on node1: waiting for the healthcheck to pass"},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks starting on node1: its container starts, or the healthcheck of its image, where that has one, is pending"},
 		{name: "image missing", replicas: 2,
 			current: []swarm.Task{task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(2, "n1", swarm.TaskStateRejected, missing)},
 			status:  HealthDegraded, reason: "web: 2 of 2 tasks rejected on node1: No such image: my-app:1.0 (push it to a registry that every node reaches; a private one needs --registry-config)"},
 		{name: "one death that heals", replicas: 2, current: []swarm.Task{run(1), task(2, "n1", swarm.TaskStateFailed, "task: non-zero exit (1)"), task(2, "n1", swarm.TaskStateStarting, "")},
 			status: HealthProgressing, reason: "web: 1 of 2 tasks failed on node1: task: non-zero exit (1) (see docker service logs)"},
 		{name: "unhealthy, and exits with 0", replicas: 1, current: []swarm.Task{task(1, "n1", swarm.TaskStateComplete, ""), task(1, "n1", swarm.TaskStateAssigned, "")},
-			status: HealthProgressing, reason: "web: 1 of 1 tasks complete on node1: it ended with exit code 0, by itself or since its healthcheck failed (see docker service logs)"},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks complete on node1: it ended with exit code 0, by itself or, where its image has a healthcheck, since that failed (see docker service logs)"},
 		{name: "constraint", replicas: 1, current: []swarm.Task{task(1, "", swarm.TaskStatePending, "no suitable node (scheduling constraints not satisfied on 3 nodes)")},
 			status: HealthProgressing, reason: "web: 1 of 1 tasks pending: no suitable node (scheduling constraints not satisfied on 3 nodes) (no node fits deploy.placement.constraints: compare with docker node inspect)"},
 		{name: "on a node that is down", replicas: 1, current: []swarm.Task{task(1, "n2", swarm.TaskStateRunning, "")},
@@ -185,5 +186,36 @@ func TestBeganAt(t *testing.T) {
 	first.index.changed["web"] = mark(before) // the release has written, and no updater has begun
 	if got := beganAt(before, []*Release{first}); !got.Equal(began) {
 		t.Errorf("an update of before: %s", got)
+	}
+}
+
+// A healthcheck that is turned off, in the file too, is none that anybody waits for, or
+// that failed.
+func TestNoHealthcheckIsToldWhereThereIsNone(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name   string
+		test   []string
+		state  swarm.TaskState
+		code   string
+		reason string
+	}{
+		{"starts", []string{"NONE"}, swarm.TaskStateStarting, CodeStarting, "web: 1 of 1 tasks starting on node1: its container starts"},
+		{"starts, the image may have one", nil, swarm.TaskStateStarting, CodeStarting, "web: 1 of 1 tasks starting on node1: its container starts, or the healthcheck of its image, where that has one, is pending"},
+		{"ended", []string{"NONE"}, swarm.TaskStateComplete, CodeExited, "web: 1 of 1 tasks complete on node1: it ended by itself, with exit code 0 (see docker service logs)"},
+		{"ended, the file has one", []string{"CMD", "true"}, swarm.TaskStateComplete, CodeUnhealthy, "web: 1 of 1 tasks complete on node1: its healthcheck failed, or it ended by itself, with exit code 0 (the output of its healthcheck, there: docker inspect -f '{{json .State.Health}}' $(docker ps -aqf name=shop_web); and see docker service logs)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &swarm.Service{}
+			s.Spec.Name = "shop_web"
+			s.Spec.Mode.Replicated = &swarm.ReplicatedService{Replicas: new(uint64(1))}
+			s.Spec.TaskTemplate.ContainerSpec = &swarm.ContainerSpec{Healthcheck: &container.HealthConfig{Test: c.test}}
+			task := swarm.Task{ID: "t", Slot: 1, NodeID: "n1", DesiredState: swarm.TaskStateRunning, Status: swarm.TaskStatus{State: c.state, Timestamp: now}}
+			task.CreatedAt = now
+			h := Judge("web", s, Tasks{Known: true, Current: []swarm.Task{task}}, nodesOf(&swarm.Node{ID: "n1", Description: swarm.NodeDescription{Hostname: "node1"}}), now)
+			if h.Code != c.code || h.Reason != c.reason {
+				t.Errorf("%s: %q\nwant %s: %q", h.Code, h.Reason, c.code, c.reason)
+			}
+		})
 	}
 }

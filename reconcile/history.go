@@ -48,6 +48,8 @@ type HistoryEntry struct {
 	Running bool `json:"running"`
 	// Pinned says that somebody asked for the stack to stay so.
 	Pinned bool `json:"pinned"`
+	// Untried says that nothing of it was ever written: it had failed before.
+	Untried bool `json:"untried,omitempty"`
 	// Damaged says that its record cannot be read: no way leads back to it.
 	Damaged bool `json:"damaged,omitempty"`
 }
@@ -80,7 +82,7 @@ func entryOf(rel *Release, releases []*Release, state State, now time.Time) Hist
 	e := HistoryEntry{
 		Number: rel.Number, Digest: rel.Digest, Revision: rel.Revision, Subject: rel.Subject,
 		Phase: rel.Phase, Reason: rel.Reason, Message: rel.Message,
-		Started: rel.Started, Ended: rel.Ended, By: cmp.Or(rel.By, ByFile), Damaged: rel.damaged,
+		Started: rel.Started, Ended: rel.Ended, By: cmp.Or(rel.By, ByFile), Damaged: rel.damaged, Untried: rel.index.untried,
 	}
 	runs := inForce(releases)
 	e.Running = rel == runs
@@ -104,13 +106,16 @@ func (r *Release) repeats(n int) bool {
 }
 
 // inForce is the release that the stack is as, or on its way to: the newest, or the
-// newest healthy one where that failed and was left as a whole. It is nil where that
-// is none.
+// newest healthy one where that failed and was left as a whole; one that was never tried
+// changed nothing. It is nil where that is none.
 func inForce(releases []*Release) *Release {
 	if len(releases) == 0 {
 		return nil
 	}
 	last := releases[len(releases)-1]
+	if last.index.untried && !last.index.back && len(last.index.corrected) == 0 { // it left all as it was
+		return inForce(releases[:len(releases)-1])
+	}
 	if last.Phase == PhaseFailed && len(last.index.reverts) == 0 && (last.index.back || len(last.index.corrected) > 0) {
 		return newest(releases, PhaseHealthy)
 	}
@@ -264,7 +269,7 @@ func showNetwork(path string, n *network.CreateOptions) string {
 	case "enable_ipv6":
 		return fmt.Sprint(value(n.EnableIPv6, false))
 	case "ipam":
-		return asJSON(n.IPAM)
+		return maskText(asJSON(n.IPAM)) // its driver has options too
 	}
 	return maskText(asJSON(n.Options))
 }
@@ -316,6 +321,18 @@ func removedBetween(before, after *Desired) []Change {
 	return changes
 }
 
+// meant says of a release that did not come to its end that its changes are what it was
+// to write, and need not have been written.
+func meant(e *HistoryEntry) string {
+	switch {
+	case e.Untried:
+		return " (what its file asks for; none of it was written)"
+	case e.Phase == PhaseFailed, e.Phase == PhaseSuperseded:
+		return " (what it set out to write; it may not have come to all of it)"
+	}
+	return ""
+}
+
 // RenderComparison writes a comparison for people, as RenderPlan does a plan.
 func RenderComparison(w io.Writer, color bool, c *Comparison) error {
 	r := &renderer{color: color}
@@ -326,7 +343,7 @@ func RenderComparison(w io.Writer, color bool, c *Comparison) error {
 		if c.Against != nil {
 			against = fmt.Sprintf("release %d", *c.Against)
 		}
-		r.line("%s", r.paint(bold, fmt.Sprintf("release %d of stack %s against %s", c.Release.Number, c.Plan.Stack, against)))
+		r.line("%s", r.paint(bold, fmt.Sprintf("release %d of stack %s against %s", c.Release.Number, c.Plan.Stack, against))+meant(&c.Release))
 	}
 	for i := range c.Plan.Changes {
 		r.change(&c.Plan.Changes[i])

@@ -68,7 +68,8 @@ func (r *Reconciler) Suspend(ctx context.Context, stack, why string) (Intent, er
 }
 
 // Resume takes back what people asked of a stack: it is as its files say again, even
-// where a release of that failed, which is tried again.
+// where a release of that failed, which is tried again. Of a stack that was suspended
+// only that ends: its failure did not hold it, and takes another Resume.
 func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 	releases, err := r.releasesToAsk(ctx, stack)
 	if err != nil && !r.heldBackUnreleased(ctx, stack) {
@@ -76,6 +77,7 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 	}
 	return r.ask(ctx, stack, func(s State) (State, string, error) {
 		var did []string
+		only := s.IsSuspended() && !s.IsPinned() && s.Stale == 0
 		if s.IsSuspended() {
 			did = append(did, "is no longer suspended")
 		}
@@ -87,6 +89,13 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 			s.Stale, s.Older = 0, s.Stale
 		}
 		file, some := unpardoned(releases, s)
+		left := ""
+		if only { // what failed is not what held it
+			if file != nil {
+				left = fmt.Sprintf("; what failed as %s is not tried again by that (once more `skep resume %s`, or another file)", told(file), stack)
+			}
+			file, some = nil, false
+		}
 		if file != nil {
 			did = append(did, fmt.Sprintf("may try again what failed as %s", told(file)))
 		}
@@ -101,7 +110,7 @@ func (r *Reconciler) Resume(ctx context.Context, stack string) (Intent, error) {
 		}
 		s = s.unpinned()
 		s.Suspended, s.Why = time.Time{}, ""
-		return s, fmt.Sprintf("stack %s %s", stack, strings.Join(did, ", and ")), nil
+		return s, fmt.Sprintf("stack %s %s%s", stack, strings.Join(did, ", and "), left), nil
 	})
 }
 
@@ -158,7 +167,7 @@ func wayBack(stack string, releases []*Release, s State, to int) (*Release, erro
 		f := failedSince(releases, target, s)
 		return nil, refuse("what release %d of stack %s was failed when it was tried again, as release %d: %s (%s)", to, stack, f.Number, f.Message, see)
 	case now != nil && (now.repeats(to) || now.Digest == target.Digest):
-		return nil, refuse("stack %s is at release %d already, or on its way there (`skep suspend %s` keeps it as it is)", stack, to, stack)
+		return nil, refuse("stack %s is at release %d already, or on its way there: there is nothing to write (`skep suspend %s` keeps it as it is)", stack, to, stack)
 	}
 	return target, nil
 }

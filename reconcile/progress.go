@@ -1,6 +1,10 @@
 package reconcile
 
-import "time"
+import (
+	"time"
+
+	"github.com/skep-io/skep/spec"
+)
 
 // Steps of what is under way.
 const (
@@ -51,6 +55,18 @@ func progressOf(releases []*Release) *Progress {
 	return p
 }
 
+// bakedBy is when a release that bakes will have done so, by what was recorded of it and,
+// for want of better, by what tasks say of when they came up.
+func bakedBy(rel *Release, health map[string]ServiceHealth, now time.Time) time.Time {
+	s := Situation{Policy: spec.Policy{Rollout: spec.Rollout{Bake: rel.index.bake, Deadline: rel.index.deadline}}, Health: health}
+	for name := range rel.index.changed {
+		if since := health[name].Since; since.Before(now) && since.After(s.Broken) {
+			s.Broken = since
+		}
+	}
+	return bakeEnd(s, rel)
+}
+
 // tellProgress adds to a result what is under way, and what people ask of the stack.
 func (r *Reconciler) tellProgress(res *Result, p *pass) {
 	releases, state, ok := r.memory.latest(p.stack.Name)
@@ -58,7 +74,10 @@ func (r *Reconciler) tellProgress(res *Result, p *pass) {
 		releases = p.releases
 	}
 	res.State = state
-	if !state.IsSuspended() {
-		res.Progress = progressOf(releases)
+	if state.IsSuspended() {
+		return
+	}
+	if res.Progress = progressOf(releases); res.Progress != nil && res.Progress.Step == StepBake {
+		res.Progress.Until = bakedBy(last(releases), p.health, r.o.Now())
 	}
 }

@@ -75,6 +75,8 @@ type stackState struct {
 	refused    map[string]refusal // removals (by ID) that the engine refused: in use
 	findings   []spec.Finding     // of the images of a release
 	findingsOf string             // its digest
+	broken     brokenBake         // the bake of the newest release
+	images     imageFault         // that kept a release from beginning
 }
 
 // settled is a pass that found nothing to do, and what it looked at: as long as
@@ -202,7 +204,13 @@ type pass struct {
 func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	st := r.state(in.Name)
 	if in.Stack == nil {
-		return r.finish(st, r.orphan(ctx, in))
+		res := r.finish(st, r.orphan(ctx, in))
+		if res.Reason == reasonGone || res.Reason == reasonPruned {
+			r.mu.Lock()
+			delete(r.stacks, in.Name)
+			r.mu.Unlock()
+		}
+		return res
 	}
 	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack && in.Source == nil {
 		res := quiet(st.last)
@@ -221,7 +229,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	}
 	forgetWhatStuck(st, p.plan)
 	s := r.situation(p, in.Blocked)
-	s.Away = !st.carriedOn
+	s.Away, s.Broken = !st.carriedOn, r.broken(st, p)
 	d := Decide(s)
 	st.carriedOn = d.Act != ActHold
 	res := r.act(ctx, p, st, d)
@@ -234,6 +242,29 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, p.guard.Policy, quiet(res)}
 	}
 	return res
+}
+
+// A brokenBake says when, by the clock that nobody sets, a release that bakes was last seen not
+// to be whole.
+type brokenBake struct {
+	release int
+	at      time.Time
+}
+
+// broken is Situation.Broken.
+func (r *Reconciler) broken(st *stackState, p *pass) time.Time {
+	rel := last(p.releases)
+	if rel == nil || rel.Phase != PhaseProgressing || rel.Converged.IsZero() {
+		return time.Time{}
+	}
+	now := r.time.steady()
+	if !converged(p.health, rel.index.changed) {
+		st.broken = brokenBake{rel.Number, now}
+	}
+	if st.broken.release != rel.Number || st.broken.at.IsZero() {
+		return time.Time{}
+	}
+	return r.o.Now().Add(st.broken.at.Sub(now))
 }
 
 // quiet is a result as it is told when it is told again: nothing happened.
@@ -278,7 +309,7 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
-	if err := r.goOn(ctx, p, in.Blocked); err != nil {
+	if err := r.goOn(ctx, p, orElse(in.Blocked, st.images.why(p.digest, r.time.steady()))); err != nil {
 		return nil, nil, err
 	}
 	p.releases = answering(p.releases, p.desired.Services)
@@ -426,6 +457,7 @@ func (r *Reconciler) claims(p *pass) []spec.Finding {
 		found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
 			"stack %s belongs to the controller %q, by its %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, by, r.o.Owner)})
 	}
+	found = append(found, damagedRecords(p.releases)...)
 	known := believed(p.releases)
 	for _, o := range p.desired.Secrets {
 		if _, ok := known[o.Plain]; !ok && !o.External && o.Name == o.Plain {
@@ -608,7 +640,7 @@ func (r *Reconciler) finish(st *stackState, res Result) Result {
 		c := &res.Conditions[i]
 		c.Since = now
 		for _, old := range st.conditions {
-			if old.Type == c.Type && old.True == c.True && old.Reason == c.Reason {
+			if old.Type == c.Type && old.True == c.True { // reasons come and go, as tasks do
 				c.Since = old.Since
 			}
 		}
@@ -674,7 +706,7 @@ func tellHold(st *stackState, res *Result) []Transition {
 		return nil
 	}
 	st.told = told
-	if told == "" {
+	if told == "" || slices.ContainsFunc(res.Transitions, func(t Transition) bool { return t.Action == "rolled-back" }) { // that said it
 		return nil
 	}
 	return []Transition{{Action: "held", Reason: res.Reason, Message: orElse(res.Brief, res.Message), Bad: res.Reason != "Suspended"}}

@@ -33,6 +33,12 @@ type Result struct {
 	Services   []ServiceStatus
 	// Release is the newest release, nil before the first.
 	Release *Release
+	// Runs is the one that runs in the place of Release, which failed; nil where that is
+	// none, or only a part of the stack went back. Only Status tells it.
+	Runs *Release
+	// Gone is the newest release of a stack whose file is gone, nil where it had none: what
+	// it was made of is the revision of what a pass is about.
+	Gone *Release
 	// Progress is what is under way, nil for nothing.
 	Progress *Progress
 	// State is what people ask of the stack.
@@ -64,7 +70,8 @@ const (
 	Stalled     ConditionType = "Stalled"
 )
 
-// A Condition says whether something holds of a stack, and why.
+// A Condition says whether something holds of a stack, and why. Since is when it came to
+// hold, or not to, whatever the reason has been since then.
 type Condition struct {
 	Type    ConditionType `json:"type"`
 	True    bool          `json:"true"`
@@ -76,7 +83,7 @@ type Condition struct {
 // A Transition is something that happened in a pass and is worth telling once.
 type Transition struct {
 	// Action is "rollout-started", "rollout-converged", "rollout-healthy",
-	// "rollout-failed", "rollout-refused", "rolled-back", "rollback-finished",
+	// "rollout-failed", "rollout-refused", "going-back", "rolled-back",
 	// "drift-corrected", "drift-settled", "adopted", "superseded", "unpinned", "pin-moved", "caught-up",
 	// "degraded", "recovered", "held" or "stack-removed".
 	Action  string

@@ -22,6 +22,10 @@ func (l *linter) healthcheck() {
 	if update == nil || update.Order != swarm.UpdateOrderStartFirst || l.checked() != nil {
 		return
 	}
+	if check := l.service.Spec.TaskTemplate.ContainerSpec.Healthcheck; check != nil && len(check.Test) > 0 {
+		l.report.info("no-healthcheck", l.at, "the healthcheck of %s is turned off, its image's too: a new task counts as well as soon as its process starts, and the old one is stopped (write a healthcheck)", l.service.Key)
+		return
+	}
 	l.report.info("no-healthcheck", l.at, "%s has no healthcheck here: unless its image has one, a new task counts as well as soon as its process starts, and the old one is stopped (write a healthcheck)", l.service.Key)
 }
 

@@ -76,7 +76,9 @@ func TestExamplesParse(t *testing.T) {
 // checkCall takes a call as far as a verb's own work.
 func checkCall(t *testing.T, env map[string]string, args []string) {
 	t.Helper()
-	cmd, rest, err := newRoot(env).Find(args)
+	root := newRoot(env)
+	root.InitDefaultCompletionCmd()
+	cmd, rest, err := root.Find(args)
 	if err != nil {
 		t.Errorf("%v: %v", args, err)
 		return

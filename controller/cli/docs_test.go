@@ -125,19 +125,35 @@ func TestDocsCanBeCopied(t *testing.T) {
 	}
 }
 
-// Every call of skep in docs/rollouts.md is understood.
-func TestRolloutsCanBeCopied(t *testing.T) {
-	text, err := os.ReadFile("../../docs/rollouts.md")
-	if err != nil {
-		t.Fatal(err)
+// Every call of skep that a page shows or names is understood.
+func TestCallsCanBeCopied(t *testing.T) {
+	for file, least := range map[string]int{
+		"README.md": 25, "docs/rollouts.md": 15, "docs/sources.md": 5, "docs/high-availability.md": 5, "docs/policy.md": 2,
+		"docs/rights.md": 1, "docs/dependencies.md": 1, "deploy/examples/README.md": 3,
+	} {
+		text, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := regexp.MustCompile("(?m)(?:`|\\$ |^    )(skep [a-z]+(?: [^`\n]*)?)").FindAllStringSubmatch(string(text), -1)
+		for _, call := range calls {
+			if call := plainCall(call[1]); strings.Count(call, " ") > 1 { // else it is the verb's name
+				checkSkep(t, call)
+			}
+		}
+		if len(calls) < least {
+			t.Errorf("only %d calls were found in %s", len(calls), file)
+		}
 	}
-	calls := regexp.MustCompile("(?:`|\\$ )(skep [a-z]+ [^`\n]*)").FindAllStringSubmatch(string(text), -1)
-	for _, call := range calls {
-		checkSkep(t, strings.NewReplacer("--to N", "--to 4", " RELEASE", " 7", "\"…\"", "x").Replace(call[1]))
+}
+
+// plainCall is a call without what a shell or a table makes of it.
+func plainCall(call string) string {
+	for _, end := range []string{"  ", ";", " >", " &&", " |"} {
+		call, _, _ = strings.Cut(call, end)
 	}
-	if len(calls) < 15 {
-		t.Errorf("only %d calls were found", len(calls))
-	}
+	call = strings.NewReplacer("\"…\"", "x", "[", "", "]", "", "…", "", "--to N", "--to 4", "STACK N", "STACK 4", " RELEASE", " 7").Replace(call)
+	return strings.TrimRight(call, " \\")
 }
 
 // checkSkep sees that a call of skep is understood.

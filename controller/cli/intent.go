@@ -147,7 +147,9 @@ func (a *app) resume() *cobra.Command {
 		GroupID: groupEngine,
 		Long: `Let a stack be as its files say again: end its suspension, end the pin of a
 skep rollback, and forgive what failed. If the newest release of its files failed,
-that is tried again: where that is not wanted, correct the files first.
+that is tried again: where that is not wanted, correct the files first. Of a stack
+that is suspended, and not pinned, only that ends: what failed before takes another
+skep resume.
 
 A suspension by x-skep.suspend in the file is the file's to end.`,
 		Example: `  skep resume shop`,

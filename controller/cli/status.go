@@ -39,6 +39,7 @@ type stackStatus struct {
 	Revision string                    `json:"revision,omitempty"`
 	Subject  string                    `json:"subject,omitempty"`
 	Started  time.Time                 `json:"started,omitzero"`
+	Runs     *runningRelease           `json:"runs,omitempty"`    // where it is not the newest, which failed
 	Reason   string                    `json:"reason,omitempty"`  // one CamelCase word
 	Message  string                    `json:"message,omitempty"` // one sentence
 	Services []reconcile.ServiceStatus `json:"services"`
@@ -47,12 +48,24 @@ type stackStatus struct {
 	Progress *reconcile.Progress `json:"progress,omitempty"`
 	State    *reconcile.State    `json:"state,omitempty"`
 
+	// Reported is when the controller wrote what Reason and Message say, where it was the
+	// controller that knew and not the Swarm.
+	Reported time.Time `json:"reported,omitzero"`
 	// Source says why the specs directory is not believed, where it is not.
 	Source *controller.PublishedSource `json:"source,omitempty"`
+
+	left bool // reported by a controller when nobody acts any more
 
 	Conditions []reconcile.Condition `json:"conditions"`
 	// Findings are those that the newest release began with, and those of the Swarm now.
 	Findings []spec.Finding `json:"findings"`
+}
+
+// A runningRelease is one that runs in the place of a newer one, which failed.
+type runningRelease struct {
+	Release  int    `json:"release"`
+	Revision string `json:"revision"`
+	Subject  string `json:"subject,omitempty"`
 }
 
 // summarize makes a line of what the Swarm knows.
@@ -79,6 +92,9 @@ func summarize(r reconcile.Result) stackStatus {
 	if r.Release != nil {
 		s.Release, s.Phase = r.Release.Number, r.Release.Phase
 		s.Revision, s.Subject, s.Started = r.Release.Revision, r.Release.Subject, r.Release.Started
+	}
+	if r.Runs != nil {
+		s.Runs = &runningRelease{r.Runs.Number, r.Runs.Revision, r.Runs.Subject}
 	}
 	if s.Message == "" {
 		s.Reason, s.Message = r.Reason, r.Message
@@ -136,7 +152,8 @@ func (a *app) status() *cobra.Command {
 
 It asks the engine, not the daemon, which keeps there what only it can know: a specs
 directory that cannot be believed, files that do not load, why a stack is held. Exit
-code 1 says that a stack is not Ready or, of all stacks, that the directory is not.`,
+code 1 says that a stack is not Ready or, of all stacks, that the directory or the
+policy file is not.`,
 		Example: `  skep status
   skep status shop
   skep status shop --wait --timeout 5m
@@ -169,8 +186,13 @@ code 1 says that a stack is not Ready or, of all stacks, that the directory is n
 			if err != nil {
 				return err
 			}
-			if err := a.tellHolder(cmd.Context(), swarm, owner, quiet || format.value != "table"); err != nil {
+			holder, err := controller.ReadHolder(cmd.Context(), swarm, owner)
+			if err != nil {
 				return engine.explain(err)
+			}
+			w.tellAway(holder, time.Now())
+			if !quiet && format.value == "table" {
+				fmt.Fprintln(a.err, holderLine(holder, time.Now()))
 			}
 			switch {
 			case quiet:
@@ -212,6 +234,7 @@ type watch struct {
 	published func(context.Context) (*controller.Published, error)
 
 	report   *controller.Published // nil: nothing is told
+	away     bool                  // nobody acts by now, and the report is left from before
 	stacks   []stackStatus
 	timedOut bool
 }
@@ -241,6 +264,9 @@ func (w *watch) look(ctx context.Context) error {
 		r, known := withPublished(r, name, w.report)
 		if known || len(r.Services) > 0 || r.Release != nil {
 			s := summarize(r)
+			if known {
+				s.Reported = w.report.At
+			}
 			if w.report != nil && !w.report.Source.Ready {
 				s.Source = &w.report.Source
 			}
@@ -303,7 +329,7 @@ func (w *watch) verdict() error {
 		}
 		return no
 	}
-	if w.stack == "" && w.report != nil && !w.report.Source.Ready {
+	if w.stack == "" && w.report != nil && (!w.report.Source.Ready || w.report.Policy != nil) {
 		return no
 	}
 	return nil
@@ -315,7 +341,7 @@ func statusRows(stacks []stackStatus, now time.Time) [][]string {
 	rows := make([][]string, 0, len(stacks))
 	for _, s := range stacks {
 		rows = append(rows, []string{
-			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), marked(s.Status, s.State),
+			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), statusOf(s),
 			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Reason),
 		})
 	}
@@ -352,6 +378,16 @@ func marked(word string, state *reconcile.State) string {
 	return word
 }
 
+// statusOf is a stack's status as a table has it. What is left of a controller that is gone
+// is marked: nobody has looked since.
+func statusOf(s stackStatus) string {
+	word := marked(s.Status, s.State)
+	if s.left {
+		word += ", as reported"
+	}
+	return word
+}
+
 func releaseNumber(s stackStatus) string {
 	if s.Phase == "" {
 		return "-"
@@ -372,6 +408,9 @@ func printNames(w io.Writer, stacks []stackStatus) error {
 func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error {
 	for _, s := range stacks {
 		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, s.Status)
+		if s.left {
+			fmt.Fprintf(a.out, "Reported:  %s, by a controller that does not act any more\n", age(now, s.Reported))
+		}
 		if s.Message != "" {
 			fmt.Fprintf(a.out, "Reason:    %s\n", printable(s.Message))
 		}
@@ -383,6 +422,9 @@ func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error 
 		if s.Phase != "" {
 			fmt.Fprintf(a.out, "Release:   %d, %s, %s\n", s.Release, strings.ToLower(string(s.Phase)), age(now, s.Started))
 			fmt.Fprintf(a.out, "Revision:  %s\n", strings.TrimSpace(s.Revision+" "+s.Subject))
+		}
+		if s.Runs != nil {
+			fmt.Fprintf(a.out, "Runs:      release %d, %s\n", s.Runs.Release, printable(strings.TrimSpace(s.Runs.Revision+" "+s.Runs.Subject)))
 		}
 		if s.Progress != nil {
 			fmt.Fprintf(a.out, "Under way: %s%s\n", s.Progress.Step, times(now, s.Progress.Since, s.Progress.Until))

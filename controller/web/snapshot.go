@@ -32,7 +32,10 @@ type Snapshot struct {
 	Subject      string
 	Findings     []spec.Finding
 
-	Policy string // why the policy file cannot be read, empty while it can or there is none
+	// Policy is why the policy file cannot be read, empty while it can or there is none,
+	// and since when.
+	Policy      string
+	PolicySince time.Time
 
 	Prune  *reconcile.Blockade // stacks whose removal waits; nil: none
 	Stacks []Stack
