@@ -99,7 +99,7 @@ engine:
 
 ## tools: that, what the race detector and the tests need besides, and Prometheus, which is only unpacked
 tools:
-	@e2e/install-engine.sh cc git debootstrap
+	@e2e/install-engine.sh cc git debootstrap chromium
 	@e2e/install-prometheus.sh
 
 clean:

@@ -18,6 +18,7 @@ type book struct {
 type entry struct {
 	result reconcile.Result
 	of     string // the fingerprint of the stack that the result is about
+	news   bool   // the result tells something else than the one before
 }
 
 func newBook() *book { return &book{entries: map[string]entry{}} }
@@ -31,7 +32,7 @@ func (b *book) record(in reconcile.Input, result reconcile.Result) (becameReady 
 	if result.Outcome == reconcile.Failed && len(result.Conditions) == 0 {
 		result.Conditions = unready(before.result.Conditions, "PassFailed", sentence(result))
 	}
-	now := entry{result, fingerprint(in.Stack)}
+	now := entry{result, fingerprint(in.Stack), news(before.result, result)}
 	b.entries[in.Name] = now
 	return isReady(now.result) && (!isReady(before.result) || now.of != before.of)
 }
@@ -61,6 +62,14 @@ func (b *book) ready(stack *spec.Stack) (bool, string) {
 		return true, ""
 	}
 	return false, strings.TrimSuffix(notReady(e.result), ".")
+}
+
+// differs says whether the newest result of a stack tells something else than the one
+// before.
+func (b *book) differs(stack string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.entries[stack].news
 }
 
 func (b *book) forget(stack string) {

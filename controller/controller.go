@@ -92,7 +92,7 @@ type Config struct {
 	VanishAfter time.Duration
 	ScanLimit   time.Duration
 
-	Listen    string         // address of metrics and health; empty: none
+	Listen    string         // address of the page, metrics and health; empty: none
 	Listening func(net.Addr) // told the address that is listened on, if not nil
 	// TokenFile names the file of the token that all needs but metrics and health;
 	// empty: none. TLSCert and TLSKey are PEM files; empty: no TLS. All are read anew
@@ -177,12 +177,13 @@ func Run(ctx context.Context, c Config) error {
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)
+	reconciler := reconcile.New(reconcile.Options{
+		Swarm: fenced, Credentials: c.Credentials, Owner: c.Owner,
+		History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
+		Policy: policy.policy, AllowHostRoot: c.AllowHostRoot,
+	})
 	return run(ctx, c, edges{
-		reconciler: reconcile.New(reconcile.Options{
-			Swarm: fenced, Credentials: c.Credentials, Owner: c.Owner,
-			History: c.History, PruneStacks: c.PruneStacks, Now: c.Now,
-			Policy: policy.policy, AllowHostRoot: c.AllowHostRoot,
-		}),
+		reconciler: reconciler, sights: reconciler,
 		policy: policy,
 		events: c.Client,
 		notes:  fenced,
@@ -201,6 +202,7 @@ type edges struct {
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
 	policy     *policyFile                           // nil: there is none
 	leader     leader                                // nil: nobody else acts
+	sights     sights                                // nil: only what passes find is shown
 }
 
 // A controller is the daemon at work.
@@ -219,6 +221,7 @@ type controller struct {
 	report  *report
 	health  *health
 	notices *notices // nil: nobody is told
+	page    *page
 
 	atListing  atomic.Pointer[[]string] // see lived
 	acted      atomic.Bool              // as the log was told
@@ -246,6 +249,7 @@ func newController(cfg Config, e edges) *controller {
 	c.scans = &scans{dir: cfg.Specs, scan: func(ctx context.Context) *spec.Snapshot { return c.scan(ctx) }, limit: cfg.ScanLimit}
 	c.kept = newKept(cfg, e.notes, c.leads)
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
+	c.page = newPage(c)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
 		check:       cfg.Check,
@@ -256,6 +260,7 @@ func newController(cfg Config, e edges) *controller {
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
 		listedAgain: c.listedAgain,
+		news:        func() { c.page.changed() },
 		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
@@ -292,8 +297,10 @@ func (c *controller) daemon(ctx context.Context) error {
 	p := newParts(ctx)
 	if site != nil {
 		p.start("http", func(ctx context.Context) error {
-			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready, c.role), c.Logger)
+			context.AfterFunc(ctx, c.page.site.Close)
+			return site.serve(ctx, handler(c.Registry, c.health.check, c.ready, c.role), c.page.site, c.Logger)
 		})
+		p.start("page", endless(c.page.run))
 		if c.Listening != nil {
 			c.Listening(site.listener.Addr())
 		}

@@ -51,13 +51,6 @@ func (b byPath) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	say(w, http.StatusNotFound, "there is nothing here")
 }
 
-// pages are what may be seen with the token only.
-func pages() http.Handler {
-	return byPath{"/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusOK, "skep: see /metrics, /healthz and /readyz")
-	})}
-}
-
 // answer says the word for all is well, or 503 and why it is not.
 func answer(c check, word func() string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -116,8 +109,8 @@ func (c *Config) site() (*site, error) {
 }
 
 // serve answers requests until ctx ends, open ones to all, pages through the door.
-func (s *site) serve(ctx context.Context, open byPath, log *zap.Logger) error {
-	return serve(ctx, s.listener, s.tls, s.door.guard(open, pages()), log)
+func (s *site) serve(ctx context.Context, open byPath, pages http.Handler, log *zap.Logger) error {
+	return serve(ctx, s.listener, s.tls, s.door.guard(open, pages), log)
 }
 
 // listen opens the address, so that a bad one is told before anything starts.

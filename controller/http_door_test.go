@@ -328,7 +328,9 @@ func serving(t *testing.T, c Config) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, handler(prometheus.NewRegistry(), fine, fine, acting), zap.NewNop()) }()
+	go func() {
+		done <- s.serve(ctx, handler(prometheus.NewRegistry(), fine, fine, acting), pages(), zap.NewNop())
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

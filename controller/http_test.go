@@ -231,3 +231,10 @@ func TestHandlerSaysWhyNot(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
+
+// pages stands for what may be seen with the token only.
+func pages() http.Handler {
+	return byPath{"/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		say(w, http.StatusOK, "skep: see /metrics, /healthz and /readyz")
+	})}
+}

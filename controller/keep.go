@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,8 @@ const (
 type kept struct {
 	now   func() time.Time
 	leads func() bool // nothing is written, or confirmed, while it is false
+
+	told atomic.Pointer[Published] // what was found last, for those who look
 
 	report, intent *note // nil: there is no Swarm to keep anything in
 
@@ -236,7 +239,9 @@ func (c *controller) publish(ctx context.Context) (wait time.Duration, err error
 	if err := k.readReport(ctx); err != nil {
 		return 0, err
 	}
-	p := c.found(k.now()).after(k.last).fitted()
+	p := c.found(k.now()).after(k.last)
+	k.told.Store(&p)
+	p = p.fitted()
 	differs, wordsOnly := p.news(k.last)
 	if !differs {
 		return 0, nil

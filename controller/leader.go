@@ -63,6 +63,7 @@ func (c *controller) mayPass() (uint64, bool) {
 func (c *controller) stands(s Standing) {
 	defer poke(c.kept.hint)
 	c.notices.stands()
+	defer c.page.changed()
 	switch was := c.acted.Swap(s.Acts()); {
 	case s.Acts():
 		c.Logger.Info("leads, this controller acts")

@@ -160,6 +160,7 @@ func (c *controller) watchPolicy(ctx context.Context) {
 		c.report.policy(c.policy.file, changed, err)
 		if news {
 			poke(c.kept.hint)
+			c.page.changed()
 		}
 		if changed {
 			c.queue.changed(c.desired.Load().names()...)

@@ -223,6 +223,9 @@ func (c *controller) tellWaiting(b *reconcile.Blockade) {
 		k.before = was // it may wait again
 	}
 	k.mu.Unlock()
+	if (b == nil) != (was == nil) || b != nil && b.ID != was.ID {
+		c.page.changed()
+	}
 	if b == nil && was != nil {
 		c.queue.changed(was.Names...)
 	}

@@ -282,6 +282,73 @@ func ReadPublished(ctx context.Context, engine reconcile.Swarm, owner string) (*
 	return parsePublished(c.Spec.Labels[labelReport]), nil
 }
 
+// Over adds to what the Swarm tells of a stack what the acting controller does, and says
+// whether that is anything. A release that began since then counts more.
+func (p *Published) Over(r reconcile.Result, name string) (reconcile.Result, bool) {
+	if p == nil {
+		return r, false
+	}
+	if p.Prune != nil && slices.Contains(p.Prune.Names, name) {
+		return overlaid(r, name, PublishedStack{Reason: reconcile.PruneBlocked, Since: p.Prune.Since,
+			Message: "its file is gone, and its removal, with others, waits for a person (see: skep prune)"}), true
+	}
+	for _, s := range p.Stacks {
+		if s.Stack == name {
+			if r.Release != nil && r.Release.Number > s.Release {
+				return r, false
+			}
+			if s.Reason == reconcile.Orphaned {
+				return orphaned(r, name, s), true
+			}
+			return overlaid(r, name, s), true
+		}
+	}
+	return r, false
+}
+
+// orphaned is a result of a stack whose file is gone. That is said beside how it is, and
+// makes it no worse: without --prune-stacks it is to stay.
+func orphaned(r reconcile.Result, name string, s PublishedStack) reconcile.Result {
+	r.Stack, r.Reason, r.Message = name, s.Reason, s.Message
+	r.Conditions = slices.Clone(r.Conditions)
+	for i := range r.Conditions {
+		if c := &r.Conditions[i]; c.Message != "" {
+			c.Message += "; " + s.Message
+		}
+	}
+	return r
+}
+
+// overlaid is a result with what is the matter with its stack: it is not Ready, and
+// nothing goes on with it unless it waits for another one.
+func overlaid(r reconcile.Result, name string, s PublishedStack) reconcile.Result {
+	r.Stack, r.Reason, r.Message = name, s.Reason, s.Message
+	waits := s.Reason == "DependencyNotReady"
+	conditions := slices.Clone(r.Conditions)
+	if len(conditions) == 0 {
+		for _, t := range []reconcile.ConditionType{reconcile.Ready, reconcile.Progressing, reconcile.Degraded, reconcile.Stalled} {
+			conditions = append(conditions, reconcile.Condition{Type: t, Since: s.Since})
+		}
+	}
+	for i := range conditions {
+		c := &conditions[i]
+		switch c.Type {
+		case reconcile.Ready:
+			*c = reconcile.Condition{Type: c.Type, Reason: s.Reason, Message: s.Message, Since: s.Since}
+		case reconcile.Progressing:
+			*c = reconcile.Condition{Type: c.Type, True: waits, Since: s.Since}
+		case reconcile.Stalled:
+			*c = reconcile.Condition{Type: c.Type, True: !waits, Since: s.Since}
+		}
+		if c.True && c.Type != reconcile.Degraded {
+			c.Reason, c.Message = s.Reason, s.Message
+		}
+	}
+	r.Conditions = conditions
+	r.Findings = append(slices.Clone(r.Findings), s.Findings...)
+	return r
+}
+
 func parsePublished(text string) *Published {
 	var p Published
 	if len(text) > 2*maxPublished || json.Unmarshal([]byte(text), &p) != nil {

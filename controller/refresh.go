@@ -47,6 +47,8 @@ type refresher struct {
 	// called when the engine was listed for the first time, or after an outage.
 	all         func() []string
 	listedAgain func()
+	// news is called when the engine went away or came back, or a listing showed changes.
+	news func()
 	// term is the term in which the controller acts, 0 while it does not. A listing that
 	// began in a new one is as the first.
 	term func() uint64
@@ -79,6 +81,19 @@ func (r *refresher) up() error {
 		return errors.New("the engine was not listed yet")
 	}
 	return r.err
+}
+
+// away says why the engine cannot be listed, and since when; "" while it can.
+func (r *refresher) away() (why string, since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.err != nil:
+		return r.err.Error(), r.since
+	case !r.ever:
+		return "the engine was not listed yet", time.Time{}
+	}
+	return "", time.Time{}
 }
 
 // listed says whether there ever was a listing.
@@ -180,6 +195,9 @@ func (r *refresher) run(ctx context.Context) {
 		}
 		delay.reset()
 		back, held := r.nowUp(term), r.release()
+		if back || len(changed) > 0 {
+			r.news()
+		}
 		switch {
 		case back:
 			r.listedAgain()
@@ -239,6 +257,7 @@ func (r *refresher) down(err error) {
 		r.since = time.Now()
 	}
 	r.mu.Unlock()
+	r.news()
 	r.report.engineDown(err)
 }
 

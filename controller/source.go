@@ -332,6 +332,7 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 	c.queue.changed(changed...)
 	c.queue.look(next.dependents(changed)...)
 	poke(c.kept.hint)
+	c.page.changed()
 	if wait := next.again(c.Now()); wait > 0 {
 		return time.After(wait)
 	}

@@ -118,6 +118,9 @@ func (c *controller) take(in reconcile.Input, result reconcile.Result, took time
 	c.report.pass(in, result, took)
 	c.told(in, result)
 	poke(c.kept.hint)
+	if c.book.differs(in.Name) {
+		c.page.changed()
+	}
 	d := c.desired.Load()
 	if becameReady {
 		c.queue.look(d.dependents([]string{in.Name})...)

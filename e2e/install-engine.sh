@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the lab of the end-to-end tests needs, on Debian and its kin, where
 # it is missing: dockerd, docker, iptables and ip; and the tools that are named as
-# arguments (cc, git, debootstrap). It starts no engine: the lab runs engines of its own.
+# arguments (cc, git, debootstrap, chromium). It starts no engine: the lab runs engines of its own.
 set -eu
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -39,6 +39,7 @@ packages=
 for tool in "$@"; do
     case $tool in
     cc) packages="$packages gcc libc6-dev" ;;
+    chromium) packages="$packages chromium fonts-dejavu-core" ;; # a page without a font is empty
     *) packages="$packages $tool" ;;
     esac
 done

@@ -69,8 +69,10 @@ func TestRollouts(t *testing.T) {
 	began := time.Now()
 	step := func(what string) { t.Logf("%s after %s", what, time.Since(began).Round(time.Second)) }
 	th.start()
-	play(scenes, func(s *scene) { before[s.stack](s) })
+	visitor := th.visitWhile(func() { play(scenes, func(s *scene) { before[s.stack](s) }) })
 	step("all that was bad is back")
+	visitor.leaves()
+	step("the page was looked at")
 	t.Logf("skep made %s", th.passes())
 	th.tower.afterTheBad(th.wentBack())
 	th.tower.discovers(th, "bad-sick_web")

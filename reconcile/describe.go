@@ -190,6 +190,15 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	p := passOver(stack, live, releases, state)
+	if p.health, err = r.judge(ctx, p); err != nil {
+		return Result{}, err
+	}
+	return r.statusOf(p), nil
+}
+
+// passOver is a look at a stack without its files, closely at the tasks of every service.
+func passOver(stack string, live *Live, releases []*Release, state State) *pass {
 	p := &pass{stack: &spec.Stack{Name: stack}, live: live, releases: releases, state: state, plan: &Plan{Stack: stack}, closely: true}
 	p.desired = fromLive(stack, live)
 	if n := len(releases); n > 0 && releases[n-1].Number > 0 { // what the stack merely also holds says nothing of it
@@ -198,9 +207,12 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 			return live.labels(ref)[LabelOwner] == "" && !retained(releases)(ref)
 		})
 	}
-	if p.health, err = r.judge(ctx, p); err != nil {
-		return Result{}, err
-	}
+	return p
+}
+
+// statusOf tells what a look without files found.
+func (r *Reconciler) statusOf(p *pass) Result {
+	stack, live, releases, state := p.stack.Name, p.live, p.releases, p.state
 	res := Result{Stack: stack, Outcome: Unchanged, Reason: "InSync"}
 	p.plan.Findings = standing(p)
 	if rel := last(releases); rel != nil {
@@ -233,7 +245,7 @@ func (r *Reconciler) Status(ctx context.Context, stack string) (Result, error) {
 			res.Conditions[i].Since = res.Release.since()
 		}
 	}
-	return res, nil
+	return res
 }
 
 // tellRelease tells how far the newest release is.

@@ -275,7 +275,11 @@ func (e *fakeEngine) TaskList(_ context.Context, o swarm.TaskListOptions) ([]swa
 	}
 	defer e.read()()
 	var list []swarm.Task
-	for _, id := range o.Filters.Get("service") {
+	ids := o.Filters.Get("service")
+	if len(ids) == 0 { // then of all
+		ids = slices.Sorted(maps.Keys(e.tasks))
+	}
+	for _, id := range ids {
 		for _, t := range e.tasks[id] {
 			if s := e.services[id]; s != nil && (!o.Filters.Contains("_up-to-date") || reflect.DeepEqual(t.Spec, s.Spec.TaskTemplate)) {
 				list = append(list, t)

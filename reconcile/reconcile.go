@@ -45,6 +45,7 @@ type Reconciler struct {
 	observer *observer
 	memory   *memory
 	images   *imageResolver
+	seen     *sightings
 
 	mu     sync.Mutex
 	stacks map[string]*stackState
@@ -107,6 +108,7 @@ func New(o Options) *Reconciler {
 		observer: newObserver(o.Swarm, o.Now, k.steady),
 		memory:   newMemory(o.Swarm, o.Owner, o.History, k.steady),
 		images:   &imageResolver{swarm: o.Swarm, creds: o.Credentials, now: k.steady},
+		seen:     newSightings(),
 		stacks:   map[string]*stackState{},
 	}
 }
@@ -123,6 +125,7 @@ func (r *Reconciler) Refresh(ctx context.Context) (changed []string, err error) 
 	if err != nil {
 		return nil, err
 	}
+	r.seen.only(r.observer.newest())
 	names := map[string]bool{}
 	for _, name := range slices.Concat(changed, written) {
 		names[name] = true

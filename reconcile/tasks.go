@@ -43,6 +43,7 @@ func (r *Reconciler) judge(ctx context.Context, p *pass) (map[string]ServiceHeal
 			h.Converged, h.Status, h.Reason = false, HealthProgressing, d.Key+": Swarm is at it right now"
 		}
 		health[d.Name] = h
+		r.seen.note(s, ts, h, r.o.Now())
 		if f := missingBinds(d.Key, &d.Spec, ts.Current, p.live.Nodes); f != nil {
 			p.missing = append(p.missing, *f)
 		}

@@ -25,70 +25,9 @@ func told(p *controller.Published, live []string) []string {
 }
 
 // withPublished adds to what the Swarm tells of a stack what the acting controller does,
-// and says whether that is anything. A release that began since then counts more.
+// and says whether that is anything.
 func withPublished(r reconcile.Result, name string, p *controller.Published) (reconcile.Result, bool) {
-	if p == nil {
-		return r, false
-	}
-	if p.Prune != nil && slices.Contains(p.Prune.Names, name) {
-		return overlaid(r, name, controller.PublishedStack{Reason: reconcile.PruneBlocked, Since: p.Prune.Since,
-			Message: "its file is gone, and its removal, with others, waits for a person (see: skep prune)"}), true
-	}
-	for _, s := range p.Stacks {
-		if s.Stack == name {
-			if r.Release != nil && r.Release.Number > s.Release {
-				return r, false
-			}
-			if s.Reason == reconcile.Orphaned {
-				return orphaned(r, name, s), true
-			}
-			return overlaid(r, name, s), true
-		}
-	}
-	return r, false
-}
-
-// orphaned is a result of a stack whose file is gone. That is said beside how it is, and
-// makes it no worse: without --prune-stacks it is to stay.
-func orphaned(r reconcile.Result, name string, s controller.PublishedStack) reconcile.Result {
-	r.Stack, r.Reason, r.Message = name, s.Reason, s.Message
-	r.Conditions = slices.Clone(r.Conditions)
-	for i := range r.Conditions {
-		if c := &r.Conditions[i]; c.Message != "" {
-			c.Message += "; " + s.Message
-		}
-	}
-	return r
-}
-
-// overlaid is a result with what is the matter with its stack: it is not Ready, and
-// nothing goes on with it unless it waits for another one.
-func overlaid(r reconcile.Result, name string, s controller.PublishedStack) reconcile.Result {
-	r.Stack, r.Reason, r.Message = name, s.Reason, s.Message
-	waits := s.Reason == "DependencyNotReady"
-	conditions := slices.Clone(r.Conditions)
-	if len(conditions) == 0 {
-		for _, t := range []reconcile.ConditionType{reconcile.Ready, reconcile.Progressing, reconcile.Degraded, reconcile.Stalled} {
-			conditions = append(conditions, reconcile.Condition{Type: t, Since: s.Since})
-		}
-	}
-	for i := range conditions {
-		c := &conditions[i]
-		switch c.Type {
-		case reconcile.Ready:
-			*c = reconcile.Condition{Type: c.Type, Reason: s.Reason, Message: s.Message, Since: s.Since}
-		case reconcile.Progressing:
-			*c = reconcile.Condition{Type: c.Type, True: waits, Since: s.Since}
-		case reconcile.Stalled:
-			*c = reconcile.Condition{Type: c.Type, True: !waits, Since: s.Since}
-		}
-		if c.True && c.Type != reconcile.Degraded {
-			c.Reason, c.Message = s.Reason, s.Message
-		}
-	}
-	r.Conditions = conditions
-	r.Findings = append(slices.Clone(r.Findings), s.Findings...)
-	return r
+	return p.Over(r, name)
 }
 
 // tellAway takes in who acts: of a report that is left by one who does not any more, what

@@ -112,7 +112,7 @@ says that another one acts.`,
 	notify.install(cmd)
 	installSpecs(cmd, &dir)
 	f := cmd.Flags()
-	f.StringVar(&config.Listen, "listen", defaultListen, "Address of /metrics, /healthz and /readyz")
+	f.StringVar(&config.Listen, "listen", defaultListen, "Address of the page, /metrics, /healthz and /readyz")
 	f.StringVar(&config.TokenFile, "http-token-file", "", "File with the token that all needs but /metrics, /healthz and /readyz")
 	f.StringVar(&config.TLSCert, "http-tls-cert", "", "Certificate to serve over TLS with, in PEM")
 	f.StringVar(&config.TLSKey, "http-tls-key", "", "Key of the certificate, in PEM")

@@ -107,22 +107,10 @@ type statusWord struct {
 	reconcile.Condition
 }
 
-// leadingCondition is the condition that says most about a stack: what needs a
-// person comes before what goes on, and that before what is well.
+// leadingCondition is the condition that says most about a stack.
 func leadingCondition(conditions []reconcile.Condition) statusWord {
-	for _, t := range []reconcile.ConditionType{reconcile.Stalled, reconcile.Degraded, reconcile.Progressing, reconcile.Ready} {
-		for _, c := range conditions {
-			if c.Type == t && c.True {
-				return statusWord{string(t), c}
-			}
-		}
-	}
-	for _, c := range conditions {
-		if c.Type == reconcile.Ready {
-			return statusWord{"NotReady", c}
-		}
-	}
-	return statusWord{word: string(reconcile.Unknown)}
+	word, c := reconcile.Leading(conditions)
+	return statusWord{word, c}
 }
 
 // ready says that a stack is as it should be: Ready, and nothing against it.
