@@ -298,7 +298,9 @@ func (r *renderer) fields(fields []Field) {
 		oldWidth = max(oldWidth, utf8.RuneCountInString(shown[i][0]))
 	}
 	for i, f := range fields {
-		r.line("      %s  %s → %s", pad(Printable(f.Path), width), pad(shown[i][0], min(oldWidth, maxAligned)), shown[i][1])
+		before, after := shown[i][0], shown[i][1]
+		room := pad("", min(oldWidth, maxAligned)-utf8.RuneCountInString(before))
+		r.line("      %s  %s%s → %s", pad(Printable(f.Path), width), r.paint(red, before), room, r.paint(green, after))
 	}
 }
 
