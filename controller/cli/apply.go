@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -107,7 +108,7 @@ ready in time.`,
 			case format.value != "table":
 				err = printEach(a.out, t, rows)
 			case !quiet:
-				err = printTable(a.out, applyHeaders, applyRows(rows))
+				err = printApplied(a.out, rows)
 			}
 			if err != nil {
 				return err
@@ -115,6 +116,7 @@ ready in time.`,
 			return timedOut(ctx, timeout, applyVerdict(results, wait, engine.explain))
 		},
 	}
+	a.completeFiles(cmd, &dir, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
@@ -378,6 +380,19 @@ func applied(results map[string]reconcile.Result, wrote map[string]reconcile.Out
 
 var applyHeaders = []string{"NAME", "OUTCOME", "STATUS", "RELEASE", "REVISION", "REASON"}
 
+// printApplied prints a line for each stack, and below what there is to say of some.
+func printApplied(w io.Writer, results []applyResult) error {
+	if err := printTable(w, applyHeaders, applyRows(results)); err != nil {
+		return err
+	}
+	var said sentences
+	for _, r := range results {
+		said.add(r.Name, r.Message)
+	}
+	said.print(w)
+	return nil
+}
+
 func applyRows(results []applyResult) [][]string {
 	rows := make([][]string, 0, len(results))
 	for _, r := range results {
@@ -385,7 +400,7 @@ func applyRows(results []applyResult) [][]string {
 		if r.known {
 			release = fmt.Sprint(r.Release)
 		}
-		rows = append(rows, []string{r.Name, string(r.Outcome), marked(r.Status, r.State), release, dash(r.Revision), dash(r.Message)})
+		rows = append(rows, []string{r.Name, string(r.Outcome), marked(r.Status, r.State), release, dash(r.Revision), dash(r.Reason)})
 	}
 	return rows
 }

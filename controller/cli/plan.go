@@ -88,6 +88,7 @@ skep validate to tell.`,
 			return p.verdict(invalid || strict && p.warns(), acting.pruneStacks)
 		},
 	}
+	a.completeFiles(cmd, &dir, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
@@ -109,21 +110,25 @@ func choose(snapshot *spec.Snapshot, names []string) ([]*spec.Stack, error) {
 		case snapshot.Stacks[name] != nil:
 			stacks = append(stacks, snapshot.Stacks[name])
 		case snapshot.Problems[name] == nil:
-			return nil, fmt.Errorf("no stack %q in %s (there are: %s)", name, snapshot.Dir, known(snapshot))
+			return nil, fmt.Errorf("no stack %q in %s (%s)", name, snapshot.Dir, known(snapshot, name))
 		}
 	}
 	return stacks, nil
 }
 
-// known lists the stacks there are, for an error.
-func known(snapshot *spec.Snapshot) string {
+// known tells, for an error, the stack that was probably meant, and those there are.
+func known(snapshot *spec.Snapshot, name string) string {
 	names := slices.Collect(maps.Keys(snapshot.Stacks))
 	names = slices.AppendSeq(names, maps.Keys(snapshot.Problems))
 	slices.Sort(names)
 	if len(names) == 0 {
-		return "none"
+		return "there are none"
 	}
-	return strings.Join(names, ", ")
+	all := "there are: " + strings.Join(names, ", ")
+	if word := meant(name, names); word != "" {
+		return word + " " + all
+	}
+	return all
 }
 
 // A planning gathers the plans of several stacks.
