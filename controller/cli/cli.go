@@ -114,7 +114,7 @@ out), 2 could not tell.`,
 	root.SetCompletionCommandGroupID(groupFiles)
 	root.AddCommand(
 		a.run(), a.plan(), a.apply(), a.status(),
-		a.history(), a.rollback(), a.suspend(), a.resume(), a.prune(),
+		a.history(), a.logs(), a.rollback(), a.suspend(), a.resume(), a.prune(),
 		a.validate(), a.render(), a.schema(),
 		a.version(), a.health(),
 	)

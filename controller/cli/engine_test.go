@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -78,6 +79,7 @@ func (e *smallEngine) handler() http.Handler {
 	on("GET "+v+"/services", e.listServices)
 	on("POST "+v+"/services/create", e.createService)
 	on("POST "+v+"/services/{id}/update", e.updateService)
+	mux.HandleFunc("GET "+v+"/services/{id}/logs", e.logs)
 	on("GET "+v+"/tasks", e.listTasks)
 	on("GET "+v+"/configs", e.listConfigs)
 	on("POST "+v+"/configs/create", e.createConfig)
@@ -115,6 +117,42 @@ func (e *smallEngine) stream(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+}
+
+// logs has each task of a service say that it listens, or why it dies, and one whose
+// logs are followed a line more.
+func (e *smallEngine) logs(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	s := e.services[r.PathValue("id")]
+	e.mu.Unlock()
+	query := r.URL.Query()
+	if s == nil || query.Get("details") != "1" || query.Get("timestamps") != "1" {
+		http.Error(w, `{"message":"service not found"}`, http.StatusNotFound)
+		return
+	}
+	say := func(stream byte, slot uint64, second int, text string) {
+		line := fmt.Sprintf("%s com.docker.swarm.node.id=n1,com.docker.swarm.service.id=%s,com.docker.swarm.task.id=%s.%d %s\n",
+			noon.Add(time.Duration(second)*time.Second).Format(time.RFC3339Nano), s.ID, s.ID, slot, text)
+		head := []byte{stream, 0, 0, 0, 0, 0, 0, 0}
+		binary.BigEndian.PutUint32(head[4:], uint32(len(line)))
+		_, _ = w.Write(append(head, line...))
+	}
+	replicas := *s.Spec.Mode.Replicated.Replicas
+	for slot := range replicas {
+		say(1, slot+1, int(slot), "starting "+s.Spec.Name)
+	}
+	for slot := range replicas {
+		if stateOf(&s.Spec) == swarm.TaskStateFailed {
+			say(2, slot+1, 10+int(slot), "panic: no such table")
+		} else {
+			say(1, slot+1, 10+int(slot), "listening")
+		}
+	}
+	if query.Get("follow") == "1" {
+		say(1, 1, 20, "and more")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
 	}
 }
 
