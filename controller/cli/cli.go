@@ -115,7 +115,7 @@ out), 2 could not tell.`,
 	root.AddCommand(
 		a.run(), a.plan(), a.apply(), a.status(),
 		a.history(), a.logs(), a.rollback(), a.suspend(), a.resume(), a.prune(),
-		a.validate(), a.render(), a.schema(),
+		a.doctor(), a.validate(), a.render(), a.schema(),
 		a.version(), a.health(),
 	)
 	return root

@@ -80,6 +80,15 @@ func (e *smallEngine) handler() http.Handler {
 	on("POST "+v+"/services/create", e.createService)
 	on("POST "+v+"/services/{id}/update", e.updateService)
 	mux.HandleFunc("GET "+v+"/services/{id}/logs", e.logs)
+	on("GET "+v+"/distribution/{image...}", func(r *http.Request) any {
+		switch image := r.PathValue("image"); {
+		case strings.Contains(image, "private") && r.Header.Get("X-Registry-Auth") == "":
+			return refusal{http.StatusUnauthorized, "unauthorized: authentication required"}
+		case strings.Contains(image, "gone"):
+			return refusal{http.StatusNotFound, "manifest unknown"}
+		}
+		return map[string]any{"Descriptor": map[string]string{"digest": "sha256:" + strings.Repeat("0", 64)}}
+	})
 	on("GET "+v+"/tasks", e.listTasks)
 	on("GET "+v+"/configs", e.listConfigs)
 	on("POST "+v+"/configs/create", e.createConfig)
