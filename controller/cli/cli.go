@@ -116,7 +116,7 @@ out), 2 could not tell.`,
 		a.run(), a.plan(), a.apply(), a.status(),
 		a.history(), a.logs(), a.rollback(), a.suspend(), a.resume(), a.prune(),
 		a.doctor(), a.validate(), a.render(), a.schema(),
-		a.version(), a.health(),
+		a.version(), a.health(), a.man(),
 	)
 	return root
 }

@@ -32,8 +32,42 @@ type smallEngine struct {
 }
 
 // newSmallEngine gives the address of one.
-func newSmallEngine(done func(func())) string {
-	e := &smallEngine{services: map[string]*swarm.Service{}, configs: map[string]*swarm.Config{}, networks: map[string]network.Summary{}, watchers: map[chan events.Message]bool{}}
+func newSmallEngine(done func(func())) string { return emptyEngine().serve(done) }
+
+func emptyEngine() *smallEngine {
+	return &smallEngine{services: map[string]*swarm.Service{}, configs: map[string]*swarm.Config{}, networks: map[string]network.Summary{}, watchers: map[chan events.Message]bool{}}
+}
+
+// again is another one, with the same in it.
+func (e *smallEngine) again() *smallEngine {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := emptyEngine()
+	c.next, c.networks = e.next, maps.Clone(e.networks)
+	for id, s := range e.services {
+		c.services[id] = copied(s)
+	}
+	for id, x := range e.configs {
+		c.configs[id] = copied(x)
+	}
+	return c
+}
+
+// copied is a deep copy, the way an engine gives things out.
+func copied[T any](v *T) *T {
+	text, err := json.Marshal(v)
+	var c T
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		panic(err) // it was read from JSON
+	}
+	return &c
+}
+
+// serve gives an address at which the engine answers.
+func (e *smallEngine) serve(done func(func())) string {
 	server := httptest.NewServer(e.handler())
 	done(func() {
 		server.CloseClientConnections() // those that follow events too
