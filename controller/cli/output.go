@@ -37,7 +37,11 @@ func (f *formatFlag) parse() (*template.Template, error) {
 		return nil, nil
 	}
 	if !strings.Contains(f.value, "{{") {
-		return nil, usagef("--format %q is neither %s nor a Go template such as '{{json .}}'", f.value, strings.Join(f.words, ", "))
+		hint := meant(f.value, f.words)
+		if hint != "" {
+			hint = " (" + hint + ")"
+		}
+		return nil, usagef("--format %q is neither %s nor a Go template such as '{{json .}}'%s", f.value, strings.Join(f.words, ", "), hint)
 	}
 	t, err := template.New("").Funcs(templateFuncs).Parse(f.value)
 	if err != nil {
