@@ -103,6 +103,7 @@ ready in time.`,
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
 			}
+			suggest(results, snapshot)
 			rows := applied(results, progress.wrote)
 			switch {
 			case format.value != "table":
@@ -128,6 +129,17 @@ ready in time.`,
 	f.StringVar(&confirmed, "confirm", "", "ID of a removal that waits for a person, to have it done (see skep prune)")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
+}
+
+// suggest adds to what was said of a stack that there is not which was probably meant.
+func suggest(results map[string]reconcile.Result, snapshot *spec.Snapshot) {
+	for name, r := range results {
+		if r.Reason == "UnknownStack" && r.Err != nil {
+			r.Err = fmt.Errorf("%w (%s)", r.Err, known(snapshot, name))
+			r.Message = r.Err.Error()
+			results[name] = r
+		}
+	}
 }
 
 // timedOut says of a no that the time was over.
