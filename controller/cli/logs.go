@@ -36,9 +36,9 @@ func (a *app) logs() *cobra.Command {
 		Short:   "Show what the services of a stack print that are not healthy",
 		GroupID: groupEngine,
 		Long: `Show what the tasks of a stack print, by time, each line behind its service, task
-and node: of the services that are not healthy, or of those that are named, or with
---all of all. Of each service the last lines are shown, of tasks that ended too,
-as long as their nodes keep them.
+and node: of the services that are not healthy, or for which the newest release
+failed; of those that are named; or with --all of all. Of each service the last lines
+are shown, of tasks that ended too, as long as their nodes keep them.
 
 Lines are shown as the applications print them: nothing is masked, and what they
 should not have told is told here too. On a terminal alone, what would steer it is
@@ -138,7 +138,7 @@ type logLine struct {
 }
 
 // choose are the services to show: those that are named, or all, or all that are not
-// healthy.
+// healthy or were the reason why the newest release failed.
 func (l *logging) choose(ctx context.Context, r observer, stack string, named []string) ([]loggedService, error) {
 	if _, err := r.Refresh(ctx); err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (l *logging) choose(ctx context.Context, r observer, stack string, named []
 	var keys []string
 	for _, s := range res.Services {
 		keys = append(keys, serviceName(s))
-		wanted[s.Name] = l.all || s.Health != reconcile.Healthy
+		wanted[s.Name] = l.all || s.Health != reconcile.Healthy || brokeRelease(res.Release, s)
 	}
 	if len(named) > 0 {
 		wanted = map[string]bool{}
@@ -171,6 +171,12 @@ func (l *logging) choose(ctx context.Context, r observer, stack string, named []
 		wanted[res.Services[i].Name] = true
 	}
 	return l.find(ctx, stack, res.Services, wanted)
+}
+
+// brokeRelease says that the newest release failed for a service: it may be healthy by
+// now, as it was before, and what it printed then is what one looks for.
+func brokeRelease(r *reconcile.Release, s reconcile.ServiceStatus) bool {
+	return r != nil && r.Phase == reconcile.PhaseFailed && (slices.Contains(r.Failed, s.Name) || slices.Contains(r.Failed, s.Key))
 }
 
 // A loggedService is one whose lines are shown.

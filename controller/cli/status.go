@@ -372,10 +372,10 @@ func (w *watch) verdict() error {
 	if w.stack != "" && len(w.stacks) == 0 && !w.filtered {
 		return verdict{w.unknown()}
 	}
+	if w.timedOut {
+		return verdict{"timed out before the stacks were Ready"}
+	}
 	if slices.ContainsFunc(w.stacks, func(s stackStatus) bool { return !s.Ready }) {
-		if w.timedOut {
-			return verdict{"timed out before the stacks were Ready"}
-		}
 		return no
 	}
 	if w.stack == "" && !w.filtered && w.report != nil && !w.report.Source.Ready {
