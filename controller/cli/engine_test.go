@@ -254,6 +254,9 @@ func (e *smallEngine) listServices(r *http.Request) any {
 			continue
 		}
 		s := *e.services[id]
+		if slices.ContainsFunc(wanted.Get("label"), func(l string) bool { return !hasLabel(s.Spec.Labels, l) }) {
+			continue
+		}
 		status := swarm.ServiceStatus{DesiredTasks: *s.Spec.Mode.Replicated.Replicas}
 		if stateOf(&s.Spec) == swarm.TaskStateRunning {
 			status.RunningTasks = status.DesiredTasks

@@ -209,8 +209,8 @@ func (p *picture) print(w io.Writer, margin string) {
 
 // drawServices draws services in the order in which a rollout comes to them, wave by
 // wave: a sign for each task, how many are in which state, how the service is and for
-// how long, and what is the matter below it.
-func (a *app) drawServices(services []reconcile.ServiceStatus, counts map[string]taskCounts, now time.Time, whole bool) {
+// long, and below it what is the matter, unless that was said.
+func (a *app) drawServices(services []reconcile.ServiceStatus, counts map[string]taskCounts, now time.Time, whole bool, said string) {
 	ordered := slices.Clone(services)
 	slices.SortStableFunc(ordered, func(x, y reconcile.ServiceStatus) int {
 		return cmp.Or(cmp.Compare(x.Wave, y.Wave), strings.Compare(serviceName(x), serviceName(y)))
@@ -236,17 +236,13 @@ func (a *app) drawServices(services []reconcile.ServiceStatus, counts map[string
 		})
 	}
 	p.print(a.out, "")
-	first := true
+	var matter sentences
 	for _, s := range ordered {
-		if s.Reason == "" || s.Health == reconcile.Healthy {
-			continue
+		if s.Health != reconcile.Healthy && !strings.Contains(said, s.Reason) {
+			matter.add(serviceName(s), s.Reason)
 		}
-		if first {
-			fmt.Fprintln(a.out)
-			first = false
-		}
-		fmt.Fprintf(a.out, "%s: %s\n", serviceName(s), printable(strings.TrimPrefix(s.Reason, serviceName(s)+": ")))
 	}
+	matter.print(a.out)
 }
 
 // shortImage is an image without the digest that it is pinned to, unless the whole of it

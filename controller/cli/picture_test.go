@@ -81,7 +81,7 @@ func TestPicture(t *testing.T) {
 		{Name: "shop_cache", Key: "cache", Mode: "global", Wave: 1, Running: 1, Desired: 1, Health: reconcile.Healthy, Image: "cache:1"},
 	}
 	var b bytes.Buffer
-	(&app{out: &b}).drawServices(services, map[string]taskCounts{"shop_web": {Running: 2, Starting: 1}}, noon, false)
+	(&app{out: &b}).drawServices(services, map[string]taskCounts{"shop_web": {Running: 2, Starting: 1}}, noon, false, "")
 	want := strings.TrimPrefix(`
 wave 1   db      ■     1/1   1 running               Healthy                                          replicated   db:1
 wave 2   cache   ■     1/1   1 running               Healthy                                          global       cache:1
@@ -93,8 +93,8 @@ web: 1 of 3 tasks starting [2J
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 	b.Reset()
-	(&app{out: &b}).drawServices(services, nil, noon, true)
-	if !strings.Contains(b.String(), "web:2@sha256:0123") {
-		t.Errorf("shortened:\n%s", b.String())
+	(&app{out: &b}).drawServices(services, nil, noon, true, "release 2 waits: web: 1 of 3 tasks starting\x1b[2J")
+	if !strings.Contains(b.String(), "web:2@sha256:0123") || strings.Contains(b.String(), "1 of 3") {
+		t.Errorf("shortened, or said again:\n%s", b.String())
 	}
 }

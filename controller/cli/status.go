@@ -470,7 +470,7 @@ func (a *app) printStack(stacks []stackStatus, now time.Time, infos, whole bool)
 		}
 		fmt.Fprintln(a.out)
 		if len(s.Services) > 0 {
-			a.drawServices(s.Services, s.Tasks, now, whole)
+			a.drawServices(s.Services, s.Tasks, now, whole, s.Message)
 			fmt.Fprintln(a.out)
 		}
 		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now, s.Message)); err != nil {
