@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -194,5 +196,75 @@ func TestSocketRemedy(t *testing.T) {
 	}
 	if got := socketRemedy(file); !strings.Contains(got, "log in again") {
 		t.Errorf("%q", got)
+	}
+}
+
+// What an engine is, doctor finds by asking it.
+func TestDoctorLooksAtEngines(t *testing.T) {
+	const elsewhere = `{"message":"This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."}`
+	for name, tt := range map[string]struct {
+		api, swarm string
+		answer     func(path string) (int, string)
+		ahead      time.Duration
+		want       string // a line
+		code       int
+	}{
+		"well":          {api: "1.45", swarm: "active/manager", want: "ok rights", code: exitGood},
+		"old":           {api: "1.38", swarm: "active/manager", want: "error engine engine at %s: API version 1.38 is too old", code: exitNo},
+		"no docker":     {want: "error engine what answers at %s does not say which Docker API it speaks", code: exitNo},
+		"no swarm":      {api: "1.45", swarm: "inactive", answer: func(string) (int, string) { return 503, elsewhere }, want: "error swarm this engine is in no Swarm", code: exitNo},
+		"worker":        {api: "1.45", swarm: "active/worker", answer: func(string) (int, string) { return 503, elsewhere }, want: "error swarm this node is a worker", code: exitNo},
+		"before 23.0":   {api: "1.41", answer: func(string) (int, string) { return 503, elsewhere }, want: "error swarm the Docker engine at %s is not a Swarm manager", code: exitNo},
+		"a filter":      {api: "1.45", swarm: "active/manager", answer: forbidding("/secrets", 403), want: "error rights what stands before the engine refuses: GET /secrets", code: exitNo},
+		"it stumbles":   {api: "1.45", swarm: "active/manager", answer: forbidding("/tasks", 500), want: "unknown rights GET /tasks: ", code: exitUnknown},
+		"another clock": {api: "1.45", swarm: "active/manager", ahead: time.Hour, want: "error clock the engine's is 1h0m0s ahead of this machine's", code: exitNo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Date", time.Now().Add(tt.ahead).UTC().Format(http.TimeFormat))
+				if strings.HasSuffix(r.URL.Path, "/_ping") {
+					if tt.api != "" {
+						w.Header().Set("Api-Version", tt.api)
+					}
+					if tt.swarm != "" {
+						w.Header().Set("Swarm", tt.swarm)
+					}
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				if tt.answer != nil {
+					if code, text := tt.answer(r.URL.Path); code != 0 {
+						w.WriteHeader(code)
+						_, _ = io.WriteString(w, text)
+						return
+					}
+				}
+				_, _ = io.WriteString(w, "[]")
+			}))
+			defer server.Close()
+			host := "tcp://" + server.Listener.Addr().String()
+			var said bytes.Buffer
+			a := newApp(nil)
+			a.out = &said
+			root := a.root()
+			root.SetArgs([]string{"doctor", "-H", host, "--format", "{{.Status}} {{.Check}} {{.Message}}"})
+			cmd, err := root.ExecuteContextC(t.Context())
+			if code := a.exit(cmd, err); code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			if want := strings.ReplaceAll(tt.want, "%s", host); !strings.Contains(said.String(), want) {
+				t.Errorf("%s\nwant %s", said.String(), want)
+			}
+		})
+	}
+}
+
+// forbidding answers one path with a status of its own.
+func forbidding(end string, status int) func(string) (int, string) {
+	return func(path string) (int, string) {
+		if !strings.HasSuffix(path, end) {
+			return 0, ""
+		}
+		return status, `{"message":"no"}`
 	}
 }
