@@ -165,6 +165,11 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if policy != nil {
+		if how := inOtherHands(c.PolicyFile, c.Specs); how != "" {
+			c.Logger.Warn("who writes stacks may be able to write the policy", zap.String("detail", c.PolicyFile+": "+how))
+		}
+	}
 	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)
@@ -210,9 +215,10 @@ type controller struct {
 	report  *report
 	health  *health
 
-	acted      atomic.Bool // as the log was told
+	atListing  atomic.Pointer[[]string] // see lived
+	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
-	ancestry   *spec.Ancestry
+	descents   *descents
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -226,7 +232,7 @@ func newController(cfg Config, e edges) *controller {
 		report:  newReport(cfg.Logger),
 		health:  newHealth(cfg.Now, "source", "engine"),
 
-		ancestry: spec.NewAncestry(cfg.Specs),
+		descents: newDescents(cfg.Specs),
 	}
 	if c.leader == nil {
 		c.leader = alone{}
@@ -243,14 +249,14 @@ func newController(cfg Config, e edges) *controller {
 		report:      c.report,
 		health:      c.health,
 		all:         func() []string { return c.desired.Load().names() },
-		listedAgain: func() { poke(c.rescan) },
+		listedAgain: c.listedAgain,
 		term:        c.termNow,
 		opened:      make(chan struct{}, 1),
 		hints:       make(chan struct{}, 1),
 	}
 	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads}))
+	register(cfg.Registry, prometheus.Collector(&stateCollector{conditions: c.conditions, source: c.sourceReady, engine: c.engine.up, leads: c.leads, policy: func() *policyFile { return c.policy }}))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
 }

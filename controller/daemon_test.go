@@ -951,3 +951,18 @@ func TestIncompleteScanAfterAMissIsNotRepeatedAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// What skep panicked with may hold values of a service.
+func TestPanicsTellNoValues(t *testing.T) {
+	const value = "hunter2"
+	type spec struct{ Env []string }
+	for _, v := range []any{
+		"parse DB_PASSWORD=" + value, errors.New("dial postgres://app:" + value + "@db"),
+		spec{[]string{value}}, &spec{[]string{value}}, []byte(value), &reconcile.CaughtPanic{Value: spec{[]string{value}}},
+	} {
+		err := protect(func() error { panic(v) })
+		if err == nil || !strings.Contains(err.Error(), "panic: ") || strings.Contains(err.Error(), value) || strings.Contains(fmt.Sprintf("%+v", err), value) {
+			t.Errorf("%T: %v", v, err)
+		}
+	}
+}

@@ -2,8 +2,8 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +33,9 @@ type kept struct {
 	mu        sync.Mutex
 	confirmed []string            // stacks whose removal a person has confirmed
 	waits     *reconcile.Blockade // what waits for that, and was told
+	before    *reconcile.Blockade // what waited before, and of which it is not known yet whether it does
+	weighed   bool                // what waits was found out since this controller began to act
+	lost      reconcile.Losses    // what was removed without that
 
 	// What follows belongs to keep's goroutine.
 	read  bool       // the report was read: last is what stands there, nil for nothing
@@ -42,9 +45,9 @@ type kept struct {
 }
 
 func newKept(c Config, n notes, leads func() bool) *kept {
-	k := &kept{now: c.Now, leads: leads, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
+	k := &kept{now: c.Now, leads: leads, lost: reconcile.Losses{}, hint: make(chan struct{}, 1), asked: make(chan struct{}, 1), look: true}
 	if n != nil {
-		k.report, k.intent = &note{n, kindReport, c.Owner}, &note{n, kindPrune, c.Owner}
+		k.report, k.intent = &note{n, reconcile.KindReport, c.Owner}, &note{n, reconcile.KindPrune, c.Owner}
 	}
 	return k
 }
@@ -62,9 +65,57 @@ func (k *kept) waiting() *reconcile.Blockade {
 	return k.waits
 }
 
+// waited is what waits or, as long as that is not known, did before.
+func (k *kept) waited() *reconcile.Blockade {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.waits != nil {
+		return k.waits
+	}
+	return k.before
+}
+
+// forgetBefore notes that what waited before is found out about.
+func (k *kept) forgetBefore() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.before = nil
+}
+
+func (k *kept) isWeighed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.weighed
+}
+
+// nowWeighed notes that what waits was found out, and says whether it was not before.
+func (k *kept) nowWeighed() (first bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first, k.weighed = !k.weighed, true
+	return first
+}
+
+// removes notes that objects of a stack were removed since its file is gone. What a
+// person has confirmed weighs with nothing else.
+func (k *kept) removes(stack string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !slices.Contains(k.confirmed, stack) {
+		k.lost.Add(stack, k.now())
+	}
+}
+
+// lately are the stacks that were removed unasked a short while ago.
+func (k *kept) lately() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lost.Recent(k.now())
+}
+
 // noticed tells of a config that somebody wrote.
 func (c *controller) noticed(config string) {
-	if config == "" || strings.HasPrefix(config, "skep-"+kindPrune+"-") {
+	if config == "" || reconcile.OwnKind(config) == reconcile.KindPrune {
 		poke(c.kept.asked)
 	}
 	c.reconciler.Noticed(config)
@@ -130,6 +181,49 @@ func (k *kept) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.read, k.last, k.look, k.confirmed, k.waits = false, nil, true, nil, nil
+	k.before, k.weighed = nil, false
+}
+
+// readReport reads what was published before, by whomever, unless it is known: it is what
+// the next report follows, and tells what was removed a short while ago.
+func (k *kept) readReport(ctx context.Context) error {
+	if k.read || k.report == nil {
+		return nil
+	}
+	stands, err := k.report.read(ctx)
+	if err != nil {
+		return err
+	}
+	if k.last = nil; stands != nil {
+		if k.last = parsePublished(stands.Spec.Labels[labelReport]); k.last == nil {
+			k.last = &Published{} // what nobody can read is written over
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.last.Prune != nil {
+			k.before = &k.last.Prune.Blockade
+		}
+		for stack, at := range k.last.Lost {
+			if now := k.now(); at.After(now) { // by another clock
+				at = now
+			}
+			if at.After(k.lost[stack]) {
+				k.lost.Add(stack, at)
+			}
+		}
+	}
+	k.read = true
+	return nil
+}
+
+// losses is a copy of what was removed unasked a short while ago.
+func (k *kept) losses() map[string]time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.lost.Recent(k.now())) == 0 {
+		return nil
+	}
+	return maps.Clone(k.lost)
 }
 
 // publish writes what is found where that is something else, and it is time.
@@ -139,17 +233,8 @@ func (c *controller) publish(ctx context.Context) (wait time.Duration, err error
 	if k.report == nil || d.err == nil && !d.loaded {
 		return 0, nil
 	}
-	if !k.read {
-		stands, err := k.report.read(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if k.last = nil; stands != nil {
-			if k.last = parsePublished(stands.Spec.Labels[labelReport]); k.last == nil {
-				k.last = &Published{} // what nobody can read is written over
-			}
-		}
-		k.read = true
+	if err := k.readReport(ctx); err != nil {
+		return 0, err
 	}
 	p := c.found(k.now()).after(k.last).fitted()
 	differs, wordsOnly := p.news(k.last)

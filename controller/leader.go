@@ -96,7 +96,7 @@ func (c *controller) role() string {
 // to do: leases are renewed every few seconds, by each owner's controllers, and nothing
 // of a stack is in them.
 func (c *controller) hears(config string) (lease bool) {
-	if !strings.HasPrefix(config, reconcile.OwnName(kindLease, "")) {
+	if reconcile.OwnKind(config) != reconcile.KindLease {
 		return false
 	}
 	c.leader.hint()
@@ -110,7 +110,7 @@ type beginnings struct {
 	mu      sync.Mutex
 	seen    map[string][]string // the fingerprints that stacks' files had, the newest last
 	term    uint64
-	had     map[string]bool   // had a file when the term began
+	had     map[string]bool   // had a file when the term began, or were found to be current since
 	pending map[string]bool   // of them, those not found to be current yet
 	stale   map[string]string // of them, those found to be older: what of
 }
@@ -150,6 +150,15 @@ func (b *beginnings) read(d *desired) {
 	}
 }
 
+// forget drops what is kept of a stack that is no more.
+func (b *beginnings) forget(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.seen, name)
+	delete(b.pending, name)
+	delete(b.stale, name)
+}
+
 // saw are the fingerprints that were read of a stack.
 func (b *beginnings) saw(name string) []string {
 	b.mu.Lock()
@@ -163,8 +172,8 @@ func (b *beginnings) saw(name string) []string {
 func (b *beginnings) asks(name string, lives bool) (ask bool, doubt string, wait bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if lives {
-		return b.pending[name], "", false
+	if lives { // one whose file comes later than the term began may be as old as the others
+		return b.pending[name] || !b.had[name], "", false
 	}
 	if b.had[name] { // its file went while this controller acted
 		return false, "", false
@@ -178,9 +187,9 @@ func (b *beginnings) asks(name string, lives bool) (ask bool, doubt string, wait
 	return true, doubt, false
 }
 
-// found takes in what a pass found of a stack's source. It says whether that was the
+// found takes in what a pass found of a stack's source; lives says that it has a file. It says whether that was the
 // last one that there was a doubt about.
-func (b *beginnings) found(name string, r reconcile.Result) (clear bool) {
+func (b *beginnings) found(name string, lives bool, r reconcile.Result) (clear bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -188,6 +197,7 @@ func (b *beginnings) found(name string, r reconcile.Result) (clear bool) {
 		clear = b.pending[name] && len(b.pending) == 1
 		delete(b.pending, name)
 		delete(b.stale, name)
+		b.had[name] = b.had[name] || lives
 	case r.Reason == reconcile.SourceStale && b.pending[name]:
 		b.stale[name] = r.Message
 	}
@@ -214,7 +224,7 @@ func (c *controller) sourceCheck(name string, d *desired, doubt string) *reconci
 		check.Commit = s.Source.Commit
 	}
 	if commit := check.Commit; commit != nil {
-		check.Descent = func(other string) (spec.Descent, error) { return c.ancestry.Descent(commit.Hash, other) }
+		check.Descent = func(other string) (spec.Descent, error) { return c.descents.tell(commit.Hash, other) }
 	}
 	return check
 }

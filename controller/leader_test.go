@@ -291,6 +291,24 @@ func TestWhatWasReadIsRemembered(t *testing.T) {
 	})
 }
 
+// One that lost the lease and knows nobody who has it is cut off, most likely: it takes
+// the better part of a minute until a listing says so.
+func TestNotReadyWhileNobodyActs(t *testing.T) {
+	besideAnother(t, func(w *world) { w.snapshot = snapshot(stack("a", "1")) }, func(t *testing.T, w *world, l *stagedLease) {
+		for _, c := range []struct {
+			is   Standing
+			want string
+		}{
+			{hers, ""}, {Standing{}, "lease: no controller is known to act"}, {Standing{Term: 1}, ""}, {Standing{}, "lease: no controller is known to act"}, {hers, ""},
+		} {
+			l.stands(c.is)
+			if err := w.ready(); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%+v: %v, want %q", c.is, err, c.want)
+			}
+		}
+	})
+}
+
 // An orphan waits until it is known whether the directory is older than other stacks.
 func TestOrphanWaitsForTheOthers(t *testing.T) {
 	b := &beginnings{}
@@ -298,18 +316,53 @@ func TestOrphanWaitsForTheOthers(t *testing.T) {
 	if _, _, wait := b.asks("lost", false); !wait {
 		t.Error("it does not wait")
 	}
-	b.found("a", reconcile.Result{Current: true})
-	b.found("b", reconcile.Result{Reason: reconcile.SourceStale})
+	b.found("a", true, reconcile.Result{Current: true})
+	b.found("b", true, reconcile.Result{Reason: reconcile.SourceStale})
 	b.stale["b"] = "old"
 	if ask, doubt, wait := b.asks("lost", false); !ask || wait || !strings.Contains(doubt, "stack b") {
 		t.Errorf("%t %q %t", ask, doubt, wait)
 	}
-	b.found("b", reconcile.Result{Current: true})
+	b.found("b", true, reconcile.Result{Current: true})
 	if ask, doubt, wait := b.asks("lost", false); !ask || wait || doubt != "" {
 		t.Errorf("%t %q %t", ask, doubt, wait)
 	}
 	if ask, _, _ := b.asks("a", false); ask { // its file was there when the term began
 		t.Error("a stack whose file went meanwhile is doubted")
+	}
+}
+
+// A stack that is no more keeps no orphan waiting for what becomes of it, and no memory.
+func TestForgottenStackKeepsNobodyWaiting(t *testing.T) {
+	b := &beginnings{}
+	d := &desired{stacks: map[string]*spec.Stack{"a": stack("a", "1")}, gone: map[string]bool{"lost": true}}
+	b.begin(1, d)
+	b.read(d)
+	if _, _, wait := b.asks("lost", false); !wait {
+		t.Fatal("it does not wait for a")
+	}
+	b.forget("a")
+	if ask, doubt, wait := b.asks("lost", false); !ask || wait || doubt != "" || b.saw("a") != nil {
+		t.Errorf("%t %q %t, seen %v", ask, doubt, wait, b.saw("a"))
+	}
+}
+
+// A directory that lags may catch up in steps: the file that comes into it with the first
+// of them may be older than what was rolled out of it too.
+func TestFileThatComesLaterIsChecked(t *testing.T) {
+	b := &beginnings{}
+	b.begin(1, &desired{stacks: map[string]*spec.Stack{"a": stack("a", "1")}, gone: map[string]bool{"late": true}})
+	b.found("a", true, reconcile.Result{Current: true})
+	b.found("late", false, reconcile.Result{Reason: reconcile.SourceStale})
+	if ask, _, _ := b.asks("late", true); !ask {
+		t.Error("its file came after the term began, and is not asked about")
+	}
+	b.found("late", true, reconcile.Result{Reason: reconcile.SourceStale})
+	if ask, _, _ := b.asks("late", true); !ask {
+		t.Error("it was found to be stale, and is not asked about again")
+	}
+	b.found("late", true, reconcile.Result{Current: true})
+	if ask, _, _ := b.asks("late", true); ask {
+		t.Error("it was found to be current, and is asked about again")
 	}
 }
 

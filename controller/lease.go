@@ -48,7 +48,6 @@ const (
 )
 
 const (
-	kindLease         = "lease"
 	labelHolder       = "skep.holder"
 	labelHolderHost   = "skep.holder-host"
 	labelHolderSince  = "skep.since"
@@ -171,7 +170,7 @@ func NewLease(store LeaseStore, owner, name string) *Lease {
 	salt := make([]byte, 4)
 	_, _ = rand.Read(salt) // never fails
 	return &Lease{
-		store: store, owner: owner, name: reconcile.OwnName(kindLease, owner),
+		store: store, owner: owner, name: reconcile.OwnName(reconcile.KindLease, owner),
 		id: name + "." + hex.EncodeToString(salt), host: host,
 		hints: make(chan struct{}, 1),
 	}
@@ -472,7 +471,7 @@ func parseLease(c *swarm.Config) leaseRecord {
 	r := leaseRecord{found: true, id: c.ID, version: c.Version, labels: l}
 	holder, said := l[labelHolder]
 	renewed, err := strconv.ParseUint(l[labelHolderRenews], 10, 64)
-	if !said || err != nil || l[reconcile.LabelKind] != kindLease {
+	if !said || err != nil || l[reconcile.LabelKind] != reconcile.KindLease {
 		r.damaged = true
 		return r
 	}
@@ -485,7 +484,7 @@ func parseLease(c *swarm.Config) leaseRecord {
 // ReadHolder tells who holds the lease of an owner, as it is written: the zero Holder
 // where nobody does. A holder that is gone is told until another one takes over.
 func ReadHolder(ctx context.Context, store LeaseStore, owner string) (Holder, error) {
-	lease, err := readLease(ctx, store, reconcile.OwnName(kindLease, owner))
+	lease, err := readLease(ctx, store, reconcile.OwnName(reconcile.KindLease, owner))
 	return lease.holder, err
 }
 
@@ -522,7 +521,7 @@ func (l *Lease) mine(lease leaseRecord) map[string]string {
 	if lease.holder.ID != l.id || labels[labelHolderSince] == "" {
 		labels[labelHolderSince] = time.Now().UTC().Format(time.RFC3339Nano)
 	}
-	labels[reconcile.LabelKind], labels[reconcile.LabelOwner] = kindLease, l.owner
+	labels[reconcile.LabelKind], labels[reconcile.LabelOwner] = reconcile.KindLease, l.owner
 	labels[labelHolder], labels[labelHolderHost] = l.id, l.host
 	labels[labelHolderRenews] = strconv.FormatUint(renewed, 10)
 	return labels

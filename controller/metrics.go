@@ -78,6 +78,7 @@ type stateCollector struct {
 	source     check
 	engine     check
 	leads      func() bool
+	policy     func() *policyFile // nil: there is none
 }
 
 var (
@@ -87,6 +88,8 @@ var (
 		"Whether the specs directory could be read completely (1) or not (0).", nil, nil)
 	descEngine = prometheus.NewDesc("skep_engine_ready",
 		"Whether the engine could be listed the last time (1) or not (0).", nil, nil)
+	descPolicy = prometheus.NewDesc("skep_policy_ready",
+		"Whether what the policy file says is in force (1), or, since it cannot be read, what it said before (0); not there without a policy.", nil, nil)
 	descLeader = prometheus.NewDesc("skep_leader",
 		"Whether this controller acts (1) or stands by (0).", nil, nil)
 )
@@ -96,6 +99,7 @@ func (s *stateCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- descSource
 	out <- descEngine
 	out <- descLeader
+	out <- descPolicy
 }
 
 func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
@@ -107,6 +111,9 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 	out <- gauge(descSource, s.source() == nil)
 	out <- gauge(descEngine, s.engine() == nil)
 	out <- gauge(descLeader, s.leads())
+	if p := s.policy(); p != nil {
+		out <- gauge(descPolicy, p.problem() == nil)
+	}
 }
 
 func gauge(d *prometheus.Desc, on bool, labels ...string) prometheus.Metric {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/filters"
@@ -21,22 +20,17 @@ type notes interface {
 	ConfigRemove(ctx context.Context, id string) error
 }
 
-// Kinds of notes: what the acting controller tells, and what people confirm to it.
 const (
-	kindReport = "report"
-	kindPrune  = "prune"
-
-	labelKind = reconcile.LabelPrefix + "kind"
 	noteData  = "What it says is in its labels.\n" // an engine wants some
 	noteLimit = 20 * time.Second                   // for one request
 )
 
-// isNote says that a config is of a controller and not of a stack.
+// isNote says that a config is of a controller and not of a stack: what it tells, who
+// acts, or what people confirm to it.
 func isNote(name string) bool {
-	for _, kind := range []string{kindReport, kindPrune, "lease"} {
-		if strings.HasPrefix(name, "skep-"+kind+"-") {
-			return true
-		}
+	switch reconcile.OwnKind(name) {
+	case reconcile.KindLease, reconcile.KindReport, reconcile.KindPrune:
+		return true
 	}
 	return false
 }
@@ -52,13 +46,14 @@ type note struct {
 func (n *note) read(ctx context.Context) (*swarm.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, noteLimit)
 	defer cancel()
-	list, err := n.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(
-		filters.Arg("label", labelKind+"="+n.kind), filters.Arg("label", reconcile.LabelOwner+"="+n.owner))})
+	// By its name, which a next one would clash with, whatever became of its labels.
+	name := reconcile.OwnName(n.kind, n.owner)
+	list, err := n.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("name", name))})
 	if err != nil {
 		return nil, fmt.Errorf("read the %s of owner %s: %w", n.kind, n.owner, err)
 	}
-	for i := range list {
-		if list[i].Spec.Name == reconcile.KeptName(n.kind, n.owner) {
+	for i := range list { // the filter matches prefixes
+		if list[i].Spec.Name == name {
 			return &list[i], nil
 		}
 	}
@@ -71,8 +66,8 @@ func (n *note) write(ctx context.Context, old *swarm.Config, labels map[string]s
 	ctx, cancel := context.WithTimeout(ctx, noteLimit)
 	defer cancel()
 	l := maps.Clone(labels)
-	l[labelKind], l[reconcile.LabelOwner] = n.kind, n.owner
-	about := swarm.Annotations{Name: reconcile.KeptName(n.kind, n.owner), Labels: l}
+	l[reconcile.LabelKind], l[reconcile.LabelOwner] = n.kind, n.owner
+	about := swarm.Annotations{Name: reconcile.OwnName(n.kind, n.owner), Labels: l}
 	var err error
 	if old == nil {
 		_, err = n.ConfigCreate(ctx, swarm.ConfigSpec{Annotations: about, Data: []byte(noteData)})

@@ -284,7 +284,7 @@ func TestStreamThatIsDroppedAtOnceIsNoLoop(t *testing.T) {
 }
 
 // What controllers write of themselves is no reason to list the Swarm.
-func TestLeaseRenewalsListNothing(t *testing.T) {
+func TestOwnNotesListNothing(t *testing.T) {
 	var heard []string
 	inDaemon(t, func(w *world) {
 		w.snapshot = snapshot(stack("a", "1"))
@@ -302,7 +302,19 @@ func TestLeaseRenewalsListNothing(t *testing.T) {
 		if n := len(heard); n != 10 || heard[n-1] != "skep-lease-skep" {
 			t.Errorf("heard of %v", heard)
 		}
-		w.events <- events.Message{Type: events.ConfigEventType, Actor: events.Actor{Attributes: map[string]string{"name": "shop_conf"}}}
+		config := func(name string) {
+			w.events <- events.Message{Type: events.ConfigEventType, Actor: events.Actor{Attributes: map[string]string{"name": name}}}
+		}
+		for _, kind := range []string{reconcile.KindLease, reconcile.KindReport, reconcile.KindPrune} {
+			for _, owner := range []string{"skep", "another"} { // what this one writes, and what others do
+				config(reconcile.OwnName(kind, owner))
+				w.sleep(2 * time.Second)
+			}
+		}
+		if passes, refreshes := w.taken(); len(passes)+refreshes > 0 {
+			t.Errorf("passes %v, %d listings", passes, refreshes)
+		}
+		config("shop_conf")
 		w.sleep(hintMost)
 		if _, refreshes := w.taken(); refreshes != 1 {
 			t.Errorf("%d listings after another config's event", refreshes)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,24 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%s is in force, want %s", got, name)
 		}
 	}
+	f := newFakeNotes()
+	ready := func(w *world) string {
+		got, err := w.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range got {
+			if m.GetName() == "skep_policy_ready" {
+				return fmt.Sprint(m.GetMetric()[0].GetGauge().GetValue())
+			}
+		}
+		return "not there"
+	}
 	inDaemon(t, func(w *world) {
+		w.keepIn(f)
+		if got := ready(w); got != "not there" {
+			t.Errorf("without a policy skep_policy_ready is %s", got)
+		}
 		w.controller.policy = policy
 		w.snapshot = snapshot(stack("shop", "1"), stack("blog", "1"))
 	}, func(t *testing.T, w *world) {
@@ -48,14 +66,24 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("%d passes, though the policy is the same", n)
 		}
 		writePolicy(t, file, "rules: [{name: second}]")
-		w.sleep(policyEvery)
+		w.sleep(2 * policyEvery)
 		if n := passes(); n != 2 || w.told(zapcore.InfoLevel, "policy is in force") != 1 {
 			t.Errorf("%d passes for two stacks, told %v", n, w.loud())
 		}
 		inForce("second")
+		if got := ready(w); got != "1" {
+			t.Errorf("skep_policy_ready is %s", got)
+		}
 		writePolicy(t, file, "rules: [{name: third, alow: {}}]")
-		w.sleep(3 * policyEvery)
+		w.sleep(20 * policyEvery)
 		inForce("second")
+		p := f.published(t)
+		if got := ready(w); got != "0" || p == nil || p.Policy == nil || !strings.Contains(p.Policy.Message, "alow") || p.Policy.Since.IsZero() {
+			t.Fatalf("skep_policy_ready is %s, published is %+v", got, p)
+		}
+		if n := f.takeWrites(); n != 1 {
+			t.Errorf("%d writes for one problem", n)
+		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
@@ -65,12 +93,55 @@ func TestPolicyIsReadAgain(t *testing.T) {
 			t.Errorf("told %d times: %v", n, w.loud())
 		}
 		writePolicy(t, file, "rules: [{name: fourth}]")
-		w.sleep(policyEvery)
+		w.sleep(2 * policyEvery)
 		inForce("fourth")
 		if n := passes(); n != 2 {
 			t.Errorf("%d passes for two stacks", n)
 		}
+		w.sleep(2 * rewordEvery)
+		if got, p := ready(w), f.published(t); got != "1" || !p.Empty() {
+			t.Errorf("mended, and skep_policy_ready is %s, published %+v", got, p)
+		}
 	})
+}
+
+// A policy that is being written is none: its last rules may be those that deny.
+func TestPolicyThatIsBeingWritten(t *testing.T) {
+	const whole = "rules:\n- {name: first, allow: {images: ['**'], binds: ['/**']}}\n- {name: last, deny: {binds: [/etc]}}\n"
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	writePolicy(t, file, whole)
+	p, err := openPolicy(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(text string, want bool) {
+		t.Helper()
+		writePolicy(t, file, text)
+		if changed, err := p.look(); changed != want || err != nil {
+			t.Errorf("changed %v, want %v: %v", changed, want, err)
+		}
+	}
+	part, _, _ := strings.Cut(whole, "- {name: last")
+	look("", false) // it was cut off
+	look(part, false)
+	look("# as before\n"+whole, false)
+	if n := len(p.policy().Rules); n != 2 {
+		t.Errorf("%d rules are in force", n)
+	}
+	look("# as before\n"+whole, true)
+	look(whole, false)
+	look(whole, true)
+	writePolicy(t, file, "rules: [")
+	for i, want := range []bool{false, true, true} { // told once it is there twice, and on
+		if _, err := p.look(); (err != nil) != want {
+			t.Errorf("look %d at a broken one: %v", i, err)
+		}
+	}
+	writePolicy(t, file, part)
+	if _, err := p.look(); err == nil {
+		t.Error("it is mended as soon as something else is there")
+	}
+	look(part, true)
 }
 
 // At the start there is no last good one.
@@ -85,5 +156,31 @@ func TestPolicyThatIsBrokenAtTheStart(t *testing.T) {
 	}
 	if p, err := openPolicy(""); p != nil || err != nil || p.policy() != nil {
 		t.Errorf("none: %v, %v", p, err)
+	}
+}
+
+// A policy is no use in the hands of those whom it is for.
+func TestPolicyInOtherHands(t *testing.T) {
+	specs, dir := t.TempDir(), t.TempDir()
+	kept, open, within := filepath.Join(dir, "kept.yml"), filepath.Join(dir, "open.yml"), filepath.Join(specs, "infra", "policy.yml")
+	if err := os.Mkdir(filepath.Dir(within), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{kept, open, within} {
+		writePolicy(t, file, "rules: [{name: a}]")
+	}
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "specs")
+	if err := os.Symlink(specs, link); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{kept: "", open: "everybody", within: "in the specs directory", filepath.Join(dir, "gone.yml"): ""} {
+		for _, specs := range []string{specs, link} {
+			if how := inOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
+				t.Errorf("%s: %q, want %q", file, how, want)
+			}
+		}
 	}
 }

@@ -198,8 +198,14 @@ func TestVanishingStacks(t *testing.T) {
 				}
 				w.sleep(10 * time.Minute)
 				if !waits {
-					if got := w.lives(); len(got) != c.of-c.gone || len(f.names()) > 0 {
-						t.Fatalf("%d are left, notes %v", len(got), f.names())
+					p := f.published(t)
+					if got := w.lives(); len(got) != c.of-c.gone || p == nil || !p.Empty() || len(p.Lost) != c.gone {
+						t.Fatalf("%d are left, published is %+v", len(got), p)
+					}
+					f.takeWrites()
+					w.sleep(2 * reconcile.LossWindow)
+					if n := f.takeWrites(); n == 0 || n > c.gone || len(f.published(t).Lost) > 0 {
+						t.Errorf("%d writes in two hours, published is %+v", n, f.published(t))
 					}
 					return
 				}
@@ -233,7 +239,7 @@ func TestVanishingStacks(t *testing.T) {
 				if got := w.lives(); len(got) != c.of-c.gone {
 					t.Fatalf("confirmed, and %d are left", len(got))
 				}
-				if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).nothing() {
+				if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).Empty() {
 					t.Errorf("notes %v, published %+v", got, f.published(t))
 				}
 			})
@@ -256,10 +262,73 @@ func TestSlowlyVanishingStacks(t *testing.T) {
 		// It was a copy: all come back.
 		w.files(stacks(names...)...)
 		w.sleep(time.Minute)
-		if p := f.published(t); p == nil || !p.nothing() || w.kept.waiting() != nil {
+		if p := f.published(t); p == nil || !p.Empty() || w.kept.waiting() != nil {
 			t.Errorf("it still waits: %+v", p)
 		}
 	})
+}
+
+// A directory that loses a stack every minute, each of which would be few enough, comes to
+// a stop at a third; what a person confirms then does not count any more.
+func TestErodingDirectory(t *testing.T) {
+	f, names := newFakeNotes(), numbered(12)
+	inDaemon(t, func(w *world) { pruning(w, f, names...) }, func(t *testing.T, w *world) {
+		for i := range 6 {
+			w.files(stacks(names[i+1:]...)...)
+			w.sleep(VanishAfter + 30*time.Second)
+		}
+		p := f.published(t)
+		if got := w.lives(); !slices.Equal(got, names[4:]) || p == nil || p.Prune == nil || !slices.Equal(p.Prune.Names, names[4:6]) || p.Prune.Lost != 4 {
+			t.Fatalf("%d are left, published is %+v", len(w.lives()), p)
+		}
+		if _, err := ConfirmPrune(t.Context(), f, "skep", p.Prune.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.noticesPrune()
+		w.sleep(time.Minute)
+		if got := w.lives(); !slices.Equal(got, names[6:]) {
+			t.Fatalf("confirmed, and left are %v", got)
+		}
+		w.sleep(reconcile.LossWindow)
+		w.files(stacks(names[7:]...)...)
+		w.sleep(VanishAfter + time.Minute)
+		if got := w.lives(); !slices.Equal(got, names[7:]) {
+			t.Errorf("an hour later a single one stays: %v", got)
+		}
+	})
+}
+
+// A controller that succeeds another one, or is started again for each look, weighs what
+// was removed before it, too.
+func TestErosionOutlivesAController(t *testing.T) {
+	for kind, once := range map[string]bool{"daemon": false, "once": true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, names := newFakeNotes(), numbered(12)
+			left := names
+			for i := range 7 {
+				w := newWorld()
+				pruning(w, f, left...)
+				w.snapshot = snapshot(stacks(names[i:]...)...)
+				if once {
+					_ = w.once(t.Context()) // an error, once something waits
+				} else {
+					ctx, cancel := context.WithCancel(t.Context())
+					done := make(chan error, 1)
+					go func() { done <- w.daemon(ctx) }()
+					w.sleep(2*VanishAfter + 10*time.Second)
+					cancel()
+					if err := <-done; err != nil {
+						t.Error(err)
+					}
+				}
+				w.queue.work.ShutDown()
+				left = w.lives()
+			}
+			if !slices.Equal(left, names[4:]) {
+				t.Errorf("%s: left are %v", kind, left)
+			}
+		})
+	}
 }
 
 // What was confirmed is of that set of stacks: one that goes besides waits, one that is
@@ -317,6 +386,32 @@ func TestConfirmationOutOfDate(t *testing.T) {
 	})
 }
 
+// Notes whose labels somebody took away are written over; else nothing could be told again.
+func TestNotesWithoutLabels(t *testing.T) {
+	f, names := newFakeNotes(), numbered(6)
+	for _, name := range []string{"skep-report-skep", "skep-prune-skep"} {
+		if err := f.put(name, swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inDaemon(t, func(w *world) { pruning(w, f, names...) }, func(t *testing.T, w *world) {
+		w.files(stacks(names[4:]...)...)
+		w.sleep(VanishAfter + time.Minute)
+		p := f.published(t)
+		if p == nil || p.Prune == nil {
+			t.Fatalf("published: %+v", p)
+		}
+		if _, err := ConfirmPrune(t.Context(), f, "skep", p.Prune.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.noticesPrune()
+		w.sleep(2 * w.Resync)
+		if got := w.lives(); len(got) != 2 {
+			t.Errorf("confirmed: left %v", got)
+		}
+	})
+}
+
 // A controller that does not lead confirms nothing and writes nothing.
 func TestStandbyKeepsNothing(t *testing.T) {
 	f, names := newFakeNotes(), numbered(3)
@@ -339,8 +434,9 @@ func TestIntentProperties(t *testing.T) {
 			return slices.DeleteFunc(slices.Clone(names), func(string) bool { return rapid.Bool().Draw(t, label) })
 		}
 		known, going := subset("known"), subset("going")
-		_, blocked := reconcile.GuardStacks(known, going, nil)
+		_, blocked := reconcile.GuardStacks(known, going, nil, nil, 0)
 		in := intent{id: rapid.SampledFrom([]string{"", "01234567"}).Draw(t, "id"), stacks: subset("stacks")}
+		in.all = in.stacks
 		if blocked != nil && rapid.Bool().Draw(t, "right") {
 			in.id = blocked.ID
 		}
@@ -387,7 +483,7 @@ func TestOnceWaitsForAPerson(t *testing.T) {
 		if err != nil || !slices.Equal(left, names[3:]) {
 			t.Errorf("confirmed: %v; left: %v", err, left)
 		}
-		if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).nothing() {
+		if got := f.names(); !slices.Equal(got, []string{"skep-report-skep"}) || !f.published(t).Empty() {
 			t.Errorf("notes %v, %+v", got, f.published(t))
 		}
 	})
@@ -400,14 +496,169 @@ func TestSettleHoldsARemoval(t *testing.T) {
 		defer w.queue.work.ShutDown()
 		pruning(w, f, names...)
 		left := snapshot(stacks(names[3])...)
-		results := Settle(t.Context(), w, left, names, true, nil)
+		results := Settle(t.Context(), w, left, names, true, nil, SettleOptions{})
 		if r := results["s000"]; r.Reason != reconcile.PruneBlocked || len(w.lives()) != 4 {
 			t.Fatalf("%+v, left %v", r, w.lives())
 		}
-		_, b := reconcile.GuardStacks(names, names[:3], nil)
-		Settle(t.Context(), w, left, names, true, nil, b.ID)
+		_, b := reconcile.GuardStacks(names, names[:3], nil, nil, 0)
+		Settle(t.Context(), w, left, names, true, nil, SettleOptions{Confirmed: []string{b.ID}})
 		if got := w.lives(); !slices.Equal(got, names[3:]) {
 			t.Errorf("left %v", got)
 		}
+	})
+}
+
+// deploying makes passes over stacks with a file bring them to life, as an engine does.
+func (w *world) deploying() {
+	prune := w.reconcile
+	w.reconcile = func(ctx context.Context, in reconcile.Input) reconcile.Result {
+		w.with(func() {
+			if in.Stack != nil && !slices.Contains(w.live, in.Name) {
+				w.live = append(w.live, in.Name)
+			}
+		})
+		return prune(ctx, in)
+	}
+}
+
+// What waited and may go by itself now, since the others have their files again, waits for
+// nobody, though something else keeps it.
+func TestWhatMayGoNowDoesNotWait(t *testing.T) {
+	f, names := newFakeNotes(), numbered(5)
+	inDaemon(t, func(w *world) {
+		pruning(w, f, names...)
+		prune := w.reconcile
+		w.reconcile = func(ctx context.Context, in reconcile.Input) reconcile.Result {
+			if in.Name == "s001" && in.Stack == nil && in.PruneBlocked == "" {
+				return result(reconcile.Held, false) // it is suspended
+			}
+			return prune(ctx, in)
+		}
+	}, func(t *testing.T, w *world) {
+		w.files(stacks(names[2:]...)...)
+		w.sleep(time.Minute)
+		if p := f.published(t); p == nil || p.Prune == nil {
+			t.Fatalf("published: %+v", p)
+		}
+		w.files(stacks("s000", "s002", "s003", "s004")...)
+		w.sleep(5 * time.Minute)
+		if p := f.published(t); p.Prune != nil || w.kept.waited() != nil {
+			t.Errorf("it still waits: %+v", p.Prune)
+		}
+	})
+}
+
+// The wrong directory brings stacks of its own, which come to live while the others' files
+// are missed: the more it brings, the less the others weighed.
+func TestAnotherDirectoryRemovesNothing(t *testing.T) {
+	old, wrong := stacks(numbered(5)...), []*spec.Stack(nil)
+	for i := range 12 {
+		wrong = append(wrong, stack(fmt.Sprintf("w%03d", i), "1"))
+	}
+	stays := func(t *testing.T, w *world, f *fakeNotes) {
+		t.Helper()
+		if got := len(w.lives()); got != len(old)+len(wrong) {
+			t.Fatalf("%d are left", got)
+		}
+		if p := f.published(t); p == nil || p.Prune == nil || len(p.Prune.Names) != len(old) || p.Prune.Of != len(old) {
+			t.Fatalf("published: %+v", p)
+		}
+	}
+	t.Run("in its place", func(t *testing.T) {
+		f := newFakeNotes()
+		inDaemon(t, func(w *world) { pruning(w, f, numbered(5)...); w.deploying() }, func(t *testing.T, w *world) {
+			w.files(wrong...)
+			w.sleep(10 * time.Minute)
+			stays(t, w, f)
+			w.files(old...)
+			w.sleep(time.Minute)
+			if w.kept.waiting() == nil { // now it is the others' turn: all that is theirs
+				t.Error("nothing waits")
+			}
+		})
+	})
+	t.Run("from the start, and after another one", func(t *testing.T) {
+		f := newFakeNotes()
+		var live []string
+		for range 2 {
+			inDaemon(t, func(w *world) {
+				pruning(w, f, numbered(5)...)
+				w.deploying()
+				if w.snapshot = snapshot(wrong...); live != nil {
+					w.live = live
+				}
+			}, func(t *testing.T, w *world) {
+				w.sleep(10 * time.Minute)
+				stays(t, w, f)
+				live = w.lives()
+			})
+		}
+		inDaemon(t, func(w *world) { pruning(w, f, live...); w.deploying(); w.snapshot = snapshot(wrong...) }, func(t *testing.T, w *world) {
+			w.sleep(time.Minute)
+			if _, err := ConfirmPrune(t.Context(), f, "skep", f.published(t).Prune.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.noticesPrune()
+			w.sleep(2 * w.Resync)
+			if got := w.lives(); len(got) != len(wrong) || !f.published(t).Empty() {
+				t.Errorf("confirmed: left %v, published %+v", got, f.published(t))
+			}
+		})
+	})
+	t.Run("applied twice", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, f := newWorld(), newFakeNotes()
+			defer w.queue.work.ShutDown()
+			pruning(w, f, numbered(5)...)
+			w.deploying()
+			names := numbered(5)
+			for _, s := range wrong {
+				names = append(names, s.Name)
+			}
+			apply := func(confirmed ...string) {
+				before, err := Waited(t.Context(), f, "skep")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := PublishWaits(t.Context(), f, "skep", Waits(w.Stacks(), numbered(5), before), time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				Settle(t.Context(), w, snapshot(wrong...), names, true, nil, SettleOptions{Waited: before, Confirmed: confirmed})
+			}
+			for range 3 {
+				apply()
+				stays(t, w, f)
+			}
+			apply(f.published(t).Prune.ID)
+			if got := w.lives(); len(got) != len(wrong) {
+				t.Errorf("confirmed: left %v", got)
+			}
+			if err := PublishWaits(t.Context(), f, "skep", nil, time.Now()); err != nil || !f.published(t).Empty() {
+				t.Errorf("%v, published %+v", err, f.published(t))
+			}
+		})
+	})
+	t.Run("once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, f := newWorld(), newFakeNotes()
+			defer w.queue.work.ShutDown()
+			pruning(w, f, numbered(5)...)
+			w.deploying()
+			w.snapshot = snapshot(wrong...)
+			if err := w.once(t.Context()); !errors.Is(err, ErrNotReady) {
+				t.Error(err)
+			}
+			stays(t, w, f)
+			live := w.lives()
+			w = newWorld() // from cron, a minute later
+			defer w.queue.work.ShutDown()
+			pruning(w, f, live...)
+			w.deploying()
+			w.snapshot = snapshot(wrong...)
+			if err := w.once(t.Context()); !errors.Is(err, ErrNotReady) {
+				t.Error(err)
+			}
+			stays(t, w, f)
+		})
 	})
 }

@@ -26,9 +26,14 @@ import (
 type Published struct {
 	At     time.Time       `json:"at"` // when it was written
 	Source PublishedSource `json:"source"`
+	// Policy says why what the policy file says is not in force; nil: it is.
+	Policy *PublishedPolicy `json:"policy,omitempty"`
 	// Stacks are those with something the matter, sorted by name.
 	Stacks []PublishedStack `json:"stacks,omitempty"`
 	Prune  *PublishedPrune  `json:"prune,omitempty"` // stacks whose removal waits; nil: none
+	// Lost are stacks that were removed within reconcile.LossWindow without a person's word,
+	// with when: whoever acts next weighs them too.
+	Lost map[string]time.Time `json:"lost,omitempty"`
 	// Omitted is how many more stacks there are that something is the matter with.
 	Omitted int `json:"omitted,omitempty"`
 }
@@ -39,6 +44,13 @@ type PublishedSource struct {
 	Reason  string    `json:"reason,omitempty"` // one CamelCase word
 	Message string    `json:"message,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+}
+
+// PublishedPolicy says that the policy file cannot be read, and an earlier version of it
+// is in force.
+type PublishedPolicy struct {
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
 }
 
 // PublishedStack says what is the matter with a stack.
@@ -82,7 +94,7 @@ const (
 // toldBySwarm are reasons that `skep status` finds out from what is remembered, with the
 // words of the moment.
 var toldBySwarm = map[string]bool{
-	"Suspended": true, "ReleaseFailed": true, "RolledBack": true, "RollbackFailed": true, "RollbackIncomplete": true, "Orphaned": true,
+	"Suspended": true, "ReleaseFailed": true, "RolledBack": true, "RollbackFailed": true, "RollbackIncomplete": true,
 	reconcile.SourceStale:  true,
 	reconcile.PruneBlocked: true, // services, in the stack's state; stacks are in Published.Prune
 }
@@ -93,6 +105,9 @@ func (c *controller) found(now time.Time) Published {
 	p := Published{Source: PublishedSource{Ready: true}}
 	if err := c.sourceReady(); err != nil {
 		p.Source = PublishedSource{Reason: sourceReason(d), Message: words(err.Error()), Since: d.since}
+	}
+	if b := c.policy.problem(); b != nil {
+		p.Policy = &PublishedPolicy{Message: words(b.err.Error()), Since: b.since}
 	}
 	results := c.book.results()
 	for name, r := range results {
@@ -111,11 +126,17 @@ func (c *controller) found(now time.Time) Published {
 		p.Stacks = append(p.Stacks, s)
 	}
 	slices.SortFunc(p.Stacks, func(a, b PublishedStack) int { return strings.Compare(a.Stack, b.Stack) })
-	if b := c.kept.waiting(); b != nil {
-		p.Prune = &PublishedPrune{Blockade: *b, Message: b.Why()}
-		if more := len(b.Names) - maxPublishedNames; more > 0 {
-			p.Prune.Names, p.Prune.More = b.Names[:maxPublishedNames], more
-		}
+	if b := c.kept.waited(); b != nil && c.PruneStacks {
+		p.Prune = publishedPrune(b)
+	}
+	p.Lost = c.kept.losses()
+	return p
+}
+
+func publishedPrune(b *reconcile.Blockade) *PublishedPrune {
+	p := &PublishedPrune{Blockade: *b, Message: b.Why()}
+	if more := len(b.Names) - maxPublishedNames; more > 0 {
+		p.Names, p.More = b.Names[:maxPublishedNames], more
 	}
 	return p
 }
@@ -158,9 +179,9 @@ func words(s string) string {
 	return s
 }
 
-// nothing says that there is nothing to tell.
-func (p *Published) nothing() bool {
-	return p.Source.Ready && len(p.Stacks) == 0 && p.Prune == nil && p.Omitted == 0
+// Empty says that there is nothing to tell.
+func (p *Published) Empty() bool {
+	return p.Source.Ready && p.Policy == nil && len(p.Stacks) == 0 && p.Prune == nil && p.Omitted == 0
 }
 
 // after is p as it follows old: what was so before has been so since then.
@@ -170,6 +191,9 @@ func (p Published) after(old *Published) Published {
 	}
 	if p.Source.Reason == old.Source.Reason {
 		p.Source.Since = old.Source.Since
+	}
+	if p.Policy != nil && old.Policy != nil {
+		p.Policy = &PublishedPolicy{Message: p.Policy.Message, Since: old.Policy.Since}
 	}
 	since := map[[2]string]time.Time{}
 	for _, s := range old.Stacks {
@@ -191,7 +215,7 @@ func (p Published) after(old *Published) Published {
 // news says whether p tells something else than old, and whether only in other words.
 func (p Published) news(old *Published) (differs, wordsOnly bool) {
 	if old == nil {
-		return !p.nothing(), false
+		return !p.Empty() || len(p.Lost) > 0, false
 	}
 	was := *old
 	p.At, was.At = time.Time{}, time.Time{}
@@ -203,7 +227,7 @@ func (p Published) news(old *Published) (differs, wordsOnly bool) {
 
 // wordless is what p tells, without its sentences.
 func (p Published) wordless() []string {
-	out := []string{p.Source.Reason, fmt.Sprint(p.Omitted)}
+	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil), fmt.Sprint(p.Omitted), fmt.Sprint(p.Lost)}
 	for _, s := range p.Stacks {
 		out = append(out, s.Stack, s.Reason, fmt.Sprint(s.Release))
 		for _, f := range s.Findings {
@@ -250,7 +274,7 @@ func (p Published) fitted() Published {
 // ReadPublished reads what the controller of an owner published; nil where that is
 // nothing, or cannot be understood.
 func ReadPublished(ctx context.Context, engine reconcile.Swarm, owner string) (*Published, error) {
-	n := note{engine, kindReport, owner}
+	n := note{engine, reconcile.KindReport, owner}
 	c, err := n.read(ctx)
 	if err != nil || c == nil {
 		return nil, err

@@ -33,13 +33,15 @@ func TestPublishesWhatTheSwarmCannotTell(t *testing.T) {
 				return held("IngressPortTaken", "stack x publishes port 80")
 			case "c":
 				return held("RolledBack", "release 3 failed")
+			case "d":
+				return held(reconcile.Orphaned, "its file is gone; 3 objects stay")
 			}
 			return good()
 		}
 	}, func(t *testing.T, w *world) {
 		w.sleep(10 * time.Second)
 		p := f.published(t)
-		if p == nil || !p.Source.Ready || len(p.Stacks) != 2 || p.Stacks[0].Stack != "a" || p.Stacks[0].Reason != sourceInvalid ||
+		if p == nil || !p.Source.Ready || len(p.Stacks) != 3 || p.Stacks[2].Reason != reconcile.Orphaned || p.Stacks[0].Stack != "a" || p.Stacks[0].Reason != sourceInvalid ||
 			len(p.Stacks[0].Findings) != 1 || p.Stacks[1].Reason != "IngressPortTaken" || p.Stacks[1].Release != -1 {
 			t.Fatalf("%+v", p)
 		}
@@ -54,13 +56,13 @@ func TestPublishesWhatTheSwarmCannotTell(t *testing.T) {
 		w.put(&spec.Snapshot{Err: &spec.SourceError{Reason: spec.SourceMissing, Err: errors.New("it does not exist")}})
 		w.sleep(10 * time.Second)
 		p = f.published(t)
-		if p.Source.Ready || p.Source.Reason != spec.SourceMissing || p.Source.Message == "" || p.Source.Since.IsZero() || len(p.Stacks) != 2 || !p.Stacks[0].Since.Equal(since) {
+		if p.Source.Ready || p.Source.Reason != spec.SourceMissing || p.Source.Message == "" || p.Source.Since.IsZero() || len(p.Stacks) != 3 || !p.Stacks[0].Since.Equal(since) {
 			t.Errorf("%+v", p)
 		}
 		w.with(func() { w.reconcile = func(context.Context, reconcile.Input) reconcile.Result { return good() } })
-		w.files(stack("a", "2"), stack("b", "2"), stack("c", "1"), stack("d", "1"))
+		w.files(stack("a", "2"), stack("b", "2"), stack("c", "1"), stack("d", "2"))
 		w.sleep(10 * time.Second)
-		if p := f.published(t); !p.nothing() {
+		if p := f.published(t); !p.Empty() {
 			t.Errorf("mended, and %+v", p)
 		}
 	})
@@ -177,7 +179,7 @@ func FuzzPublished(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if p := parsePublished(text); p != nil {
 			_, _ = Published{}.after(p).news(p)
-			if len(p.fitted().text()) > maxPublished && len(p.Source.Message) < 1000 && p.Prune == nil {
+			if len(p.fitted().text()) > maxPublished && len(p.Source.Message) < 1000 && p.Prune == nil && p.Policy == nil && len(p.Lost) == 0 {
 				t.Error("it does not fit")
 			}
 		}

@@ -177,8 +177,13 @@ func (r *report) problem(name string, findings []spec.Finding) {
 	if level == zapcore.DebugLevel {
 		return
 	}
+	log := r.log.With(zap.String("stack", name))
 	for _, f := range findings {
-		r.log.Log(level, "stack's file does not load, the stack stays as it is", zap.String("stack", name), zap.String("reason", f.Code), zap.String("detail", f.String()))
+		if f.Severity == spec.Error {
+			log.Log(level, "stack's file does not load, the stack stays as it is", zap.String("reason", f.Code), zap.String("detail", f.String()))
+			continue
+		}
+		tellFinding(log, f) // of the same file, and no reason why it does not load
 	}
 }
 

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -69,6 +70,31 @@ func TestFindingsOfTheDirectoryAreToldOnce(t *testing.T) {
 			t.Errorf("scan %d told %d findings, want %d", i, told, tt.want)
 		}
 		d = next
+	}
+}
+
+// Of a file that does not load each finding is told at its own severity's level: only
+// what keeps it from loading is an error.
+func TestFindingsOfABrokenFileHaveTheirLevels(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	r := newReport(zap.New(core))
+	d, _ := desired{}.fold(&spec.Snapshot{Complete: true, Problems: map[string][]spec.Finding{"shop": {
+		{File: "shop.yml", Line: 1, Severity: spec.Warning, Code: "image-untagged", Message: "no tag"},
+		{File: "shop.yml", Line: 2, Severity: spec.Error, Code: "invalid-port", Message: "no port"},
+		{File: "shop.yml", Line: 3, Severity: spec.Info, Code: "unused", Message: "nobody uses it"},
+	}}}, nil, time.Now())
+	for scan, want := range []map[string]zapcore.Level{{"image-untagged": zapcore.WarnLevel, "invalid-port": zapcore.ErrorLevel, "unused": zapcore.DebugLevel}, {}} {
+		r.source(desired{}, d, nil)
+		told := map[string]zapcore.Level{}
+		for _, e := range logs.TakeAll() {
+			told[e.ContextMap()["reason"].(string)] = e.Level
+			if e.ContextMap()["stack"] != "shop" {
+				t.Errorf("%s names no stack", e.Message)
+			}
+		}
+		if !maps.Equal(told, want) {
+			t.Errorf("scan %d told %v, want %v", scan, told, want)
+		}
 	}
 }
 

@@ -37,8 +37,8 @@ const (
 // A stack outside names that another depends on is not touched; where r can tell
 // its status, as *reconcile.Reconciler can, that counts. A name whose file is gone
 // for certain and that lives in the Swarm gets passes as an orphan, unless too many of
-// them would go: that is held, but for the removal whose ID is among confirmed.
-func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), confirmed ...string) map[string]reconcile.Result {
+// them would go.
+func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []string, wait bool, progress func(reconcile.Result), o SettleOptions) map[string]reconcile.Result {
 	took := func(_ reconcile.Input, result reconcile.Result, _ time.Duration) {
 		if progress != nil {
 			progress(result)
@@ -47,12 +47,48 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 	s := newSettling(r, snapshot, wait, took)
 	s.guard = func(going []string) func(string) string {
 		known, sure := r.Stacks(), []string(nil)
-		if _, b := reconcile.GuardStacks(known, going, nil); b != nil && slices.Contains(confirmed, b.ID) {
+		most := mostOf(len(known), going, o.Waited) // the passes to come bring others to live
+		if b := Waits(known, going, o.Waited); b != nil && slices.Contains(o.Confirmed, b.ID) {
 			sure = b.Names
 		}
-		return func(name string) string { return pruneBlocked(name, known, going, sure) }
+		return func(name string) string { return pruneBlocked(name, known, going, sure, nil, most) }
+	}
+	if !o.AllowOlder {
+		s.asksCommits(snapshot)
 	}
 	return s.run(ctx, snapshot, names)
+}
+
+// SettleOptions say what Settle may do that it does not do unasked.
+type SettleOptions struct {
+	// Confirmed are the IDs of removals of many stacks that are to be carried out.
+	Confirmed []string
+	// Waited is the removal that waited before, nil where none did (see Waits).
+	Waited *reconcile.Blockade
+	// AllowOlder lets a stack go back to a commit that does not descend from the one that
+	// it was rolled out of last. Else that is held (reconcile.SourceStale): a job may have
+	// an old checkout. Without git nothing is asked: whoever puts back a file means it.
+	AllowOlder bool
+}
+
+// asksCommits has passes find out, until they have, whether the commit of a stack is older
+// than what was rolled out of it last.
+func (s *settling) asksCommits(snapshot *spec.Snapshot) {
+	ancestry, current := spec.NewAncestry(snapshot.Dir), map[string]bool{}
+	s.found = func(stack string, result reconcile.Result) { current[stack] = current[stack] || result.Current }
+	s.question = func(stack string) *reconcile.SourceCheck {
+		s.mu.Lock()
+		known := current[stack]
+		s.mu.Unlock()
+		commit := snapshot.Commit
+		if x := snapshot.Stacks[stack]; x != nil {
+			commit = x.Source.Commit
+		}
+		if commit == nil || known {
+			return nil
+		}
+		return &reconcile.SourceCheck{Commit: commit, Descent: func(other string) (spec.Descent, error) { return ancestry.Descent(commit.Hash, other) }}
+	}
 }
 
 // settling is Settle at work.
@@ -385,16 +421,17 @@ func (c *controller) once(ctx context.Context) error {
 	for _, name := range orphans {
 		gone[name] = true
 	}
-	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true}
+	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true,
+		listed: true, counted: len(c.reconciler.Stacks())}
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
 	c.engine.nowUp(term)
-	if err := c.weighPrune(ctx); err != nil {
+	if err := errors.Join(c.kept.readReport(ctx), c.weighPrune(ctx)); err != nil {
 		return err
 	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)
 	s.guard = func([]string) func(string) string { return c.pruneBlocked }
-	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, result) }
+	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, d.stacks[stack] != nil, result) }
 	s.question = func(stack string) *reconcile.SourceCheck {
 		check, ok := c.question(stack, d)
 		if !ok {

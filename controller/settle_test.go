@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,7 +54,7 @@ func settle(t *testing.T, a *applier, snap *spec.Snapshot, wait bool, names ...s
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		results = Settle(ctx, a, snap, names, wait, nil)
+		results = Settle(ctx, a, snap, names, wait, nil, SettleOptions{})
 		if ctx.Err() != nil {
 			t.Error("it did not settle")
 		}
@@ -152,7 +153,7 @@ func (s teller) Released(_ context.Context, stack *spec.Stack) (bool, error) {
 func TestSettleBelievesTheStatusOfOthers(t *testing.T) {
 	snap := snapshot(stack("infra", "2"), stack("app", "1", "infra"))
 	for of, want := range map[string]reconcile.Outcome{"infra@2": reconcile.Unchanged, "infra@1": reconcile.Waiting} {
-		got := Settle(t.Context(), teller{newApplier(nil), of}, snap, []string{"app"}, true, nil)
+		got := Settle(t.Context(), teller{newApplier(nil), of}, snap, []string{"app"}, true, nil, SettleOptions{})
 		if got["app"].Outcome != want {
 			t.Errorf("infra at %s: app is %s, want %s", of, got["app"].Outcome, want)
 		}
@@ -165,7 +166,7 @@ func TestSettleEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		a := newApplier(map[string]int{"a": 1000})
 		start := time.Now()
-		got := Settle(ctx, a, snapshot(stack("a", "1"), stack("b", "1", "a")), nil, true, nil)
+		got := Settle(ctx, a, snapshot(stack("a", "1"), stack("b", "1", "a")), nil, true, nil, SettleOptions{})
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("it took %s", took)
 		}
@@ -218,4 +219,44 @@ func TestOnce(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// Where there is git every stack is asked for its commit, one without a file for the
+// directory's, until that was found to be no older.
+func TestSettleAsksForOlderCommits(t *testing.T) {
+	commit := &spec.Commit{Hash: "0123456789012345678901234567890123456789"}
+	for _, tt := range []struct {
+		commit *spec.Commit
+		o      SettleOptions
+		asked  int
+	}{{nil, SettleOptions{}, 0}, {commit, SettleOptions{AllowOlder: true}, 0}, {commit, SettleOptions{}, 2}} {
+		synctest.Test(t, func(t *testing.T) {
+			w, asked := newWorld(), map[string]int{}
+			defer w.queue.work.ShutDown()
+			var mu sync.Mutex
+			w.live = []string{"a", "b", "c", "gone"}
+			w.reconcile = func(_ context.Context, in reconcile.Input) reconcile.Result {
+				mu.Lock()
+				defer mu.Unlock()
+				if in.Source == nil {
+					return good()
+				}
+				if asked[in.Name]++; asked[in.Name] == 1 {
+					return failed(in.Name, "EngineError", errors.New("nobody knows"))
+				}
+				return result(reconcile.Waiting, false, reconcile.Progressing)
+			}
+			snap := snapshot(stack("a", "1"), stack("b", "1"), stack("c", "1"))
+			snap.Commit = tt.commit
+			for _, s := range snap.Stacks {
+				s.Source.Commit = tt.commit
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			Settle(ctx, w, snap, []string{"a", "gone"}, true, nil, tt.o)
+			if asked["a"] != tt.asked || asked["gone"] != tt.asked || ctx.Err() != nil {
+				t.Errorf("%+v: asked %v, %v", tt.o, asked, ctx.Err())
+			}
+		})
+	}
 }

@@ -29,6 +29,11 @@ type desired struct {
 	// that were missed for long enough.
 	missing map[string]time.Time
 	gone    map[string]bool
+	// counted is how many stacks lived when the first of those without a file was missed;
+	// 0: none is. What the directory brings along meanwhile does not make less of what it
+	// lacks.
+	counted int
+	listed  bool // the newest complete scan was held against what lives
 
 	findings []spec.Finding // about the directory itself, not about a stack
 	revision string
@@ -99,7 +104,21 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 			next.keep(name, d, scan.Gone(name), slices.Contains(live, name), now)
 		}
 	}
+	next.counted = next.count(d, scan, live)
 	return next, next.differs(d)
+}
+
+// count is d's counted. It stays while any stack has no file that loads: one that is
+// broken keeps others from counting as gone, and says nothing of how many there were.
+func (d desired) count(before desired, scan *spec.Snapshot, live []string) int {
+	lacks := func(name string) bool { return scan.Stacks[name] == nil }
+	switch {
+	case before.counted > 0 && slices.ContainsFunc(live, lacks):
+		return before.counted
+	case len(d.going()) > 0:
+		return len(live)
+	}
+	return 0
 }
 
 // sameStack says that two readings gave the same stack, of the same revision.
@@ -301,7 +320,9 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 		return nil
 	}
 	before := *c.desired.Load()
-	next, changed := before.fold(scan, c.live(), c.Now())
+	listed := c.engine.listed()
+	next, changed := before.fold(scan, c.lived(scan.Complete), c.Now())
+	next.listed = before.listed || scan.Complete && listed
 	c.desired.Store(&next)
 	c.beginnings.read(&next)
 	c.report.source(before, next, changed)
@@ -336,6 +357,25 @@ func (c *controller) live() []string {
 	return nil
 }
 
+// lived holds the stacks that lived before any pass that the newest first listing (of a
+// term, or after an outage) led to; from the next complete scan on those that live.
+func (c *controller) lived(complete bool) []string {
+	if at := c.atListing.Load(); at != nil {
+		if complete {
+			c.atListing.CompareAndSwap(at, nil)
+		}
+		return *at
+	}
+	return c.live()
+}
+
+// listedAgain is told of such a listing.
+func (c *controller) listedAgain() {
+	live := c.reconciler.Stacks()
+	c.atListing.Store(&live)
+	poke(c.rescan)
+}
+
 // forgetLost drops all memory of stacks that are neither desired nor gone any
 // more, so that their series vanish.
 func (c *controller) forgetLost(before, next desired) {
@@ -350,4 +390,5 @@ func (c *controller) forget(name string) {
 	c.book.forget(name)
 	c.metrics.forget(name)
 	c.report.forget(name)
+	c.beginnings.forget(name)
 }

@@ -95,7 +95,7 @@ func (c *controller) process(ctx context.Context, stack string) {
 		c.queue.settled(stack, 0)
 		return
 	}
-	if c.beginnings.found(stack, result) {
+	if c.beginnings.found(stack, in.Stack != nil, result) {
 		c.queue.look(slices.Collect(maps.Keys(d.gone))...)
 	}
 	c.take(in, result, took)
@@ -111,6 +111,9 @@ func (c *controller) process(ctx context.Context, stack string) {
 // for it.
 func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
 	becameReady := c.book.record(in, result)
+	if in.Stack == nil && result.Outcome == reconcile.Applied {
+		c.kept.removes(in.Name)
+	}
 	c.metrics.observe(in.Name, result, took)
 	c.report.pass(in, result, took)
 	poke(c.kept.hint)
@@ -165,7 +168,19 @@ type panicError struct {
 }
 
 func (e *panicError) Error() string {
-	return fmt.Sprintf("panic: %v (a bug in skep: please report it)", e.value)
+	return fmt.Sprintf("panic: %s (a bug in skep: please report it)", e.what())
+}
+
+// what is what was panicked with, as far as it can be told: of what is neither an error
+// nor text, and may be a whole service with all its values, the type.
+func (e *panicError) what() string {
+	switch v := e.value.(type) {
+	case error:
+		return reconcile.Masked(v.Error())
+	case string:
+		return reconcile.Masked(v)
+	}
+	return fmt.Sprintf("a %T", e.value)
 }
 
 // protect makes an error of a panic in f.

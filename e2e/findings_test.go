@@ -142,10 +142,11 @@ type applied struct {
 
 // skepSays runs a verb of skep on a directory of stacks and gives the JSON that it
 // prints, a line a stack. Whatever the exit code, that is an answer.
-func skepSays[T any](t *testing.T, host, owner, verb, specs string) []T {
+func skepSays[T any](t *testing.T, host, owner, verb, specs string, flags ...string) []T {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	args := []string{verb, "--host", host, "--specs", specs, "--owner", owner, "--format", "json"}
+	args = append(args, flags...)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if code := cli.Main(ctx, args, strings.NewReader(""), &stdout, &stderr); code > 1 && stdout.Len() == 0 {

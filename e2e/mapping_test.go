@@ -622,7 +622,7 @@ func (m *mapping) wipe() {
 func (m *mapping) apply(specs string) map[string]applied {
 	m.t.Helper()
 	rows := map[string]applied{}
-	for _, r := range skepSays[applied](m.t, m.writes.host, "mapping", "apply", specs) {
+	for _, r := range skepSays[applied](m.t, m.writes.host, "mapping", "apply", specs, "--allow-host-root") {
 		rows[r.Name] = r
 	}
 	return rows
@@ -640,7 +640,7 @@ func restarts(c reconcile.ChangeView) bool {
 func (m *mapping) differences(specs string, counts func(stack string, c reconcile.ChangeView) bool) error {
 	m.t.Helper()
 	var errs []error
-	for _, p := range skepSays[reconcile.PlanView](m.t, m.writes.host, "mapping", "plan", specs) {
+	for _, p := range skepSays[reconcile.PlanView](m.t, m.writes.host, "mapping", "plan", specs, "--allow-host-root") {
 		for _, c := range p.Changes {
 			if !counts(p.Stack, c) {
 				continue

@@ -23,26 +23,24 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
-// sourceStacks are six small stacks, and patience how far apart two scans have to be.
-const (
-	sourceStacks = 6
-	patience     = 2 * time.Second
-)
+// patience is how far apart two scans have to be.
+const patience = 2 * time.Second
 
 // A sourceRig is a daemon on a directory that is done all sorts of things to. Its faults
 // can be repeated as often as one likes: each leaves the rig as it found it.
 type sourceRig struct {
 	t     *testing.T
 	owner string
+	size  int    // so many small stacks
 	base  string // holds the directory, by the name of specs
 	addr  string
 }
 
-func newSourceRig(t *testing.T) *sourceRig {
+func newSourceRig(t *testing.T, owner string, size int) *sourceRig {
 	t.Helper()
-	r := &sourceRig{t: t, owner: "source", base: t.TempDir()}
+	r := &sourceRig{t: t, owner: owner, size: size, base: t.TempDir()}
 	r.fill()
-	for i := range sourceStacks {
+	for i := range r.size {
 		cleanUp(t, r.stack(i))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -66,12 +64,12 @@ func newSourceRig(t *testing.T) *sourceRig {
 		})
 	})
 	r.addr = (<-listening).String()
-	r.settled(sourceStacks)
+	r.settled(r.size)
 	return r
 }
 
 func (r *sourceRig) specs() string      { return filepath.Join(r.base, "specs") }
-func (r *sourceRig) stack(i int) string { return fmt.Sprintf("source-%d", i) }
+func (r *sourceRig) stack(i int) string { return fmt.Sprintf("%s-%d", r.owner, i) }
 func (r *sourceRig) file(i int) string  { return filepath.Join(r.specs(), r.stack(i)+".yml") }
 func (r *sourceRig) text() string {
 	return "services:\n  web: {image: app:1.0}\nx-skep: {rollout: {bake: 0s}}\n"
@@ -87,7 +85,7 @@ func (r *sourceRig) must(errs ...error) {
 func (r *sourceRig) fill() {
 	r.t.Helper()
 	r.must(os.MkdirAll(r.specs(), 0o755))
-	for i := range sourceStacks {
+	for i := range r.size {
 		r.must(os.WriteFile(r.file(i), []byte(r.text()), 0o644))
 	}
 }
@@ -205,7 +203,7 @@ func (r *sourceRig) lies(f sourceFault) {
 		return nil
 	})
 	f.undo(r)
-	r.settled(sourceStacks)
+	r.settled(r.size)
 	if now := r.lives(); !maps.Equal(now, before) {
 		r.t.Errorf("%s: afterwards %v, and it was %v", f.name, now, before)
 	}
@@ -214,14 +212,14 @@ func (r *sourceRig) lies(f sourceFault) {
 // vanish takes n stacks' files away: what is too much waits until it is confirmed.
 func (r *sourceRig) vanish(n int) {
 	r.t.Helper()
-	if n == sourceStacks { // a directory without a stack is not believed at all
+	if n == r.size { // a directory without a stack is not believed at all
 		r.must(os.WriteFile(filepath.Join(r.specs(), "broken-off.yml"), []byte("x-skep: {suspend: true}\n"+r.text()[:strings.Index(r.text(), "x-skep")]), 0o644))
 		defer func() { r.must(os.RemoveAll(filepath.Join(r.specs(), "broken-off.yml"))) }()
 	}
 	for i := range n {
 		r.must(os.Remove(r.file(i)))
 	}
-	if n > 1 && 3*n > sourceStacks {
+	if n > 1 && 3*n > r.size {
 		var id string
 		await(r.t, 30*time.Second, fmt.Sprintf("the removal of %d waits", n), func() error {
 			p := r.published()
@@ -232,7 +230,7 @@ func (r *sourceRig) vanish(n int) {
 			return nil
 		})
 		always(r.t, 2*patience, "nothing is removed unasked", func() error {
-			if got := len(r.lives()); got != sourceStacks {
+			if got := len(r.lives()); got != r.size {
 				return fmt.Errorf("%d are left", got)
 			}
 			return nil
@@ -242,7 +240,7 @@ func (r *sourceRig) vanish(n int) {
 	}
 	await(r.t, time.Minute, fmt.Sprintf("%d are gone", n), func() error {
 		want := []string{}
-		for i := n; i < sourceStacks; i++ {
+		for i := n; i < r.size; i++ {
 			want = append(want, r.stack(i)+"_web")
 		}
 		if got := slices.Sorted(maps.Keys(r.lives())); !slices.Equal(got, want) {
@@ -251,17 +249,29 @@ func (r *sourceRig) vanish(n int) {
 		return nil
 	})
 	r.fill()
-	r.settled(sourceStacks)
+	r.settled(r.size)
 }
 
-// TestSources has the directory of a daemon with six stacks lie in every way, and then
-// lose stacks in several sizes.
+// TestSources has directories of six stacks lie in every way, and lose stacks in several
+// sizes: what takes its time is to see that nothing happens.
 func TestSources(t *testing.T) {
-	r := newSourceRig(t)
-	for _, f := range sourceFaults {
-		r.lies(f)
-	}
-	for _, n := range []int{1, 2, 3, sourceStacks} {
-		r.vanish(n)
-	}
+	t.Parallel()
+	half := len(sourceFaults) / 2
+	each([]func(){
+		func() { sourceLane(t, "source-a", sourceFaults[:half], nil) },
+		func() { sourceLane(t, "source-b", sourceFaults[half:], nil) },
+		func() { sourceLane(t, "source-c", nil, []int{1, 2, 3, 6}) },
+	}, func(f func()) { f() })
+}
+
+func sourceLane(t *testing.T, owner string, lies []sourceFault, vanish []int) {
+	t.Run(owner, func(t *testing.T) {
+		r := newSourceRig(t, owner, 6)
+		for _, f := range lies {
+			r.lies(f)
+		}
+		for _, n := range vanish {
+			r.vanish(n)
+		}
+	})
 }

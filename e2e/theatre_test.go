@@ -146,9 +146,19 @@ func freeAddress(t *testing.T) string {
 // startSkep runs skep until the test ends at the latest.
 func startSkep(t *testing.T, lab *swarmlab.Lab, out io.Writer, args ...string) *process {
 	t.Helper()
-	self, err := os.Executable()
+	p, err := launch(lab, out, args...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.signal(syscall.SIGKILL) })
+	return p
+}
+
+// launch runs skep until this process ends at the latest.
+func launch(lab *swarmlab.Lab, out io.Writer, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find skep: %w", err)
 	}
 	p := &process{ended: make(chan struct{})}
 	p.cmd = exec.Command(self, args...)
@@ -167,10 +177,9 @@ func startSkep(t *testing.T, lab *swarmlab.Lab, out io.Writer, args ...string) *
 		}
 	}()
 	if err := <-started; err != nil {
-		t.Fatalf("start skep: %v", err)
+		return nil, fmt.Errorf("start skep: %w", err)
 	}
-	t.Cleanup(func() { p.signal(syscall.SIGKILL) })
-	return p
+	return p, nil
 }
 
 func (p *process) signal(sig syscall.Signal) {

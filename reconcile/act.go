@@ -272,7 +272,7 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	if n := len(p.releases); n > 0 {
 		rel.Number = p.releases[n-1].Number + 1
 	}
-	rel.Number = max(rel.Number, p.state.Pardoned+1) // a pardon is for what was, also where its records are lost
+	rel.Number = r.memory.free(p.stack.Name, max(rel.Number, p.state.Pardoned+1)) // a pardon is for what was, also where its records are lost
 	return rel
 }
 

@@ -81,7 +81,7 @@ func (a *applier) all(ctx context.Context, changes []Change, limit int) error {
 func (a *applier) write(ctx context.Context, c *Change) error {
 	err := a.dispatch(ctx, c)
 	if err != nil {
-		return fmt.Errorf("%s %s %s: %w", c.Op, c.Kind, c.Name, err)
+		return fmt.Errorf("%s %s %s: %w", c.Op, c.Kind, c.Name, &maskedError{err})
 	}
 	return nil
 }

@@ -111,7 +111,10 @@ type Decision struct {
 //	pinned, and the file has changed since             unpin
 //	pinned while a newer file waited                   move the pin to that file
 //	pinned to what is lost, or was not healthy         hold
-//	P has an error                                     hold
+//	P has an error:
+//	    what R wrote is at fault, or did not converge
+//	      by its deadline                              fail
+//	    else                                           hold
 //	R is of another digest, and bakes, or lives as it says, whole and unseen:
 //	    a service R changed is at fault                fail
 //	    all that R changed is converged                wait for the end of the bake, then heal
@@ -171,7 +174,7 @@ func Decide(s Situation) Decision {
 	case s.State.IsPinned() && s.Pinned == nil:
 		return hold("PinLost", fmt.Sprintf("the stack is pinned to release %d, which is not remembered any more or was never healthy (pin it to another, or: skep resume)", s.State.Pin))
 	case bad != nil:
-		return hold(camel(bad.Code), bad.Message)
+		return decideBarred(s, bad)
 	}
 	r := last(s.Releases)
 	if d, ok := decideBaking(s, r); ok {

@@ -75,6 +75,12 @@ func TestDecide(t *testing.T) {
 		{"pinned, and there", Situation{State: pinTo, Pinned: release(1, "d", PhaseHealthy), Back: true, Releases: []*Release{release(2, "a", PhaseHealthy), hand(release(3, "d", PhaseHealthy), 1)}, Plan: &Plan{}}, ActNothing, "Pinned"},
 		{"pinned, and runs as the fallback already", Situation{State: pinTo, Pinned: old, Back: true, Releases: []*Release{release(1, "d", PhaseHealthy), settled(release(2, "a", PhaseFailed))}, Plan: &Plan{}}, ActAdopt, "SameRelease"},
 		{"the plan has an error", Situation{Plan: broken}, ActHold, "ExternalMissing"},
+		{"an error, what was written is well", Situation{Policy: short, Releases: []*Release{old, with(release(2, "d", PhaseProgressing), marks, nil)}, Plan: broken, Health: health(good)}, ActHold, "ExternalMissing"},
+		{"an error, what was written is sick", Situation{Releases: []*Release{old, with(release(2, "d", PhaseProgressing), marks, nil)}, Plan: broken, Health: health(sick)}, ActFail, CodeCrashLoop},
+		{"an error, what was written takes too long", Situation{Policy: short, Releases: []*Release{old, with(release(2, "d", PhaseProgressing), marks, nil)}, Plan: broken, Health: health(under)}, ActFail, "DeadlineExceeded"},
+		{"an error, Swarm gave up on another digest", Situation{Releases: []*Release{old, with(release(2, "x", PhaseProgressing), marks, nil)}, Plan: broken, Health: health(paused)}, ActFail, "UpdatePaused"},
+		{"an error, failed, to be held", Situation{Policy: held, Releases: []*Release{old, release(2, "d", PhaseFailed)}, Plan: broken}, ActHold, "ReleaseFailed"},
+		{"an error in the way back", Situation{Back: true, Releases: []*Release{old, release(2, "d", PhaseFailed)}, Plan: broken}, ActHold, "ExternalMissing"},
 
 		{"failed, to be held", Situation{Policy: held, Releases: []*Release{release(1, "a", PhaseHealthy), release(2, "d", PhaseFailed)}, Plan: update}, ActHold, "ReleaseFailed"},
 		{"failed, nothing healthy", Situation{Releases: []*Release{release(1, "d", PhaseFailed)}, Plan: update}, ActHold, "ReleaseFailed"},

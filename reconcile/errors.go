@@ -24,3 +24,10 @@ func isConflict(err error) bool {
 func isInUse(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "in use") || strings.Contains(err.Error(), "is in use by"))
 }
+
+// A maskedError is an error of an engine about what was written, of which it may quote a
+// part: it goes to logs and into the Swarm.
+type maskedError struct{ err error }
+
+func (e *maskedError) Error() string { return maskText(e.err.Error()) }
+func (e *maskedError) Unwrap() error { return e.err }

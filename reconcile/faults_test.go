@@ -88,7 +88,7 @@ type faulty struct {
 
 // kindOf tells kinds of calls apart: a record's are not a config's.
 func kindOf(op, name string) string {
-	if strings.HasPrefix(name, recordPrefix) {
+	if strings.HasPrefix(name, ownPrefix(KindRelease)) {
 		return strings.Replace(op, "config", "record", 1)
 	}
 	return op
@@ -264,7 +264,7 @@ func newStageOf(t *testing.T, bake time.Duration) *stage {
 	s.began = s.engine.now()
 	// With one key the names of secrets are the same on every stage.
 	if _, err := s.engine.fakeEngine.ConfigCreate(context.Background(), swarm.ConfigSpec{
-		Annotations: swarm.Annotations{Name: keyName, Labels: map[string]string{labelKind: kindKey}}, Data: []byte(strings.Repeat("k", 32)),
+		Annotations: swarm.Annotations{Name: keyName, Labels: map[string]string{labelKind: KindKey}}, Data: []byte(strings.Repeat("k", 32)),
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,14 @@ func showImage(image string) string {
 func showCommand(args []string) string {
 	out := make([]string, len(args))
 	for i, a := range args {
-		if i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && looksSecret(args[i-1]) && !namesFile(args[i-1], a) {
+		name, v, set := strings.Cut(a, "=")
+		switch {
+		case set && argName.MatchString(name) && spec.LooksSecret(name) && !namesFile(name, v):
+			a = name + "=" + masked // all of it, with spaces too
+		case i == 0:
+		case userFlag.MatchString(args[i-1]):
+			a = login.ReplaceAllString(a, "${1}:"+masked)
+		case strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") && spec.LooksSecret(args[i-1]) && !namesFile(args[i-1], a):
 			a = masked
 		}
 		out[i] = quoteArg(maskText(a))
@@ -134,7 +141,7 @@ func showNamed(name, v string) string {
 	switch {
 	case v == "":
 		return `""`
-	case looksSecret(name) && !namesFile(name, v):
+	case spec.LooksSecret(name) && !namesFile(name, v):
 		return masked
 	}
 	return maskText(v)
@@ -298,84 +305,93 @@ func showPreferences(s *swarm.ServiceSpec) string {
 
 const masked = "•••"
 
-// secretWords in a name make its value one that is not shown. Those in
-// secretEnds only count where a word of the name ends with them: KEY is in
-// API_KEY and in KEYBOARD. That hides a COMPASS too: rather too much than a
-// password too little.
-var (
-	secretWords = []string{"PASSW", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE", "BASICAUTH", "DIGESTAUTH", "HTPASS", "COOKIE", "SIGNATURE"}
-	secretEnds  = []string{"KEY", "KEYS", "AUTH", "DSN", "PASS", "PWD", "PW", "CREDS", "SALT", "PEPPER", "JWT"}
-	nameWord    = regexp.MustCompile(`[A-Za-z0-9]+`)
-	camelBreak  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
-)
-
-func looksSecret(name string) bool {
-	upper := strings.ToUpper(name)
-	for _, w := range secretWords {
-		if strings.Contains(upper, w) {
-			return true
-		}
-	}
-	for _, word := range nameWord.FindAllString(camelBreak.ReplaceAllString(name, "${1}_${2}"), -1) {
-		for _, end := range secretEnds {
-			if strings.HasSuffix(strings.ToUpper(word), end) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // namesFile says that a value is where a secret lies, not the secret.
 func namesFile(name, v string) bool {
 	return strings.HasSuffix(strings.ToUpper(name), "FILE") && strings.HasPrefix(v, "/")
 }
 
+// A text may be long, and its author hostile: what finds a name or the head of a URL does
+// not look at what stands behind, so that no part is looked at again for each of them.
 var (
-	userInfo   = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*):([^\s@'"]+)@`)
+	nameBefore = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*`)
+	flagBefore = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+`)
+	// shellWord is a word of a command line, or a text of JSON.
+	shellWord  = regexp.MustCompile(`^(?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"]+)(?:['"]\w\S*)?`)
+	userBefore = regexp.MustCompile(`\b[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'"]*:`)
+	userToken  = regexp.MustCompile(`(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s:/@'"]{16,}@`)
 	portAfter  = regexp.MustCompile(`^\d+/`)
 	hashedWord = regexp.MustCompile(`\$(apr1|2[abxy]|1|5|6|argon2(id|i|d)|scrypt|pbkdf2)\$\S+`)
-	bearer     = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
-	assigned   = regexp.MustCompile(`([A-Za-z][\w.-]*)["']?\s*[=:]\s*('[^']*'|"[^"]*"|[^\s'"]+)`)
-	flagged    = regexp.MustCompile(`-([A-Za-z][\w-]*)\s+('[^']*'|"[^"]*"|[^\s'"]+)`)
+	// tokenWord are tokens that are known by how they begin: of forges, chats and clouds,
+	// JSON web tokens, and the paths of web hooks.
+	tokenWord = regexp.MustCompile(`\b(gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|eyJ[\w-]{8,}\.eyJ|hooks\.slack\.com/services/)[\w./+=-]{6,}`)
+	bearer    = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s'"]+`)
+	argName   = regexp.MustCompile(`^-*[A-Za-z][\w.-]*$`)
+	userFlag  = regexp.MustCompile(`^(-u|--user|-U|--proxy-user)$`)
+	userArg   = regexp.MustCompile(`(^|\s)(-u|--user|-U|--proxy-user)([\s=]+['"]?[^\s:'"]*[^\s:'"\d][^\s:'"]*):[^\s'"]+`)
+	login     = regexp.MustCompile(`^([^:]*[^:\d][^:]*):(.+)$`) // not UID:GID
 )
 
-// maskText hides what looks secret wherever it stands: passwords in URLs,
+// maskText hides what looks secret wherever it stands: passwords in URLs and of users,
 // password hashes, private keys, and values with a name before them that looks
 // secret (password=…, --token …, "apiKey": …).
 func maskText(s string) string {
 	if strings.Contains(s, "-----BEGIN") {
 		return masked
 	}
-	s = userInfo.ReplaceAllStringFunc(s, func(m string) string {
-		p := userInfo.FindStringSubmatch(m)
-		if portAfter.MatchString(p[2]) {
-			return m
-		}
-		return p[1] + ":" + masked + "@"
-	})
+	s = userToken.ReplaceAllString(maskURLs(s), "${1}"+masked+"@")
 	s = hashedWord.ReplaceAllString(s, masked)
+	s = tokenWord.ReplaceAllString(s, "${1}"+masked)
 	s = bearer.ReplaceAllString(s, "${1} "+masked)
-	return maskNamed(flagged, maskNamed(assigned, s))
+	s = userArg.ReplaceAllString(s, "${1}${2}${3}:"+masked)
+	return maskNamed(flagBefore, maskNamed(nameBefore, s))
 }
 
-// maskNamed hides the values that pattern finds behind names that look secret.
-// It goes on behind a name that does not, since its value may hold another pair.
-func maskNamed(pattern *regexp.Regexp, s string) string {
+// maskURLs hides the passwords in URLs, up to the last @ of a word: one may have an @ of
+// its own. Behind a port it goes on, since there may be another URL.
+func maskURLs(s string) string {
 	var b strings.Builder
 	for {
-		at := pattern.FindStringSubmatchIndex(s)
+		at := userBefore.FindStringIndex(s)
 		if at == nil {
 			b.WriteString(s)
 			return b.String()
 		}
-		name, from, to := s[at[2]:at[3]], at[4], at[5]
-		b.WriteString(s[:from])
-		if looksSecret(name) && !namesFile(name, s[from:to]) {
-			b.WriteString(masked)
-			from = to
+		b.WriteString(s[:at[1]])
+		s = s[at[1]:]
+		end := len(portAfter.FindString(s))
+		if end == 0 {
+			if end = strings.IndexAny(s, "\t\n\f\r '\""); end < 0 {
+				end = len(s)
+			}
+			if last := strings.LastIndexByte(s[:end], '@'); last > 0 {
+				b.WriteString(masked)
+				s, end = s[last:], 1
+			}
 		}
-		s = s[from:]
+		b.WriteString(s[:end])
+		s = s[end:]
+	}
+}
+
+// maskNamed hides the values behind names, which before finds, that look secret.
+// It goes on behind a name that does not, since its value may hold another pair.
+func maskNamed(before *regexp.Regexp, s string) string {
+	var b strings.Builder
+	for {
+		at := before.FindStringSubmatchIndex(s)
+		if at == nil {
+			b.WriteString(s)
+			return b.String()
+		}
+		name := s[at[2]:at[3]]
+		b.WriteString(s[:at[1]])
+		s = s[at[1]:]
+		if spec.LooksSecret(name) && !namesFile(name, s) {
+			if word := shellWord.FindString(s); word != "" {
+				b.WriteString(masked)
+				s = s[len(word):]
+			}
+		}
 	}
 }
 

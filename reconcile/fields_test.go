@@ -19,7 +19,13 @@ func TestSecretsAreMasked(t *testing.T) {
 		{"USERS", "admin:$apr1$" + secret + "$x"}, {"USERS", "admin:$2y$05$" + secret},
 		{"OPTIONS", "--user=a --password=" + secret + " --verbose"}, {"CONF", "user: a, password: '" + secret + " x'"},
 		{"JSON", `{"user": "a", "password": "` + secret + `", "b": 1}`}, {"NESTED", "opts=password=" + secret},
-		{"PATHY", "postgres://u:" + secret + "/x@db"},
+		{"PATHY", "postgres://u:" + secret + "/x@db"}, {"URL", "postgres://u:p@" + secret + "@db/x"},
+		{"URLS", "http://a:80/x,https://u:" + secret + "@b/y"}, {"URL", "https://" + secret + "-0123456789@github.com/x"},
+		{"JSON", `{"password":"a\"` + secret + `"}`}, {"OPTIONS", "--password=a'" + secret},
+		{"ENDPOINT", "https://x.example/c?sv=1&sig=" + secret}, {"NOTIFY", "https://hooks.slack.com/services/T0/B0/" + secret},
+		{"X", "ghp_0123456789abcdef" + secret}, {"X", "run glpat-0123456789" + secret}, {"X", "xoxb-12-" + secret},
+		{"X", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0." + secret},
+		{"CHECK", "curl -u admin:" + secret + " http://localhost"}, {"CHECK", "curl --user='admin:" + secret + "' http://localhost"},
 		{"PEM", "-----BEGIN PRIVATE KEY-----\n" + secret},
 	} {
 		if got := showNamed(c.name, c.value); strings.Contains(got, secret) || !strings.Contains(got, masked) {
@@ -30,6 +36,7 @@ func TestSecretsAreMasked(t *testing.T) {
 		{"redis-server", "--requirepass", secret}, {"mysqladmin", "--password=" + secret, "ping"}, {"sh", "-c", "x --token '" + secret + "' y"},
 		{"sh", "-c", "x --token 'a " + secret + "'"}, {"curl", "-H", "X-Api-Key: " + secret}, {"x", "-password", secret},
 		{"curl", "-H", "Authorization: Bearer " + secret}, {"curl", "https://u:" + secret + "@host/"},
+		{"x", "--password=correct " + secret}, {"env", "DB_PASSWORD=correct " + secret, "x"}, {"curl", "-u", "admin:" + secret},
 	} {
 		if got := showCommand(args); strings.Contains(got, secret) {
 			t.Errorf("%v is shown as %s", args, got)
@@ -40,14 +47,32 @@ func TestSecretsAreMasked(t *testing.T) {
 func TestOthersAreShown(t *testing.T) {
 	for _, c := range []struct{ name, value string }{
 		{"APP_VERSION", "v2.0"}, {"KEYBOARD", "de"}, {"AUTHOR", "me"}, {"DB_PASSWORD_FILE", "/run/secrets/db"},
-		{"URL", "https://example.org:8080/a@b"}, {"RULE", "Host(`a.example`) && PathPrefix(`/x`)"},
+		{"URL", "https://example.org:8080/a@b"}, {"URL", "ssh://git@example.org/x"},
+		{"RUN", "docker run -u 1000:1000 x"}, {"RULE", "Host(`a.example`) && PathPrefix(`/x`)"},
 	} {
 		if got := showNamed(c.name, c.value); got != c.value {
 			t.Errorf("%s=%s is shown as %s", c.name, c.value, got)
 		}
 	}
+	if got := maskText(`{"password":"x","user":"bob"}`); !strings.Contains(got, `"user":"bob"`) {
+		t.Errorf("what stands behind a password is hidden: %s", got)
+	}
 	if got := showNamed("PASSWORD", ""); got != `""` {
 		t.Errorf("an empty password is shown as %s", got)
+	}
+}
+
+// A text that is made for it takes no longer than another one.
+func TestMaskingIsQuick(t *testing.T) {
+	for _, part := range []string{"a=", "a:", "-a ", "http://a:80/", "a://b:", "a://b:c@", "a=b ", "key=", "basic ", "-u a", "'", `"`, `a="`, "key='a'b'", "-key -key "} {
+		text := strings.Repeat(part, 100_000/len(part))
+		done := make(chan bool)
+		go func() { maskText(text); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q, again and again, takes too long", part)
+		}
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 // comes or goes their sentence is another one. They are looked for anew each time.
 var ofWorld = []string{"bind-missing-on-nodes", "no-node-fits", "replicas-exceed-nodes", "host-port-taken"}
 
-// ofChange are codes of findings that are about a change, and over with it.
-var ofChange = []string{"mode-changed", "port-handover", "still-used"}
+// ofChange are codes of findings that are about a change, and over with it, or about what
+// is remembered by now.
+var ofChange = []string{"mode-changed", "port-handover", "still-used", "record-damaged"}
 
 // SameFinding says whether two findings tell the same, be it in other words: what a
 // finding says of the Swarm changes from moment to moment, and is told once.
@@ -109,6 +110,7 @@ func standing(p *pass) []spec.Finding {
 		p.stack.Policy.Findings = newest.severities
 		out = append(out, newest.findings...)
 	}
+	out = append(out, p.gradeTold(damagedRecords(p.releases))...)
 	for i := range p.desired.Services {
 		d := &p.desired.Services[i]
 		out = append(out, p.gradeTold(nodeFindings(d.Key, d.Name, &d.Spec, p.live))...)

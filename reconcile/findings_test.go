@@ -407,7 +407,7 @@ func TestOlderRecordsAreRead(t *testing.T) {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r := parseRelease(&swarm.Config{Spec: swarm.ConfigSpec{Data: b.Bytes(), Annotations: swarm.Annotations{Labels: map[string]string{labelRelease: "7"}}}})
+	r := parseRelease(&swarm.Config{Spec: swarm.ConfigSpec{Data: b.Bytes(), Annotations: swarm.Annotations{Labels: map[string]string{labelRelease: "7", labelStack: "shop"}}}})
 	if r == nil || r.damaged || r.Number != 7 || !r.index.objects[Ref{KindService, "shop_web"}] || r.index.findings != nil {
 		t.Errorf("%+v", r)
 	}

@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -125,7 +126,7 @@ func (a *inspection) network(n *DesiredNetwork) {
 
 func (a *inspection) object(kind Kind, o DesiredObject) {
 	a.key = ""
-	if reserved(o.Name) || reserved(o.Plain) {
+	if OwnKind(o.Name) != "" || OwnKind(o.Plain) != "" {
 		a.refuse("", "skep-own", "%s %s has the name of what skep keeps for itself (give it another name)", kind, o.Plain)
 	}
 	if o.Driver != nil {
@@ -136,20 +137,10 @@ func (a *inspection) object(kind Kind, o DesiredObject) {
 	}
 }
 
-// keptNames begin the names of what skep keeps for itself; those with a dash at their
-// end have something behind it.
-var keptNames = []string{keyName, recordPrefix, "skep-state-", "skep-lease-", "skep-report-", "skep-prune-"}
-
-func reserved(name string) bool {
-	return slices.ContainsFunc(keptNames, func(kept string) bool {
-		return name == kept || strings.HasSuffix(kept, "-") && strings.HasPrefix(name, kept)
-	})
-}
-
 func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	a.key = key
 	for _, n := range networksOf(s) {
-		a.attachment(n.Target)
+		a.attachment(a.networkName(key, n.Target))
 	}
 	if s.EndpointSpec != nil {
 		for _, p := range s.EndpointSpec.Ports {
@@ -160,7 +151,7 @@ func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	if t.Runtime != "" && t.Runtime != swarm.RuntimeContainer || t.PluginSpec != nil || t.NetworkAttachmentSpec != nil {
 		a.noRule("policy-driver", fmt.Sprintf("a service that is no container (its runtime is %q)", t.Runtime))
 	}
-	if t.LogDriver != nil && !slices.Contains(logsOnNode, t.LogDriver.Name) {
+	if t.LogDriver != nil && t.LogDriver.Name != "" && !slices.Contains(spec.Free[spec.AspectLogDrivers], t.LogDriver.Name) {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectLogDrivers, Value: t.LogDriver.Name}, "the log driver %s", t.LogDriver.Name)
 	}
 	c := containerOf(s)
@@ -177,19 +168,39 @@ func (a *inspection) service(key string, s *swarm.ServiceSpec) {
 	}
 }
 
-// logsOnNode are log drivers that keep what they get on the node.
-var logsOnNode = []string{"", "none", "local", "json-file", "journald"}
+// networkName is the name behind a target of a service, which is a name or an ID.
+func (a *inspection) networkName(service, target string) string {
+	if a.live == nil {
+		return target
+	}
+	if name, ok := a.live.networkNames[target]; ok || !looksLikeID(target) {
+		return cmp.Or(name, target)
+	}
+	for i := range a.desired.Services { // no list tells a network of nodes: see view.perNode
+		if a.desired.Services[i].Key != service {
+			continue
+		}
+		for _, n := range networksOf(&a.desired.Services[i].Spec) {
+			if slices.Contains(onEveryNode, n.Target) {
+				return n.Target
+			}
+		}
+	}
+	return target
+}
 
-func (a *inspection) attachment(target string) {
-	name := target
+func (a *inspection) attachment(name string) {
+	var live *LiveNetwork
 	if a.live != nil {
-		name = cmp.Or(a.live.networkNames[target], target)
+		live = a.live.Networks[name]
 	}
 	switch i := slices.IndexFunc(a.desired.Networks, func(n DesiredNetwork) bool { return n.Name == name }); {
 	case slices.Contains(onEveryNode, name):
 		a.requires("policy-network", spec.Request{Aspect: spec.AspectNetworks, Value: name, Literal: true}, "the network %s of nodes", name)
-	case i >= 0 && !a.desired.Networks[i].External:
-	case i < 0 && a.live != nil && a.live.Networks[name] != nil && a.live.Networks[name].Labels[spec.LabelNamespace] == a.desired.Stack:
+	case a.live != nil && live == nil && looksLikeID(name):
+		a.requires("policy-network", spec.Request{Aspect: spec.AspectNetworks, Value: name, Literal: true}, "the network %s, which may be one of nodes,", name)
+	case i >= 0 && !a.desired.Networks[i].External && (live == nil || live.Scope != scopeSwarm):
+	case live != nil && live.Labels[spec.LabelNamespace] == a.desired.Stack && (i < 0 || !a.desired.Networks[i].External):
 	default:
 		a.requires("policy-external", spec.Request{Aspect: spec.AspectNetworks, Value: name}, "the external network %s", name)
 	}
@@ -251,7 +262,11 @@ func (a *inspection) references(c *swarm.ContainerSpec) {
 		a.reference(KindSecret, r.SecretName)
 	}
 	if p := c.Privileges; p != nil && p.CredentialSpec != nil && p.CredentialSpec.Config != "" {
-		a.reference(KindConfig, p.CredentialSpec.Config)
+		name := p.CredentialSpec.Config
+		if a.live != nil { // what lives has its ID
+			name = cmp.Or(a.live.lookUp().configs[name], name)
+		}
+		a.reference(KindConfig, name)
 	}
 }
 
@@ -265,7 +280,7 @@ func (a *inspection) reference(kind Kind, name string) {
 		labels = a.live.labels(Ref{kind, name})
 	}
 	switch i := slices.IndexFunc(objects, func(o DesiredObject) bool { return o.Name == name }); {
-	case reserved(name) || labels[labelKind] != "":
+	case OwnKind(name) != "" || labels[labelKind] != "":
 		a.refuse(a.key, "skep-own", "%s %s is what skep keeps for itself, and no stack may read it (take it out of the service)", kind, name)
 	case i >= 0 && !objects[i].External:
 	case i < 0 && labels[spec.LabelNamespace] == a.desired.Stack:
@@ -341,12 +356,20 @@ func (a *inspection) limits(rule string, l spec.PolicyLimit, s *swarm.ServiceSpe
 	amount("cpus", limits.NanoCPUs, reserved.NanoCPUs, l.NanoCPUs, showCPUs)
 	amount("memory", limits.MemoryBytes, reserved.MemoryBytes, l.MemoryBytes, showBytes)
 	amount("pids", limits.Pids, 0, l.Pids, showInt)
-	if user, _, _ := strings.Cut(containerOf(s).User, ":"); l.NonRoot && (strings.Trim(user, "0") == "" || user == "root" || strings.Contains(user, "{{")) {
+	if l.NonRoot && mayBeRoot(containerOf(s).User) {
 		a.refuse(a.key, "policy-limit", "the service runs as root, or as whom its image says, and limit.non_root of %s forbids that (write user: and a number)", rule)
 	}
 	if l.WorkersOnly && !slices.ContainsFunc(placementOf(s).Constraints, offManagers.MatchString) {
 		a.refuse(a.key, "policy-limit", "tasks may run on managers, and limit.workers_only of %s forbids that (add the placement constraint node.role == worker)", rule)
 	}
+}
+
+// mayBeRoot says of a user, as an engine reads it, that it is root or nobody knows: a
+// number may have a sign, and zeros before it.
+func mayBeRoot(user string) bool {
+	user, _, _ = strings.Cut(user, ":")
+	id, err := strconv.Atoi(user)
+	return err == nil && id == 0 || user == "" || user == "root" || strings.Contains(user, "{{")
 }
 
 // offManagers is a constraint by which no manager takes a task.
@@ -454,7 +477,7 @@ func opensNode(clean string) bool {
 // volume looks at a volume: at its name, its driver and, of the local one, at what it
 // mounts.
 func (a *inspection) volume(m mount.Mount) {
-	if m.Source != "" && !strings.HasPrefix(m.Source, a.desired.Stack+"_") {
+	if m.Source != "" && !a.ownsVolume(m.Source) {
 		a.requires("policy-external", spec.Request{Aspect: spec.AspectVolumes, Value: m.Source}, "the volume %s, whose name is not the stack's,", m.Source)
 	}
 	if m.VolumeOptions == nil || m.VolumeOptions.DriverConfig == nil {
@@ -472,6 +495,24 @@ func (a *inspection) volume(m mount.Mount) {
 	if t := mounts.filesystem; t != "" {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectVolumeTypes, Value: t}, "the file system %s of volume %s", t, m.Source)
 	}
+}
+
+// ownsVolume says that a volume's name is the stack's, and not that of another one whose
+// name goes on where this one's ends: shop_blog_data is no volume of shop.
+func (a *inspection) ownsVolume(name string) bool {
+	own := a.desired.Stack + "_"
+	if !strings.HasPrefix(name, own) {
+		return false
+	}
+	if a.live == nil {
+		return true
+	}
+	for stack := range a.live.stacks {
+		if strings.HasPrefix(stack, own) && strings.HasPrefix(name, stack+"_") {
+			return false
+		}
+	}
+	return true
 }
 
 // A localVolume is what the engine's local driver mounts on a node.
@@ -513,9 +554,10 @@ func localMount(options map[string]string) localVolume {
 
 // ofNode is a path as mount(2) takes it: from the engine's own folder, which is the
 // root, where it does not begin with a slash. A name of the folder above leads through
-// links, unlike in a bind mount, and so to where nobody can tell.
+// links, unlike in a bind mount, and so to where nobody can tell; and overlayfs leaves
+// backslashes out, by which any name can be written in many ways.
 func ofNode(p string) string {
-	if slices.Contains(strings.Split(p, "/"), "..") {
+	if slices.Contains(strings.Split(p, "/"), "..") || strings.Contains(p, `\`) {
 		return "{{" + p + "}}"
 	}
 	if !strings.HasPrefix(p, "/") {

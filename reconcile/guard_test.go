@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
@@ -73,6 +74,8 @@ var opening = map[string]func(*swarm.ServiceSpec){
 	"a host called run":         binding("/{{.Node.Hostname}}"),
 	"a pipe":                    mounting(mount.Mount{Type: mount.TypeNamedPipe, Source: `\\.\pipe\docker_engine`, Target: "/x"}),
 	"a drive":                   binding(`C:\`),
+	"a drive as a device":       binding(`\\?\C:\`),
+	"a pipe as a device":        binding(`\\?\pipe\docker_engine`),
 	"volume":                    localVolumeOf("type=none o=bind device=/var/run/docker.sock"),
 	"volume, of no type":        localVolumeOf("o=bind device=/"),
 	"volume, another type":      localVolumeOf("type=ext4 o=bind,ro device=/run"),
@@ -84,6 +87,7 @@ var opening = map[string]func(*swarm.ServiceSpec){
 	"volume, template in o":     localVolumeOf("o={{`bind`}} device=/run"),
 	"volume, overlay":           localVolumeOf("type=overlay device=overlay o=lowerdir=/,upperdir=/srv/u,workdir=/srv/w"),
 	"volume, overlay, second":   localVolumeOf("type=overlay device=overlay o=lowerdir=/srv/a:/run"),
+	"volume, overlay, escaped":  localVolumeOf(`type=overlay device=overlay o=lowerdir=/r\un:/srv/a`),
 	"volume, overlay, relative": localVolumeOf("type=overlay device=overlay o=lowerdir=run"),
 	"volume, local by name": mounting(mount.Mount{Type: mount.TypeVolume, Source: "shop_x", Target: "/x", VolumeOptions: &mount.VolumeOptions{
 		DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "bind", "device": "/run"}}}}),
@@ -199,6 +203,7 @@ func TestPolicyOfEachThing(t *testing.T) {
 		"capability":          {func(s *swarm.ServiceSpec) { mutContainer(s).CapabilityAdd = []string{"cap_net_admin"} }, "policy-privilege", "capabilities: [NET_ADMIN]"},
 		"all capabilities":    {func(s *swarm.ServiceSpec) { mutContainer(s).CapabilityAdd = []string{"all"} }, "policy-privilege", "capabilities: [ALL]"},
 		"sysctl":              {func(s *swarm.ServiceSpec) { mutContainer(s).Sysctls = map[string]string{"net/core/x": "1"} }, "policy-privilege", "sysctls: [net.core.*]"},
+		"sysctl, slashes":     {func(s *swarm.ServiceSpec) { mutContainer(s).Sysctls = map[string]string{"net.core.x": "1"} }, "policy-privilege", "sysctls: [net/core/*]"},
 		"seccomp":             {privileges(swarm.Privileges{Seccomp: &swarm.SeccompOpts{Mode: swarm.SeccompModeUnconfined}}), "policy-privilege", "privileges: [seccomp]"},
 		"apparmor":            {privileges(swarm.Privileges{AppArmor: &swarm.AppArmorOpts{Mode: swarm.AppArmorModeDisabled}}), "policy-privilege", "privileges: [apparmor]"},
 		"selinux":             {privileges(swarm.Privileges{SELinuxContext: &swarm.SELinuxContext{Disable: true}}), "policy-privilege", "privileges: [selinux]"},
@@ -357,7 +362,7 @@ func TestPolicyLimits(t *testing.T) {
 		{"pids: 10", nothing, false}, {"pids: 10", resources(swarm.Limit{Pids: 10}, swarm.Resources{}), true},
 		{"pids: 10", resources(swarm.Limit{Pids: -1}, swarm.Resources{}), false},
 		{"non_root: true", nothing, false}, {"non_root: true", user("1000:0"), true}, {"non_root: true", user("app"), true},
-		{"non_root: true", user("0:1"), false}, {"non_root: true", user("00"), false}, {"non_root: true", user("root"), false}, {"non_root: true", user(":5"), false},
+		{"non_root: true", user("0:1"), false}, {"non_root: true", user("00"), false}, {"non_root: true", user("+0"), false}, {"non_root: true", user("-0:1"), false}, {"non_root: true", user("root"), false}, {"non_root: true", user(":5"), false},
 		{"workers_only: true", nothing, false}, {"workers_only: true", on("node.role==worker"), true}, {"workers_only: true", on("node.role != manager"), true},
 		{"workers_only: true", on("node.role == manager"), false}, {"workers_only: true", on("node.labels.a != manager"), false},
 		{"digest: true", func(s *swarm.ServiceSpec) { mutContainer(s).Image = "x@sha256:" + strings.Repeat("a", 64) }, true},
@@ -587,4 +592,210 @@ func readFile(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// A file that leaves out external: true makes no network its own that somebody else made.
+func TestNetworksOfOthersAreNotTakenByTheirName(t *testing.T) {
+	stack := makeStack("shop", with(service("shop", "web", "app:1"), func(s *swarm.ServiceSpec) {
+		s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "proxy"}}
+	}))
+	stack.Networks = []spec.Network{{Key: "lan", Name: "proxy"}}
+	for _, tt := range []struct {
+		name, labelled string
+		scope          string
+		allow          string
+		allowed        bool
+	}{
+		{"made by hand", "", scopeSwarm, "", false},
+		{"made by hand, allowed", "", scopeSwarm, "networks: [proxy]", true},
+		{"another stack's", "infra", scopeSwarm, "", false},
+		{"the stack's own", "shop", scopeSwarm, "", true},
+		{"a node's, beside which it is made", "", "local", "", true},
+	} {
+		n := network.Summary{Name: "proxy", ID: "n1", Scope: tt.scope, Driver: "overlay", Labels: map[string]string{}}
+		if tt.labelled != "" {
+			n.Labels[spec.LabelNamespace] = tt.labelled
+		}
+		live := NewLive(time.Unix(0, 0), "1.45", nil, []network.Summary{n}, nil, nil, nil)
+		d := Bind(stack, Binding{Live: live})
+		g := Guard{Policy: policy(t, "rules:\n- name: a\n  allow: {images: ['**'], "+tt.allow+"}\n")}
+		found := g.Check(d, "shop.yml", live, Diff(d, live, DiffOptions{}), true)
+		if allowed := len(found) == 0; allowed != tt.allowed || !allowed && found[0].Code != "policy-external" {
+			t.Errorf("%s: %v", tt.name, found)
+		}
+	}
+}
+
+// The Swarm has an ID of its own for a network of nodes, which no list tells: it is the
+// one that the file asks for by name or, where the file asks for none, none that a
+// pattern means.
+func TestPolicyOfNetworksOfNodesByID(t *testing.T) {
+	const id = "kq3jx8h2m4n5p6q7r8s9t0u1v"
+	on := func(target string) func(*swarm.ServiceSpec) {
+		return func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: target}}
+		}
+	}
+	for _, tt := range []struct {
+		name, file, allow string
+		ignored           bool
+		allowed           bool
+	}{
+		{"as the file has it", "host", "[host]", false, true},
+		{"as the file has it, and not allowed", "host", "['*']", false, false},
+		{"left to others", "shop_default", "['*', host]", true, false},
+	} {
+		stack := makeStack("shop", with(service("shop", "web", "app:2"), on(tt.file)))
+		ls := swarm.Service{ID: "s1", Spec: with(service("shop", "web", "app:1"), on(id)).Spec}
+		live := NewLive(time.Unix(0, 0), "1.45", []swarm.Service{ls}, nil, nil, nil, nil)
+		d, o := Bind(stack, Binding{Live: live}), DiffOptions{}
+		if tt.ignored {
+			o.Ignore = []spec.IgnorePath{{Service: "web", Path: "networks"}}
+		}
+		g := Guard{Policy: policy(t, "rules:\n- name: a\n  allow: {images: ['**'], networks: "+tt.allow+"}\n")}
+		plan := Diff(d, live, o)
+		if len(plan.Changes) == 0 {
+			t.Fatalf("%s: nothing is to be written", tt.name)
+		}
+		found := g.Check(d, "shop.yml", live, plan, true)
+		if allowed := len(found) == 0; allowed != tt.allowed || !allowed && found[0].Code != "policy-network" {
+			t.Errorf("%s: %v", tt.name, found)
+		}
+	}
+}
+
+// The volumes of shop_blog begin with shop_ too.
+func TestVolumesOfAStackWhoseNameGoesOn(t *testing.T) {
+	live := NewLive(time.Unix(0, 0), "1.45", []swarm.Service{{ID: "s1", Spec: service("shop_blog", "db", "app:1").Spec}}, nil, nil, nil, nil)
+	g := Guard{Policy: policy(t, "rules: [{name: a, allow: {images: ['**']}}]")}
+	for source, allowed := range map[string]bool{"shop_data": true, "shop_blogs_data": true, "shop_blog": true, "shop_blog_data": false} {
+		d := Bind(makeStack("shop", with(service("shop", "web", "app:1"), mounting(mount.Mount{Type: mount.TypeVolume, Source: source, Target: "/x"}))), Binding{Live: live})
+		if found := g.Check(d, "shop.yml", live, nil, true); (len(found) == 0) != allowed {
+			t.Errorf("%s: %v", source, found)
+		}
+	}
+}
+
+// A service that lives names the config of its credentials by ID.
+func TestPolicyOfCredentialsByID(t *testing.T) {
+	credentials := func(config string) func(*swarm.ServiceSpec) {
+		return func(s *swarm.ServiceSpec) {
+			mutContainer(s).Privileges = &swarm.Privileges{CredentialSpec: &swarm.CredentialSpec{Config: config}}
+		}
+	}
+	for name, allowed := range map[string]bool{"shop_gmsa": true, "blog_gmsa": false, "skep-key": false} {
+		stack := makeStack("shop", with(service("shop", "web", "app:2"), credentials(name)))
+		c := swarm.Config{ID: "c1", Spec: swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name}}}
+		if allowed {
+			c.Spec.Labels = map[string]string{spec.LabelNamespace: "shop"}
+		}
+		ls := swarm.Service{ID: "s1", Spec: with(service("shop", "web", "app:1"), credentials("c1")).Spec}
+		live := NewLive(time.Unix(0, 0), "1.45", []swarm.Service{ls}, nil, []swarm.Config{c}, nil, nil)
+		d := Bind(stack, Binding{Live: live})
+		g := Guard{Policy: policy(t, "rules: [{name: a, allow: {images: ['**'], privileges: [credential_spec]}}]")}
+		plan := Diff(d, live, DiffOptions{})
+		if c := plan.Changes[len(plan.Changes)-1]; c.Spec == nil || containerOf(c.Spec).Privileges.CredentialSpec.Config != "c1" {
+			t.Fatalf("%s: %+v", name, plan)
+		}
+		if found := g.Check(d, "shop.yml", live, plan, true); (len(found) == 0) != allowed {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
+// A policy that comes to forbid a release in the middle of its rollout keeps the rest of it
+// from being written, and nobody from being told that it is sick: it is taken back where
+// the release before is allowed, and else held, with both said.
+func TestPolicyThatChangesInTheMiddle(t *testing.T) {
+	open := policy(t, "rules: [{name: a, allow: {images: ['**'], ports: [80, 81]}}]")
+	stack := func(image string, port uint32) *spec.Stack {
+		return watched(makeStack("shop", with(service("shop", "web", image), ingressPort(port))))
+	}
+	begin := func(t *testing.T, fate string) (*world, **spec.ClusterPolicy) {
+		w := newWorld(t, stack("app:1", 80))
+		p := open
+		w.allowing(&p)
+		w.settle()
+		w.stack = stack("app:2"+fate, 81)
+		w.pass()
+		w.engine.turn()
+		return w, &p
+	}
+	pass := func(w *world) (res Result) {
+		for range 10 {
+			res = w.pass()
+			w.engine.turn()
+		}
+		return res
+	}
+	closedTo := func(port string) *spec.ClusterPolicy {
+		return policy(t, "rules: [{name: a, allow: {images: ['**'], ports: ["+port+"]}}]")
+	}
+	t.Run("sick", func(t *testing.T) {
+		w, p := begin(t, "-bad")
+		*p = closedTo("80")
+		if res := pass(w); w.images() != "shop_web=app:1" || w.phases() != "1:Healthy 2:Failed" {
+			t.Errorf("%s; %s; %s %s: %s", w.images(), w.phases(), res.Outcome, res.Reason, res.Message)
+		}
+	})
+	t.Run("sick, and no way back", func(t *testing.T) {
+		w, p := begin(t, "-bad")
+		*p = closedTo("443")
+		res := pass(w)
+		if w.images() != "shop_web=app:2-bad" || w.phases() != "1:Healthy 2:Failed" || res.Outcome != Held || res.Reason != "PolicyPort" {
+			t.Errorf("%s; %s; %s %s", w.images(), w.phases(), res.Outcome, res.Reason)
+		}
+		for _, words := range []string{"release 2 (rev-webapp:2-bad) failed: ", "it cannot go back to release 1", "publishing port 80 is not allowed"} {
+			if !strings.Contains(res.Message, words) {
+				t.Errorf("%q does not say %q", res.Message, words)
+			}
+		}
+		*p = open
+		if res = w.settle(); w.images() != "shop_web=app:1" {
+			t.Errorf("allowed again: %s; %s: %s", w.images(), res.Reason, res.Message)
+		}
+	})
+	t.Run("sick, and held", func(t *testing.T) {
+		w, p := begin(t, "-bad")
+		w.stack.Policy.Rollout.OnFailure = spec.OnFailureHold
+		*p = closedTo("443")
+		if res := pass(w); w.phases() != "1:Healthy 2:Failed" || res.Reason != "ReleaseFailed" {
+			t.Errorf("%s; %s %s: %s", w.phases(), res.Outcome, res.Reason, res.Message)
+		}
+	})
+	t.Run("well", func(t *testing.T) {
+		w, p := begin(t, "")
+		*p = closedTo("80")
+		var res Result
+		wrote := w.writesOf(func() {
+			res = pass(w)
+			w.engine.advance(time.Hour)
+			res = pass(w)
+		})
+		if len(wrote) > 0 || w.phases() != "1:Healthy 2:Progressing" || res.Reason != "PolicyPort" {
+			t.Errorf("%s; wrote %v; %s %s: %s", w.phases(), wrote, res.Outcome, res.Reason, res.Message)
+		}
+		*p = open
+		if w.settle(); w.phases() != "1:Healthy 2:Healthy" {
+			t.Errorf("allowed again: %s", w.phases())
+		}
+	})
+	t.Run("never healthy", func(t *testing.T) {
+		w := newWorld(t, stack("app:1", 80))
+		p := open
+		w.allowing(&p)
+		w.settle()
+		w.stack = stack("app:2", 81)
+		w.pass() // and no turn: its tasks never come
+		p = closedTo("80")
+		w.pass()
+		w.engine.advance(time.Hour)
+		for range 10 {
+			w.pass()
+		}
+		w.engine.turn()
+		if res := w.settle(); w.images() != "shop_web=app:1" || w.phases() != "1:Healthy 2:Failed" {
+			t.Errorf("%s; %s; %s: %s", w.images(), w.phases(), res.Reason, res.Message)
+		}
+	})
 }

@@ -269,7 +269,7 @@ func showNetwork(path string, n *network.CreateOptions) string {
 	case "enable_ipv6":
 		return fmt.Sprint(value(n.EnableIPv6, false))
 	case "ipam":
-		return asJSON(n.IPAM)
+		return maskText(asJSON(n.IPAM)) // its driver has options too
 	}
 	return maskText(asJSON(n.Options))
 }

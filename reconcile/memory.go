@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,12 +31,13 @@ type memory struct {
 	stale   map[string]bool       // to be read again
 	forgets int                   // how often something was forgotten: an answer asked for before that may be older
 	reads   map[string]int        // how often a stack's were read or written: tells two readings apart
+	taken   map[string]int        // the newest number of a stack whose record's name something has that is none
 	own     map[string]time.Time  // records that were just written, until the event of it comes in
 	key     []byte
 }
 
 func newMemory(s Swarm, owner string, keep int, now func() time.Time) *memory {
-	return &memory{swarm: s, owner: owner, keep: keep, now: now, own: map[string]time.Time{}, stacks: map[string][]*Release{}, states: map[string]State{}, stale: map[string]bool{}, reads: map[string]int{}}
+	return &memory{swarm: s, owner: owner, keep: keep, now: now, own: map[string]time.Time{}, stacks: map[string][]*Release{}, states: map[string]State{}, stale: map[string]bool{}, reads: map[string]int{}, taken: map[string]int{}}
 }
 
 // readAll reads what is remembered of every stack, unless it was read already, and
@@ -115,7 +115,7 @@ func groupRecords(configs []swarm.Config) map[string]remembered {
 		stack := c.Spec.Labels[labelStack]
 		g := groups[stack]
 		switch {
-		case c.Spec.Labels[labelKind] == kindRelease:
+		case isRecord(c):
 			g.releases = append(g.releases, *c)
 		case isState(c):
 			g.state = parseState(c.Spec.Labels, c.UpdatedAt)
@@ -234,10 +234,10 @@ const ownEvent = 5 * time.Second
 // or a state; but for the event of an own write, of which everything is known.
 func (m *memory) noticed(record string) {
 	stack := ""
-	switch {
-	case strings.HasPrefix(record, recordPrefix):
+	switch OwnKind(record) {
+	case KindRelease:
 		stack = stackOfRecord(record)
-	case strings.HasPrefix(record, statePrefix):
+	case KindState:
 		stack = stackOfState(record)
 	default:
 		return
@@ -264,6 +264,9 @@ func (m *memory) create(ctx context.Context, stack string, r *Release, data *rec
 	resp, err := m.swarm.ConfigCreate(ctx, swarm.ConfigSpec{Annotations: swarm.Annotations{Name: name, Labels: labels}, Data: packed})
 	if err != nil {
 		m.forget(stack)
+		if isConflict(err) {
+			m.skipDamaged(ctx, stack, r.Number)
+		}
 		return fmt.Errorf("record release %d of stack %s: %w", r.Number, stack, err)
 	}
 	known := *r
@@ -273,6 +276,34 @@ func (m *memory) create(ctx context.Context, stack string, r *Release, data *rec
 	known.index.back = back
 	m.put(stack, &known, written)
 	return nil
+}
+
+// skipDamaged notes a number whose record's name is taken by what is no record of the
+// stack, such as one that somebody took the labels from: nobody would ever see it among
+// the releases, and the next one wanted its name again and again. Where that cannot be
+// told now, the next clash asks again.
+func (m *memory) skipDamaged(ctx context.Context, stack string, number int) {
+	name := recordName(stack, number)
+	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(filters.Arg("name", name))})
+	if err != nil {
+		return
+	}
+	for i := range configs { // the filter matches prefixes
+		c := &configs[i]
+		if c.Spec.Name != name || c.Spec.Labels[labelKind] == KindRelease && c.Spec.Labels[labelStack] == stack && parseRelease(c) != nil {
+			continue
+		}
+		m.mu.Lock()
+		m.taken[stack] = max(m.taken[stack], number)
+		m.mu.Unlock()
+	}
+}
+
+// free is a number that is not taken, as far as is known: the given one or a later one.
+func (m *memory) free(stack string, number int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return max(number, m.taken[stack]+1)
 }
 
 // update writes a release's labels, by compare-and-set.
@@ -406,7 +437,7 @@ func (m *memory) load(ctx context.Context, r *Release) (*Desired, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the record of release %d: %w", r.Number, err)
 	}
-	data, err := unpack(c.Spec.Data)
+	data, err := unpack(c.Spec.Data, c.Spec.Labels[labelStack])
 	if err != nil {
 		return nil, fmt.Errorf("read the record of release %d: %w", r.Number, err)
 	}

@@ -8,12 +8,21 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
+// Why nothing is left to do about a stack whose file is gone.
+const (
+	reasonGone   = "Gone"        // nothing of it lives, or is remembered
+	reasonPruned = "StackPruned" // what was remembered of it went last
+)
+
+// Orphaned is the reason of a stack that lives, and whose file is gone: it stays.
+const Orphaned = "Orphaned"
+
 // orphan looks after a stack whose file is gone: it stays and is told, unless
 // stacks are to be pruned. Then what is skep's own goes, services first; what a
 // stack merely also holds stays. Volumes are never touched.
 func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 	stack := in.Name
-	res := Result{Stack: stack, Outcome: Held, Reason: "Orphaned"}
+	res := Result{Stack: stack, Outcome: Held, Reason: Orphaned}
 	live, err := r.observer.get(ctx, stack, 0)
 	if err != nil {
 		return failure(stack, err)
@@ -34,7 +43,7 @@ func (r *Reconciler) orphan(ctx context.Context, in Input) Result {
 		res.Reason, res.Message = "Suspended", suspendedBy(state)
 		return res
 	case len(mine) == 0 && !slices.ContainsFunc(releases, func(rel *Release) bool { return rel.owner == r.o.Owner }):
-		res.Outcome, res.Reason = Unchanged, "Gone"
+		res.Outcome, res.Reason = Unchanged, reasonGone
 		return res
 	case older != "":
 		res.Reason, res.Message = SourceStale, "its file is gone, and "+older
@@ -115,7 +124,7 @@ func firstToGo(stack string, live *Live, mine []Ref) []Change {
 
 // forgetStack removes a pruned stack's releases: its history ends with it.
 func (r *Reconciler) forgetStack(ctx context.Context, stack string, releases []*Release, foreign []Ref) Result {
-	res := Result{Stack: stack, Outcome: Applied, Reason: "StackPruned", Gone: last(releases), Message: "the stack is removed, as its file is"}
+	res := Result{Stack: stack, Outcome: Applied, Reason: reasonPruned, Gone: last(releases), Message: "the stack is removed, as its file is"}
 	if len(foreign) > 0 {
 		res.Message += fmt.Sprintf("; %d objects that are not skep's stay", len(foreign))
 	}

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -91,6 +92,21 @@ func TestPlantedValuesAreNotTold(t *testing.T) {
 	}
 	result(w.settle())
 	w.stack = stackOf("bad:3", first)
+	refusals := 0
+	w.engine.fault = func(op string, after bool) error {
+		if op == "update service" {
+			refusals++
+			return errors.New("rpc error: code = InvalidArgument desc = invalid environment DB_PASSWORD=" + first)
+		}
+		return nil
+	}
+	refused := w.pass()
+	if refused.Outcome != Failed || refusals == 0 {
+		t.Fatalf("%s, %d refusals", refused.Outcome, refusals)
+	}
+	tell(refused.Err)
+	result(refused)
+	w.engine.fault = nil
 	result(w.pass())
 	for _, s := range w.engine.services {
 		tasks := w.engine.tasks[s.ID]
@@ -127,10 +143,10 @@ func TestPlantedValuesAreNotTold(t *testing.T) {
 	}
 	recorded := 0
 	for _, c := range w.engine.configs {
-		if c.Spec.Labels[labelKind] != kindRelease {
+		if c.Spec.Labels[labelKind] != KindRelease {
 			continue
 		}
-		r, err := unpack(c.Spec.Data)
+		r, err := unpack(c.Spec.Data, "shop")
 		if err != nil {
 			t.Fatal(err)
 		}

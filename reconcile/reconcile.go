@@ -201,7 +201,13 @@ type pass struct {
 func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	st := r.state(in.Name)
 	if in.Stack == nil {
-		return r.finish(st, r.orphan(ctx, in))
+		res := r.finish(st, r.orphan(ctx, in))
+		if res.Reason == reasonGone || res.Reason == reasonPruned {
+			r.mu.Lock()
+			delete(r.stacks, in.Name)
+			r.mu.Unlock()
+		}
+		return res
 	}
 	if gap := r.observer.tooSoon(in.Name); gap > 0 && st.busy && st.lastStack == in.Stack && in.Source == nil {
 		res := quiet(st.last)
@@ -448,6 +454,7 @@ func (r *Reconciler) claims(p *pass) []spec.Finding {
 		found = append(found, spec.Finding{Severity: spec.Error, Code: "other-owner", Message: fmt.Sprintf(
 			"stack %s belongs to the controller %q, by its %s, and this one is %q (one of them has to let go of it: --owner says who is who)", p.stack.Name, owner, by, r.o.Owner)})
 	}
+	found = append(found, damagedRecords(p.releases)...)
 	known := believed(p.releases)
 	for _, o := range p.desired.Secrets {
 		if _, ok := known[o.Plain]; !ok && !o.External && o.Name == o.Plain {

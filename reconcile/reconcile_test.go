@@ -581,6 +581,39 @@ func TestDamagedRecordStopsNobody(t *testing.T) {
 	}
 }
 
+// A record that nobody can tell for one any more, since somebody took its labels away,
+// still has its name: the releases that come take other numbers.
+func TestRecordWithoutLabelsStopsNobody(t *testing.T) {
+	for name, labels := range map[string]map[string]string{
+		"skep-release-shop-1": nil,
+		"skep-release-shop-2": nil,
+		"skep-state-shop":     nil,
+		"another's number":    {labelKind: KindRelease, labelStack: "shop", labelRelease: "two"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, one("app:1"))
+			w.settle()
+			w.ask(func(s State) State { s.Pardoned = 1; return s })
+			w.stack = one("app:2")
+			w.settle()
+			w.engine.mu.Lock()
+			for id, c := range w.engine.configs {
+				if c.Spec.Name == name || labels != nil && c.Spec.Name == "skep-release-shop-2" {
+					c.Spec.Labels = labels
+					w.engine.configs[id] = c
+				}
+			}
+			w.engine.mu.Unlock()
+			w.restart()
+			w.stack = one("app:3")
+			w.settle()
+			if w.images() != "shop_web=app:3" || !strings.HasSuffix(w.phases(), ":Healthy") {
+				t.Errorf("%s; releases %s", w.images(), w.phases())
+			}
+		})
+	}
+}
+
 // An update that Swarm begins between the listing of services and that of tasks
 // has its new tasks running at once; Swarm still watches them, and so does skep.
 func TestConvergenceIsNotReadOffAnOldListing(t *testing.T) {

@@ -23,7 +23,6 @@ import (
 // compare-and-set. It carries no namespace label, so that `docker stack rm`
 // leaves the memory.
 const (
-	labelKind     = "skep.kind"
 	labelStack    = "skep.stack"
 	labelRelease  = "skep.release"
 	labelDigest   = "skep.digest"
@@ -49,13 +48,8 @@ const (
 	labelBy       = "skep.by"
 	labelOf       = "skep.of"
 
-	kindRelease = "release"
-	kindKey     = "key"
-
-	recordPrefix = "skep-release-"
-	keyName      = "skep-key"
-
-	maxRecord   = 500_000 // bytes of data
+	maxRelease  = 1_000_000_000 // a number that no stack comes to, and that can be counted on from
+	maxRecord   = 500_000       // bytes of data
 	maxUnpacked = 64 << 20
 	maxMessage  = 1000 // characters of a reason's sentence
 )
@@ -155,10 +149,10 @@ func indexOf(r *record) index {
 func parseRelease(c *swarm.Config) *Release {
 	l := c.Spec.Labels
 	n, err := strconv.Atoi(l[labelRelease])
-	if err != nil || n < 0 {
+	if err != nil || n < 0 || n > maxRelease {
 		return nil
 	}
-	data, err := unpack(c.Spec.Data)
+	data, err := unpack(c.Spec.Data, l[labelStack])
 	if err != nil {
 		data = &record{Desired: &Desired{}}
 	}
@@ -193,7 +187,7 @@ func parseRelease(c *swarm.Config) *Release {
 
 func (r *Release) labels(owner, stack string) map[string]string {
 	l := map[string]string{
-		labelKind: kindRelease, LabelOwner: owner, labelStack: stack, labelRelease: strconv.Itoa(r.Number),
+		labelKind: KindRelease, LabelOwner: owner, labelStack: stack, labelRelease: strconv.Itoa(r.Number),
 		labelDigest: r.Digest, labelSource: r.Source, labelRevision: r.Revision, labelPhase: string(r.Phase),
 		labelStarted: r.Started.UTC().Format(time.RFC3339Nano),
 	}
@@ -284,7 +278,7 @@ func clip(s string, n int) string {
 }
 
 func recordName(stack string, n int) string {
-	return fitName(recordPrefix, stack, "-"+strconv.Itoa(n))
+	return fitName(ownPrefix(KindRelease), stack, "-"+strconv.Itoa(n))
 }
 
 // fitName names the object that is kept of a stack: one that is too long for the
@@ -299,10 +293,22 @@ func fitName(prefix, stack, tail string) string {
 	return prefix + stack + tail
 }
 
+// damagedRecords tells of releases whose records cannot be read.
+func damagedRecords(releases []*Release) []spec.Finding {
+	var found []spec.Finding
+	for _, r := range releases {
+		if r.damaged {
+			found = append(found, spec.Finding{Severity: spec.Warning, Code: "record-damaged", Message: fmt.Sprintf(
+				"the record of release %d cannot be read, and there is no way back to it (it goes with the next releases; if a newer skep wrote it, run that one)", r.Number)})
+		}
+	}
+	return found
+}
+
 // stackOfRecord is recordName's way back: "" where the name is shortened or no
 // record's.
 func stackOfRecord(name string) string {
-	rest, ok := strings.CutPrefix(name, recordPrefix)
+	rest, ok := strings.CutPrefix(name, ownPrefix(KindRelease))
 	if !ok {
 		return ""
 	}
@@ -329,8 +335,17 @@ func pack(r *record) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// unpack reads what pack wrote, or a hostile text in its place: bounded.
-func unpack(data []byte) (*record, error) {
+// isRecord says that a config is what its labels make it: the record of that release. What
+// merely has such labels is none.
+func isRecord(c *swarm.Config) bool {
+	l := c.Spec.Labels
+	n, err := strconv.Atoi(l[labelRelease])
+	return err == nil && l[labelKind] == KindRelease && c.Spec.Name == recordName(l[labelStack], n)
+}
+
+// unpack reads what pack wrote of a stack, or a hostile text in its place: bounded, and
+// with nothing in it that a pass could not write.
+func unpack(data []byte, stack string) (*record, error) {
 	z, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
@@ -348,6 +363,14 @@ func unpack(data []byte) (*record, error) {
 	}
 	if r.Format != 1 || r.Desired == nil {
 		return nil, fmt.Errorf("unknown record format %d (written by a newer skep?)", r.Format)
+	}
+	if r.Desired.Stack != stack {
+		return nil, fmt.Errorf("it is a record of stack %q", r.Desired.Stack)
+	}
+	for i := range r.Desired.Services {
+		if ds := &r.Desired.Services[i]; ds.Name == "" || ds.Name != ds.Spec.Name {
+			return nil, fmt.Errorf("service %q of the record is called %q", ds.Name, ds.Spec.Name)
+		}
 	}
 	return &r, nil
 }
@@ -395,7 +418,3 @@ func parseMarks(text string) map[string]string {
 	}
 	return marks
 }
-
-// KeptName is the name of a config object that skep keeps for an owner itself, beside
-// the releases and states of stacks.
-func KeptName(kind, owner string) string { return fitName("skep-"+kind+"-", owner, "") }

@@ -331,6 +331,9 @@ func (r *renderer) finding(f spec.Finding) {
 	r.line("  %s: %s%s [%s]", name, where, Printable(f.Message), f.Code)
 }
 
+// Masked is a text without what looks secret in it, on one line.
+func Masked(s string) string { return Printable(maskText(s)) }
+
 // Printable takes a file's power over the terminal away.
 func Printable(s string) string {
 	if !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {

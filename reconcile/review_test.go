@@ -136,7 +136,7 @@ func TestPardonOutlivesNoHistory(t *testing.T) {
 	w.settle()
 	w.ask(func(s State) State { s.Pardoned = 8; return s })
 	for id, c := range w.engine.configs {
-		if c.Spec.Labels[labelKind] == kindRelease {
+		if c.Spec.Labels[labelKind] == KindRelease {
 			delete(w.engine.configs, id)
 		}
 	}
@@ -392,7 +392,7 @@ func TestResumeOfAStackWithoutReleases(t *testing.T) {
 	w := newWorld(t, one("app:1"))
 	w.settle()
 	for id, c := range w.engine.configs {
-		if c.Spec.Labels[labelKind] == kindRelease {
+		if c.Spec.Labels[labelKind] == KindRelease {
 			delete(w.engine.configs, id)
 		}
 	}

@@ -9,6 +9,9 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 )
 
+// keyName is the one object of its kind.
+const keyName = ownStart + KindKey
+
 // secretKey returns the Swarm's key for hashes over secrets. With make it is
 // created where there is none yet, else nil comes back.
 func (m *memory) secretKey(ctx context.Context, mayCreate bool) ([]byte, error) {
@@ -50,7 +53,7 @@ func (m *memory) makeKey(ctx context.Context) ([]byte, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	_, err := m.swarm.ConfigCreate(ctx, swarm.ConfigSpec{
-		Annotations: swarm.Annotations{Name: keyName, Labels: map[string]string{labelKind: kindKey}},
+		Annotations: swarm.Annotations{Name: keyName, Labels: map[string]string{labelKind: KindKey}},
 		Data:        key,
 	})
 	if err != nil && !isConflict(err) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,9 +26,11 @@ type Blockade struct {
 	// ID stands for what would go, and changes with it: eight hex digits.
 	ID string `json:"id"`
 	// Stack is whose services would go; empty: Names are whole stacks.
-	Stack string    `json:"stack,omitempty"`
-	Names []string  `json:"names"` // what would go, sorted
-	Of    int       `json:"of"`    // how many there are
+	Stack string   `json:"stack,omitempty"`
+	Names []string `json:"names"` // what would go, sorted
+	Of    int      `json:"of"`    // how many there are
+	// Lost is how many stacks went a short while ago, and weigh with these.
+	Lost  int       `json:"lost,omitempty"`
 	Since time.Time `json:"since,omitzero"`
 }
 
@@ -45,6 +48,8 @@ func (b *Blockade) Why() string {
 	switch {
 	case len(b.Names) == b.Of:
 		limit = "all of them"
+	case b.Lost > 0:
+		limit = fmt.Sprintf("with the %d that went within the last hour more than a third", b.Lost)
 	case b.Stack == "":
 		limit = "more than a third"
 	}
@@ -59,6 +64,9 @@ func newBlockade(stack string, names []string, of int) *Blockade {
 	return b
 }
 
+// StacksID is the ID of the removal of whole stacks.
+func StacksID(names []string) string { return newBlockade("", names, 0).ID }
+
 // planID is the same for the same removal, whoever works it out: the first eight hex
 // digits of SHA-256 over the kind of what would go, and its names.
 func planID(kind string, sorted []string) string {
@@ -68,17 +76,26 @@ func planID(kind string, sorted []string) string {
 
 // GuardStacks says of the stacks whose files are going, or gone, which may be removed.
 // known are the owner's stacks that live or are remembered, confirmed those whose
-// removal a person has confirmed.
+// removal a person has confirmed, lost those that were removed unasked a short while ago:
+// a directory that loses one stack after the other loses as much as one that loses them
+// at once, and they are weighed together. No more than most of the others count: as many
+// as there were when the first of them began to go, since what a directory brings with it
+// does not make less of what it lacks. 0: all do.
 //
-//	of what is known and not confirmed               goes
+//	of what is known, or lost, and not confirmed     goes, or went
 //	one stack of several, or up to a third           allowed
 //	all, be it one, or more than a third and one     blocked
 //
 // What is confirmed is allowed. Nothing is both, and what is not known is neither.
-func GuardStacks(known, going, confirmed []string) (allowed []string, blocked *Blockade) {
+func GuardStacks(known, going, confirmed, lost []string, most int) (allowed []string, blocked *Blockade) {
 	known = slices.Compact(slices.Sorted(slices.Values(known)))
+	lost = slices.Compact(slices.Sorted(slices.Values(lost)))
+	lost = slices.DeleteFunc(lost, func(name string) bool { return slices.Contains(known, name) }) // it is back, or only half gone
 	var rest []string
 	of := len(known)
+	if most > 0 {
+		of = min(of, most)
+	}
 	for _, name := range known {
 		switch {
 		case !slices.Contains(going, name):
@@ -89,15 +106,32 @@ func GuardStacks(known, going, confirmed []string) (allowed []string, blocked *B
 			rest = append(rest, name)
 		}
 	}
-	switch n := len(rest); {
-	case n == 0:
+	switch n := len(rest) + len(lost); {
+	case len(rest) == 0:
 		return allowed, nil
-	case n == of, n > 1 && 3*n > of:
-		return allowed, newBlockade("", rest, of)
+	case len(rest) >= of, n > 1 && 3*n > of+len(lost):
+		b := newBlockade("", rest, max(len(rest), of))
+		b.Lost = len(lost)
+		return allowed, b
 	}
 	allowed = append(allowed, rest...)
 	slices.Sort(allowed)
 	return allowed, nil
+}
+
+// LossWindow is for how long a stack that was removed unasked weighs with others.
+const LossWindow = time.Hour
+
+// Losses are stacks that were removed unasked, with when.
+type Losses map[string]time.Time
+
+// Add notes that a stack was removed.
+func (l Losses) Add(stack string, at time.Time) { l[stack] = at }
+
+// Recent are those that still count at a moment, sorted. It forgets the others.
+func (l Losses) Recent(now time.Time) []string {
+	maps.DeleteFunc(l, func(_ string, at time.Time) bool { return now.Sub(at) >= LossWindow })
+	return sortedKeys(l)
 }
 
 // GuardServices is the same for the services that a stack's file has lost, of those

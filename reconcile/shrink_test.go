@@ -50,7 +50,7 @@ func TestGuardStacks(t *testing.T) {
 		{10, 10, 9, 9, 1}, // the last one was not meant
 		{10, 3, 10, 3, 0}, // what is confirmed and still has its file stays
 	} {
-		allowed, blocked := GuardStacks(named(tt.known), named(tt.going), named(tt.confirmed))
+		allowed, blocked := GuardStacks(named(tt.known), named(tt.going), named(tt.confirmed), nil, 0)
 		n := 0
 		if blocked != nil {
 			n = len(blocked.Names)
@@ -59,6 +59,64 @@ func TestGuardStacks(t *testing.T) {
 			t.Errorf("%+v: %d allowed, %d blocked", tt, len(allowed), n)
 		}
 	}
+}
+
+// What went a short while ago weighs with what goes now.
+func TestGuardStacksRemembersLosses(t *testing.T) {
+	for _, tt := range []struct {
+		known, going, lost int // lost ones are beside those that are known
+		blocked            bool
+	}{
+		{9, 1, 0, false}, {8, 1, 1, false}, {7, 1, 2, false}, {6, 1, 3, true}, // the fourth of ten
+		{6, 0, 3, false}, {2, 1, 1, true}, {3, 1, 1, true}, {5, 1, 1, false}, {4, 2, 0, true}, {134, 1, 66, true}, {135, 1, 65, false},
+	} {
+		var lost []string
+		for i := range tt.lost {
+			lost = append(lost, fmt.Sprintf("lost%d", i))
+		}
+		_, b := GuardStacks(named(tt.known), named(tt.going), nil, lost, 0)
+		if (b != nil) != tt.blocked || b != nil && (b.Lost != tt.lost || len(b.Names) != tt.going || tt.lost > 0 && !strings.Contains(b.Why(), "within the last hour")) {
+			t.Errorf("%+v: %+v", tt, b)
+		}
+		if _, b := GuardStacks(named(tt.known), named(tt.going), nil, named(tt.known), 0); (b != nil) != (tt.going == tt.known || tt.going > 1 && 3*tt.going > tt.known) {
+			t.Errorf("%+v, and what was lost is back: %+v", tt, b)
+		}
+	}
+}
+
+// However slowly stacks vanish, one after the other, in no hour more go unasked than a
+// third of those that there were at its beginning, or one.
+func TestErosionIsLimited(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.IntRange(2, 40).Draw(t, "size")
+		known, now := named(size), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		losses, going := Losses{}, []string{}
+		var went []time.Time
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(1, 2000).Draw(t, "seconds")) * time.Second)
+			if i := rapid.IntRange(0, len(known)-1).Draw(t, "stack"); !slices.Contains(going, known[i]) {
+				going = append(going, known[i])
+			}
+			allowed, b := GuardStacks(known, going, nil, losses.Recent(now), 0)
+			if b != nil && len(allowed) > 0 {
+				t.Fatalf("%v go, and %v wait", allowed, b.Names)
+			}
+			for _, name := range allowed {
+				losses.Add(name, now)
+				went = append(went, now)
+			}
+			known = slices.DeleteFunc(known, func(name string) bool { return slices.Contains(allowed, name) })
+			hour := 0
+			for _, at := range went {
+				if now.Sub(at) < LossWindow {
+					hour++
+				}
+			}
+			if before := len(known) + hour; hour > max(1, before/3) || len(known) == 0 {
+				t.Fatalf("%d of %d went within an hour", hour, before)
+			}
+		}
+	})
 }
 
 func TestGuardServices(t *testing.T) {
@@ -86,8 +144,8 @@ func TestGuardStacksProperties(t *testing.T) {
 				return slices.DeleteFunc(named(size+2), func(string) bool { return rapid.IntRange(1, 10).Draw(t, label) > share })
 			}
 			known, going, confirmed := named(size), subset("going"), subset("confirmed")
-			allowed, blocked := GuardStacks(known, going, confirmed)
-			again, same := GuardStacks(rapid.Permutation(known).Draw(t, "order"), rapid.Permutation(going).Draw(t, "order"), confirmed)
+			allowed, blocked := GuardStacks(known, going, confirmed, nil, 0)
+			again, same := GuardStacks(rapid.Permutation(known).Draw(t, "order"), rapid.Permutation(going).Draw(t, "order"), confirmed, nil, 0)
 			if !slices.Equal(allowed, again) || (blocked == nil) != (same == nil) || blocked != nil && blocked.ID != same.ID {
 				t.Fatal("the order matters")
 			}
@@ -115,7 +173,7 @@ func TestGuardStacksProperties(t *testing.T) {
 				// What is allowed stays so while it goes, one after the other.
 				for i := range allowed {
 					left := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return slices.Contains(allowed[:i], name) })
-					if rest, b := GuardStacks(left, going, confirmed); b != nil || len(rest) != len(allowed)-i {
+					if rest, b := GuardStacks(left, going, confirmed, nil, 0); b != nil || len(rest) != len(allowed)-i {
 						t.Fatalf("after %d of %d: %d allowed, %v blocked", i, len(allowed), len(rest), b)
 					}
 				}
@@ -123,7 +181,7 @@ func TestGuardStacksProperties(t *testing.T) {
 			}
 			for i := range blocked.Names {
 				left := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return slices.Contains(blocked.Names[:i], name) })
-				if rest, b := GuardStacks(left, going, slices.Concat(confirmed, blocked.Names)); b != nil || len(rest) < len(blocked.Names)-i {
+				if rest, b := GuardStacks(left, going, slices.Concat(confirmed, blocked.Names), nil, 0); b != nil || len(rest) < len(blocked.Names)-i {
 					t.Fatalf("confirmed, and after %d of %d: %d allowed, %v blocked", i, len(blocked.Names), len(rest), b)
 				}
 			}
@@ -287,6 +345,24 @@ func TestBlockedOrphanStays(t *testing.T) {
 		if res.Outcome != Held || res.Reason != PruneBlocked || res.Message != "too many would go" || len(w.engine.takeWrites()) > 0 {
 			t.Fatalf("%s %s: %s", res.Outcome, res.Reason, res.Message)
 		}
+	}
+}
+
+// Nothing is kept of a stack that is no more: names come and go for years.
+func TestNothingIsKeptOfAStackThatIsGone(t *testing.T) {
+	w := newWorld(t, one("app:1"))
+	w.r = New(Options{Swarm: w.engine, Now: w.engine.now, PruneStacks: true})
+	w.settle()
+	for range 10 {
+		if res := w.r.Reconcile(t.Context(), Input{Name: "shop"}); res.Reason == "Gone" {
+			break
+		}
+		w.engine.advance(5 * time.Second)
+	}
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	if n := len(w.r.stacks); n > 0 || len(w.engine.services) > 0 {
+		t.Errorf("%d stacks are kept, %d services live", n, len(w.engine.services))
 	}
 }
 

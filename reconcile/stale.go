@@ -38,7 +38,9 @@ type SourceCheck struct {
 //	both commits known: same, or descends from it      current
 //	                    older, or beside it            stale
 //	                    cannot be told (shallow clone) current if committed later, else stale
-//	a commit is not known: as an earlier release's     stale
+//	a commit is not known: as what runs, since that
+//	                         release was gone back from current
+//	                       as an earlier release's     stale
 //	                       else                        as check.Doubt says
 //
 // source is the stack's fingerprint as releases have it, "" where its file is gone; so
@@ -84,6 +86,9 @@ func staleByContent(source string, check *SourceCheck, releases []*Release, newe
 			return "", nil, nil
 		}
 		return check.Doubt + untilCaughtUp, newest, nil
+	}
+	if runs := inForce(releases); newest.Phase == PhaseFailed && runs != newest && runs != nil && runs.Source == source {
+		return "", nil, nil // somebody took the file back, most likely; nothing goes back in any case
 	}
 	for _, r := range slices.Backward(releases) {
 		if r != newest && byFile(r) && r.Source == source {

@@ -11,6 +11,12 @@ import (
 	"github.com/skep-io/skep/spec"
 )
 
+// takenBack are releases of which the newest failed, and was gone back from as a whole.
+func takenBack(releases []*Release) []*Release {
+	last(releases).index.back = true
+	return releases
+}
+
 func TestStale(t *testing.T) {
 	at := func(hour int) time.Time { return time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC) }
 	commit := func(hash string, hour int) *spec.Commit { return &spec.Commit{Hash: hash, Short: hash, Time: at(hour)} }
@@ -44,6 +50,8 @@ func TestStale(t *testing.T) {
 		{name: "content that is new", source: "s3", releases: past("H1 H2")},
 		{name: "content of an earlier one", source: "s1", releases: past("H1 H2"), want: "its files are as they were for release 1, and release 2 came after that"},
 		{name: "content of an earlier one, the newest failed", source: "s1", releases: past("H1 F2"), want: "as they were for release 1"},
+		{name: "content of what runs, since the newest failed", source: "s1", releases: takenBack(past("H1 F2"))},
+		{name: "content of one before what runs", source: "s1", releases: takenBack(past("H1 H2 F3")), want: "release 3 came after"},
 		{name: "content of an earlier one, and of the newest", source: "s1", releases: append(past("H1 H2"), &Release{Number: 3, Source: "s1", By: ByFile})},
 		{name: "what somebody went back to is no file's", source: "s2", releases: past("H1 H2 H3of1")},
 		{name: "before what somebody went back from", source: "s1", releases: past("H1 H2 H3of1"), want: "release 2 came after"},

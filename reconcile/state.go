@@ -34,9 +34,7 @@ const (
 	labelPruneSince     = "skep.prune-since"
 	labelPruneConfirmed = "skep.prune-confirmed"
 
-	kindState   = "state"
-	statePrefix = "skep-state-"
-	stateData   = "What it says is in its labels.\n" // an engine wants some
+	stateData = "What it says is in its labels.\n" // an engine wants some
 
 	// stateTries is how often a write starts over after somebody else's: people are
 	// few, and of those who write at the same moment one always gets through.
@@ -115,7 +113,7 @@ func (s State) labels(old map[string]string, owner, stack string) map[string]str
 		labelStale, labelOlder, labelPrunePlan, labelPruneServices, labelPruneOf, labelPruneSince, labelPruneConfirmed} {
 		delete(l, key)
 	}
-	l[labelKind], l[labelStack], l[LabelOwner] = kindState, stack, owner
+	l[labelKind], l[labelStack], l[LabelOwner] = KindState, stack, owner
 	if s.IsSuspended() {
 		l[labelSuspended] = s.Suspended.UTC().Format(time.RFC3339Nano)
 		if s.Why != "" {
@@ -179,19 +177,19 @@ func parseState(l map[string]string, written time.Time) State {
 	return s
 }
 
-func stateName(stack string) string { return fitName(statePrefix, stack, "") }
+func stateName(stack string) string { return fitName(ownPrefix(KindState), stack, "") }
 
 // stackOfState is stateName's way back: "" where the name is shortened.
 func stackOfState(name string) string {
 	if len(name) == maxObjectName {
 		return ""
 	}
-	return strings.TrimPrefix(name, statePrefix)
+	return strings.TrimPrefix(name, ownPrefix(KindState))
 }
 
 // isState says that a config is its stack's state.
 func isState(c *swarm.Config) bool {
-	return c.Spec.Labels[labelKind] == kindState && c.Spec.Name == stateName(c.Spec.Labels[labelStack])
+	return c.Spec.Labels[labelKind] == KindState && c.Spec.Name == stateName(c.Spec.Labels[labelStack])
 }
 
 // state returns what is asked of a stack; the zero State where nothing is, never nil.
@@ -235,7 +233,7 @@ func (m *memory) setState(ctx context.Context, stack string, change func(State) 
 // readState fetches the config that has a stack's state, nil where there is none.
 func (m *memory) readState(ctx context.Context, stack string) (*swarm.Config, error) {
 	configs, err := m.swarm.ConfigList(ctx, swarm.ConfigListOptions{Filters: filters.NewArgs(
-		filters.Arg("label", labelKind+"="+kindState),
+		filters.Arg("label", labelKind+"="+KindState),
 		filters.Arg("label", labelStack+"="+stack),
 	)})
 	if err != nil {

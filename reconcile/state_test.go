@@ -43,7 +43,7 @@ func TestStateIsReadAsItWasWritten(t *testing.T) {
 		if got := parseState(l, time.Time{}); !got.equal(s) {
 			t.Fatalf("wrote %+v\nread %+v", s, got)
 		}
-		if l["skep.from-a-newer-one"] != "kept" || l[labelKind] != kindState || l[labelStack] != "shop" || l[LabelOwner] != "skep" {
+		if l["skep.from-a-newer-one"] != "kept" || l[labelKind] != KindState || l[labelStack] != "shop" || l[LabelOwner] != "skep" {
 			t.Fatalf("labels %v", l)
 		}
 	})

@@ -60,7 +60,7 @@ func TestAdoptedNetworkThatDiffers(t *testing.T) {
 	w := newWorld(t, makeStack("shop", service("shop", "web", "app:1")))
 	w.settle()
 	for id, c := range w.engine.configs {
-		if strings.HasPrefix(c.Spec.Name, recordPrefix) {
+		if strings.HasPrefix(c.Spec.Name, ownPrefix(KindRelease)) {
 			delete(w.engine.configs, id)
 		}
 	}

@@ -85,7 +85,7 @@ func checkBytes(text []byte, max int64) *Finding {
 func measureYAML(text []byte) (out measured, found *Finding) {
 	defer func() {
 		if p := recover(); p != nil {
-			found = refuse(0, "yaml-syntax", "the YAML parser gave up: %v (check the file's syntax)", p)
+			found = refuse(0, "yaml-syntax", "the YAML parser gave up: %s (check the file's syntax)", panicked(p))
 		}
 	}()
 	m := measure{anchors: map[*yaml.Node]extent{}}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path"
@@ -97,7 +98,7 @@ var aspects = map[Aspect]func(text string) (entry, error){
 	AspectSecrets:         nameEntry,
 	AspectImages:          imageEntry,
 	AspectCapabilities:    capabilityEntry,
-	AspectSysctls:         nameEntry,
+	AspectSysctls:         sysctlEntry,
 	AspectPrivileges:      privilegeEntry,
 	AspectDevices:         nameEntry,
 	AspectNetworkDrivers:  nameEntry,
@@ -301,6 +302,13 @@ func ParseClusterPolicy(file string, text []byte) (*ClusterPolicy, error) {
 		return nil, fmt.Errorf("policy %s:%d: %s", file, max(found.Line, 1), onOneLine(found.Message))
 	}
 	r := policyReader{doc: doc}
+	for _, t := range doc.tags {
+		name := "!override"
+		if t.reset {
+			name = "!reset"
+		}
+		r.wrong(t.at, "%s has the tag %s, which is about what other files say, and a policy is one file (take it out)", placeOf(t.at), name)
+	}
 	p := &ClusterPolicy{File: file, Rules: r.rules()}
 	if len(r.errors) > 0 {
 		return nil, errors.Join(r.errors...)
@@ -427,13 +435,34 @@ func (r *policyReader) aspects(rule map[string]any, at []string) map[Aspect][]en
 		out[Aspect(key)] = r.list(block, under(at, key), aspects[Aspect(key)])
 	}
 	if at[len(at)-1] == "deny" {
-		for i, e := range out[AspectBinds] {
-			if e.readOnly {
-				r.wrong(under(at, "binds", strconv.Itoa(i)), "deny.binds has %s, and what is denied may not be read either (take :ro away)", e.text)
+		r.deniable(out, at)
+	}
+	return out
+}
+
+// Free is what every stack may use: no rule is asked for it.
+var Free = map[Aspect][]string{
+	AspectNetworkDrivers:  {"overlay"},
+	AspectVolumeDrivers:   {"local"},
+	AspectVolumeTypes:     {"tmpfs", "bind"},
+	AspectLogDrivers:      {"none", "local", "json-file", "journald"}, // they keep what they get on the node
+	AspectTemplateDrivers: {"golang"},
+}
+
+// deniable refuses entries of deny that would do nothing, or less than they say.
+func (r *policyReader) deniable(denied map[Aspect][]entry, at []string) {
+	for i, e := range denied[AspectBinds] {
+		if e.readOnly {
+			r.wrong(under(at, "binds", strconv.Itoa(i)), "deny.binds has %s, and what is denied may not be read either (take :ro away)", e.text)
+		}
+	}
+	for _, a := range slices.Sorted(maps.Keys(Free)) {
+		for i, e := range denied[a] {
+			if slices.Contains(Free[a], e.text) {
+				r.wrong(under(at, string(a), strconv.Itoa(i)), "deny.%s has %s, which every stack may use and no rule is asked for (take it out)", a, e.text)
 			}
 		}
 	}
-	return out
 }
 
 // list reads the entries of a list, by the last key of its path.
@@ -459,6 +488,10 @@ func (r *policyReader) list(block map[string]any, at []string, read func(string)
 		written := text(value)
 		if written == "" || len(written) > maxEntry {
 			r.wrong(where, "%s holds an entry that is empty, or longer than %d characters (correct it)", placeOf(at), maxEntry)
+			continue
+		}
+		if strings.TrimSpace(written) != written { // it would mean nothing that there is
+			r.wrong(where, "%s holds %q, which has white space around it (take that away)", placeOf(at), written)
 			continue
 		}
 		e, err := read(written)
@@ -522,6 +555,9 @@ func nanoCPUs(s string) (int64, error) {
 func nameEntry(text string) (entry, error) {
 	return entry{pattern: anchored(strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`)), literal: !strings.Contains(text, "*")}, nil
 }
+
+// sysctlEntry reads a kernel parameter, whose parts may have slashes between them.
+func sysctlEntry(text string) (entry, error) { return nameEntry(strings.ReplaceAll(text, "/", ".")) }
 
 // directoryEntry reads a folder of the specs directory; "." is that itself.
 func directoryEntry(text string) (entry, error) {
@@ -676,6 +712,9 @@ var onePart = regexp.MustCompile(`\{\{\s*\.(Service\.(ID|Name)|Node\.(ID|Hostnam
 // windowsStart is that of a drive's, or that of a share or a pipe.
 var windowsStart = regexp.MustCompile(`^([A-Za-z]:[\\/]|\\\\)`)
 
+// windowsDevice begins the names of devices, by which drives and pipes go too.
+var windowsDevice = regexp.MustCompile(`^//[.?]/([a-z]:)?`)
+
 // CanonicalPath is the one way to write the path of a node, whichever way an engine is
 // asked for it: /var/run is /run on every node that runs an engine. It is opaque where
 // nobody can tell before what the path will be.
@@ -685,7 +724,11 @@ func CanonicalPath(source string) (clean string, opaque bool) {
 		return source, true // a placeholder may be nothing, and .. then another folder
 	}
 	if windowsStart.MatchString(source) {
-		return path.Clean(strings.ToLower(strings.ReplaceAll(source, `\`, "/"))), false
+		source = strings.ToLower(strings.ReplaceAll(source, `\`, "/"))
+		if drive := windowsDevice.FindStringSubmatch(source); drive != nil {
+			source = cmp.Or(drive[1], "/") + source[len(drive[0]):]
+		}
+		return path.Clean(source), false
 	}
 	if !strings.HasPrefix(source, "/") {
 		return source, true

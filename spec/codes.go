@@ -86,7 +86,7 @@ var codeTable = []Code{
 	{"outside", Reading, asError, "a symlink leads out of the specs directory"},
 	{"not-a-file", Reading, asError, "where a compose file is expected stands something else"},
 	{"not-a-stack", Reading, asError, "the folder holds no compose file, or several"},
-	{"no-compose-file", Reading, asWarning, "a folder has YAML files and no compose file"},
+	{"no-compose-file", Reading, asWarning, "a folder has YAML files and no compose file, or nothing in it"},
 	{"two-compose-files", Reading, asError, "a stack's folder holds more than one compose file"},
 	{"duplicate-stack", Reading, asError, "two files describe a stack of one name"},
 	{"unstable", Reading, asError, "the files change while they are read"},
@@ -207,5 +207,6 @@ var codeTable = []Code{
 	{"policy-driver", Swarm, asError, "the policy does not allow the plugin or file system"},
 	{"policy-limit", Swarm, asError, "the service is larger, or freer, than the policy allows"},
 	{"prune-blocked", Swarm, asError, "the file has lost most of the stack's services, and nobody confirmed that"},
+	{"record-damaged", Swarm, asWarning, "what is remembered of a release cannot be read"},
 	{"secret-believed", Swarm, asWarning, "an adopted secret cannot be compared with its file"},
 }

@@ -98,7 +98,7 @@ func (c *concealment) takenFrom(doc *document) {
 
 // holdsSecret says whether the value of a variable is one that is not told.
 func (c *concealment) holdsSecret(name, value string) bool {
-	return len(value) >= minConcealed && (c.taken[name] || secretName.MatchString(name) && !aboutSecret.MatchString(name))
+	return len(value) >= minConcealed && (c.taken[name] || isSecretName(name))
 }
 
 // minConcealed is the length from which a value, or a part of one, is recognised in

@@ -421,8 +421,12 @@ func (r *report) info(code string, at []string, format string, args ...any) {
 }
 
 // unset records that a variable is not set, what comes of it, and what else there is
-// to do about it.
+// to do about it. What is no variable's name is not told: KEY: VALUE in a list of KEY=VALUE.
 func (r *report) unset(name string, at []string, comes, remedy string) {
+	if strings.ContainsAny(name, ": \t\"'") {
+		r.warn("variable-unset", at, "what is no name of a variable %s (write KEY=VALUE)", comes)
+		return
+	}
 	r.warn("variable-unset", at, "the variable %s is not set and %s (set it in the stack's .env, allow it from the environment with --env %s%s)",
 		name, comes, name, remedy)
 	r.findings[len(r.findings)-1].variable = name

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -203,6 +204,10 @@ func (s *substitution) variable(text string, i int, closing map[int]int, nesting
 	case strings.HasPrefix(rest, "$"):
 		return "$", 2, nil
 	case name != "":
+		if _, set := s.in.peek(name); !set && s.partOfSecret(text, name) {
+			s.in.report.warn("variable-unset", s.at, "%s: a $ begins the name of a variable that is not set and stands for nothing (write $$ for a dollar sign, or ${NAME} for a variable)", strings.Join(s.at, "."))
+			return "", 1 + len(name), nil
+		}
 		value, _ := s.lookup(name)
 		s.note(name, value)
 		return value, 1 + len(name), nil
@@ -218,6 +223,22 @@ func (s *substitution) variable(text string, i int, closing map[int]int, nesting
 		return "$", 1, nil
 	}
 	return "", 0, errors.New("a $ is followed by neither a name nor a brace (write $$ for a dollar sign)")
+}
+
+// usualName is that of a variable as nearly all are called.
+var usualName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
+
+// partOfSecret says that what follows a $ may be a part of a password rather than a
+// variable's name: it is not told.
+func (s *substitution) partOfSecret(text, name string) bool {
+	if usualName.MatchString(name) || text == "$"+name || len(s.at) == 0 {
+		return false
+	}
+	of := s.at[len(s.at)-1]
+	if key, _, ok := strings.Cut(text, "="); ok { // in a list
+		of = key
+	}
+	return isSecretName(of) || strings.Contains(text, "://")
 }
 
 // braced evaluates what stands between ${ and }.

@@ -8,13 +8,8 @@ import (
 	"strings"
 )
 
-var (
-	secretName = regexp.MustCompile(`(?i)(passw(or)?d|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)`)
-	// aboutSecret ends the names of what belongs to a secret and is none.
-	aboutSecret = regexp.MustCompile(`(?i)_(file|path|dir|name|user|username|id|url|uri|host|endpoint|port|email|ttl|expiry|expiration|expires?|expires_in|lifetime|age|seconds|minutes|hours|days|length|len|size|min|max|type|algorithm|alg|method|issuer|audience|header|prefix|suffix|policy|enabled|disabled|required|provider|store|backend|driver|mode)$`)
-	// passwordInURL is a password in the user's part of a URL, and no variable.
-	passwordInURL = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#@:\s]*:[^/?#@$\s{<][^/?#@$\s]*@`)
-)
+// passwordInURL is a password in the user's part of a URL, and no variable.
+var passwordInURL = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#@:\s]*:[^/?#@$\s{<][^/?#@$\s]*@`)
 
 // secretsInEnvironment tells of values in the files that the service is made of which
 // look like secrets, each once. It never tells the value.
@@ -40,7 +35,7 @@ func (l *linter) secretInEnvironment(doc *document, at []string, name, value str
 	switch {
 	case passwordInURL.MatchString(value):
 		why = fmt.Sprintf("the variable %s has a URL with a password in it, which stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets)", name)
-	case secretName.MatchString(name) && !aboutSecret.MatchString(name) && !harmlessValue(value):
+	case isSecretName(name) && !harmlessValue(value):
 		why = fmt.Sprintf("the variable %s looks like a secret, and its value stands in the file and in the service for all to read (make it a secret, and have the program read it from its file under /run/secrets: many take its path in %s_FILE)", name, name)
 	default:
 		return

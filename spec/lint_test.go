@@ -101,7 +101,8 @@ func TestSecretsInEnvironment(t *testing.T) {
 		"PASSWORD=": false, "PASSWORD": false, "PASSWORD=$PASSWORD": false, "PASSWORD=${PASSWORD:-x}": false, "PASSWORD=$$x": true,
 		"DB_PASSWORD_FILE=/run/secrets/db": false, "PASSWORD=/run/secrets/db": false, "TOKEN_SERVICE_URL=http://core/token": false,
 		"CREDENTIAL_USERNAME=me": false, "TOKEN_TTL=5m": false, "AWS_ACCESS_KEY_ID=abc": false, "SECRETS_ENABLED=true": false, "USE_TOKEN=1": false,
-		"COOKIE_SECRET={{.Service.ID}}":    false,
+		"COOKIE_SECRET={{.Service.ID}}": false, "CORE_KEY=abc": true, "DB_PASS=abc": true, "SENTRY_DSN=abc": true, "JWT=abc": true,
+		"SSH_PUBLIC_KEY=abc": false, "COMPASS=north": false, "KEYBOARD=de": false,
 		"DATABASE_URL=postgres://u:p@db/x": true, "DATABASE_URL=postgres://u@db/x": false, "DATABASE_URL=postgres://u:$PASS@db/x": false,
 		"DATABASE_URL=postgres://u:${PASS}@db/x": false, "URL=http://a:80/b@c": false, "MOTTO=a: b@c": false,
 	} {

@@ -103,7 +103,7 @@ func loadAs(ctx context.Context, f stackFile, shown string, o Options) (stack *S
 	l.report.file = display(shown, f.file)
 	defer func() {
 		if p := recover(); p != nil {
-			l.report.fail("unreadable", nil, "the file cannot be understood: %v (simplify it, and please report this)", firstLine(fmt.Sprint(p)))
+			l.report.fail("unreadable", nil, "the file cannot be understood: %s (simplify it, and please report this)", panicked(p))
 			stack, findings = nil, l.report.sorted()
 		}
 	}()

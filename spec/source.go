@@ -122,10 +122,13 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.dir, err)}
 	}
-	snap.takeBare(bare)
 	s.remember(readings, bare)
 	s.name(snap, before.path, readings)
-	snap.takeAbsent(s.git.absent(before.path, sites))
+	absent, submodules := s.git.absent(before.path, sites)
+	snap.takeBare(slices.DeleteFunc(bare, func(b bareFolder) bool {
+		return len(b.files) == 0 && submodules != nil && !submodules[b.name] // git keeps no empty folder
+	}))
+	snap.takeAbsent(absent)
 	if busy {
 		return snap, &SourceError{SourceMoving, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.dir)}
 	}
@@ -289,6 +292,10 @@ func siteAt(root *os.Root, e fs.DirEntry, wasFolder bool) (site, bool) {
 		s.key, s.problem = name+"/", unreadable(name, err)
 	case err != nil && (isYAML || ext == "" || e.IsDir()):
 		s.problem = unreadable(name, err) // without extension: a folder, for all one knows
+	case !isYAML && wasFolder:
+		s.key = name + "/"
+		s.problem = &Finding{File: name, Severity: Error, Code: "not-a-file",
+			Message: "this was a folder, maybe a stack's, and is a file now (bring the folder back, or remove the file)"}
 	case !isYAML:
 		return site{}, false
 	case !info.Mode().IsRegular():

@@ -24,18 +24,20 @@ type absentee struct {
 
 // absent finds the stack files below dir, an absolute path without symlinks, that HEAD
 // has and that are not among sites. Without a git repository, or with one that cannot
-// be read, there are none: at tells of that.
-func (g *gitSource) absent(dir string, sites []site) (found []absentee) {
+// be read, there are none: at tells of that. submodules are the folders that HEAD has as
+// such, nil where there is no HEAD to ask.
+func (g *gitSource) absent(dir string, sites []site) (found []absentee, submodules map[string]bool) {
 	defer func() {
 		g.repo, g.tree = nil, nil
 		if recover() != nil { // of a damaged repository, as in at
-			*g, found = gitSource{}, nil
+			*g, found, submodules = gitSource{}, nil, nil
 		}
 	}()
 	tree, err := g.treeAt(dir)
 	if err != nil || tree == nil {
-		return nil
+		return nil, nil
 	}
+	submodules = map[string]bool{}
 	there := map[string]bool{}
 	for _, at := range sites {
 		there[at.key] = true
@@ -46,15 +48,17 @@ func (g *gitSource) absent(dir string, sites []site) (found []absentee) {
 		}
 		ext := path.Ext(e.Name)
 		switch {
+		case e.Mode == filemode.Submodule:
+			submodules[e.Name] = true
 		case e.Mode == filemode.Dir && !there[e.Name+"/"]:
 			if file := composeFileIn(tree, e.Name); file != "" {
 				found = append(found, absentee{file, nameInTree(tree, file, e.Name)})
 			}
-		case e.Mode != filemode.Dir && e.Mode != filemode.Submodule && (ext == ".yml" || ext == ".yaml") && !there[e.Name] && !there[e.Name+"/"]:
+		case e.Mode != filemode.Dir && (ext == ".yml" || ext == ".yaml") && !there[e.Name] && !there[e.Name+"/"]:
 			found = append(found, absentee{e.Name, nameInTree(tree, e.Name, strings.TrimSuffix(e.Name, ext))})
 		}
 	}
-	return found
+	return found, submodules
 }
 
 // treeAt is what HEAD has of dir, nil where that is nothing.

@@ -34,22 +34,25 @@ func (s *Scanner) unread(ctx context.Context, at site, why string) reading {
 }
 
 // caught runs f. It returns "" or, of a panic in f, a sentence that says where it was.
-// What was panicked with is told only where that is the runtime's: else there may be a
-// value of a file in it.
 func caught(f func()) (why string) {
 	defer func() {
 		v := recover()
 		if v == nil {
 			return
 		}
-		what := fmt.Sprintf("a %T", v)
-		if err, ok := v.(runtime.Error); ok {
-			what = err.Error()
-		}
-		why = fmt.Sprintf("skep failed, in %s: %s (this is a bug in skep: please report it with the file)", whereFrom(), what)
+		why = fmt.Sprintf("skep failed, in %s: %s (this is a bug in skep: please report it with the file)", whereFrom(), panicked(v))
 	}()
 	f()
 	return ""
+}
+
+// panicked is what was panicked with, told only where that is the runtime's: else there
+// may be a value of a file in it.
+func panicked(v any) string {
+	if err, ok := v.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("a %T", v)
 }
 
 // whereFrom is the place that panicked: the first of the stack below the runtime.

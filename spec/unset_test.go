@@ -54,3 +54,25 @@ func TestUnsetVariableIsToldOnceAFile(t *testing.T) {
 		t.Errorf("with a comment: %v", told)
 	}
 }
+
+// What cannot be a variable's name, or is more likely a part of a password, is not told.
+func TestUnsetVariablesTellNoValues(t *testing.T) {
+	t.Parallel()
+	for _, env := range []string{
+		"['DB_PASSWORD: hunter2']", "['DB_PASSWORD hunter2']", "['DB_PASSWORD=ab$hunter2']", "{DB_PASSWORD: 'ab$hunter2'}",
+		"{URL: 'postgres://a:b$hunter2@db'}", "['URL=postgres://a:b$hunter2@db']",
+	} {
+		_, findings := loadText(t, "services:\n  web:\n    image: a:1\n    environment: "+env+"\n")
+		told := toldUnset(findings)
+		if len(told) != 1 || told[0].Line != 4 || !strings.Contains(told[0].Message, "services.web.environment") {
+			t.Errorf("%s: %v", env, told)
+		}
+		if text := string(findingsText(findings)); strings.Contains(text, "hunter2") {
+			t.Errorf("%s is told: %s", env, text)
+		}
+	}
+	_, findings := loadText(t, "services:\n  web:\n    image: a:1\n    environment: {DB_PASSWORD: 'ab$PART', TOKEN: $token}\n")
+	if text := string(findingsText(findings)); !strings.Contains(text, "variable PART is") || !strings.Contains(text, "variable token is") {
+		t.Errorf("variables are not told: %s", text)
+	}
+}

@@ -29,6 +29,7 @@ func (a *app) apply() *cobra.Command {
 		quiet     bool
 		timeout   time.Duration
 		confirmed string
+		older     bool
 	)
 	cmd := &cobra.Command{
 		Use:     "apply --specs DIR [STACK...]",
@@ -45,6 +46,10 @@ give warning of is for skep validate to tell.
 
 What would remove many stacks, or most services of one, is held: --confirm with the ID
 that is told has it done.
+
+Where the directory's commit is older than what a stack was rolled out of last, or of
+another branch, the stack is held: a job may have an old checkout. --allow-older goes
+back to it. A revert that is committed is no older, and without git nothing is asked.
 
 It holds the lease of its --owner for as long as it acts. Exit code 2 says, besides
 that something could not be told, that another controller has it.
@@ -82,7 +87,8 @@ ready in time.`,
 			defer release()
 			progress := newProgress(a.board(quiet))
 			defer progress.board.end()
-			reconciler, names := acting.reconciler(controller.Fence(swarm, lease), guard, confirmed), args
+			fenced := controller.Fence(swarm, lease)
+			reconciler, names := acting.reconciler(fenced, guard, confirmed), args
 			if acting.pruneStacks {
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)
@@ -98,10 +104,18 @@ ready in time.`,
 					names = everything(reconciler.Stacks(), snapshot)
 				}
 			}
-			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass, confirmed)
+			before, err := whatWaits(ctx, fenced, &acting, reconciler.Stacks(), names, snapshot, confirmed, len(args) == 0)
+			if err != nil {
+				return engine.explain(err)
+			}
+			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass,
+				controller.SettleOptions{Waited: before, Confirmed: []string{confirmed}, AllowOlder: older})
 			progress.board.end()
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)
+			}
+			if !quiet {
+				tellStale(a.err, results)
 			}
 			suggest(results, snapshot)
 			rows := applied(results, progress.wrote)
@@ -127,6 +141,7 @@ ready in time.`,
 	f.BoolVar(&wait, "wait", false, "Stay until every stack is settled")
 	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
 	f.StringVar(&confirmed, "confirm", "", "ID of a removal that waits for a person, to have it done (see skep prune)")
+	f.BoolVar(&older, "allow-older", false, "Go back to a commit that is older than what was rolled out last")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
 }
@@ -162,6 +177,27 @@ func everything(live []string, snapshot *spec.Snapshot) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// whatWaits reads what waited before, and publishes what waits now, unless it is confirmed:
+// the next apply finds more stacks there than this one, and must not take that for leave.
+func whatWaits(ctx context.Context, engine reconcile.Swarm, acting *actingFlags, live, names []string, snapshot *spec.Snapshot, confirmed string, all bool) (*reconcile.Blockade, error) {
+	if !acting.pruneStacks {
+		return nil, nil
+	}
+	before, err := controller.Waited(ctx, engine, acting.owner)
+	if err != nil {
+		return nil, err
+	}
+	going := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !snapshot.Gone(name) })
+	b := controller.Waits(live, going, before)
+	if b != nil && b.ID == confirmed {
+		b = nil
+	}
+	if b == nil && !all { // what was not asked for may wait still
+		return before, nil
+	}
+	return before, controller.PublishWaits(ctx, engine, acting.owner, b, time.Now())
 }
 
 // confirm reads the directory once more where a stack that lives has no file in it.
@@ -282,6 +318,16 @@ func (p *progress) tell(r reconcile.Result) {
 	if p.last[r.Stack] != news {
 		p.last[r.Stack] = news
 		p.board.tell(line)
+	}
+}
+
+// tellStale says what to do about stacks that are held since the directory is an older one.
+func tellStale(out io.Writer, results map[string]reconcile.Result) {
+	for _, r := range results {
+		if r.Reason == reconcile.SourceStale {
+			fmt.Fprintln(out, "the directory is older than what was rolled out last: bring it up to date or, if going back is meant, apply with --allow-older")
+			return
+		}
 	}
 }
 

@@ -382,13 +382,13 @@ func (d *doctoring) checkController(ctx context.Context, c *client.Client) {
 // now is the engine's.
 func judgeHolder(h controller.Holder, owner string, now time.Time) check {
 	c := check{Check: "controller", Status: checkWarning}
-	switch quiet := now.Sub(h.Renewed); {
+	switch {
 	case h.ID == "":
 		c.Message = fmt.Sprintf("nobody acts for owner %q: what files say is not carried out", owner)
 		c.Remedy = "start `skep run`, or call `skep apply`; a controller of another name is found with --owner"
-	case quiet > silent:
+	case !acts(h, now):
 		c.Status = checkBad
-		c.Message = fmt.Sprintf("%s has the lease, and has not been heard of for %s", h, strings.ToLower(units.HumanDuration(quiet)))
+		c.Message = fmt.Sprintf("%s has the lease, and has not been heard of for %s", h, strings.ToLower(units.HumanDuration(now.Sub(h.Renewed))))
 		c.Remedy = "see its log, and start it again: who starts takes the lease within 15s"
 	default:
 		c.Status, c.Message = checkGood, fmt.Sprintf("%s acts for owner %q", h, owner)
@@ -400,9 +400,9 @@ func judgeHolder(h controller.Holder, owner string, now time.Time) check {
 func judgeReport(p *controller.Published, acts bool, now time.Time) []check {
 	c := check{Check: "report", Status: checkGood, Message: "the controller has nothing to complain of"}
 	switch {
-	case p == nil && !acts:
+	case (p == nil || p.Empty()) && !acts:
 		c.Message = "none is left of a controller"
-	case p == nil:
+	case p == nil || p.Empty():
 	case !acts:
 		c.Status, c.Message = checkWarning, "what `skep status` shows is in part of a controller that acts no more, from "+moment(now, p.At)
 		c.Remedy = "start `skep run`, which will write it anew"
@@ -410,6 +410,10 @@ func judgeReport(p *controller.Published, acts bool, now time.Time) []check {
 		c.Status = checkBad
 		c.Message = fmt.Sprintf("the controller does not believe its specs directory: %s", p.Source.Message)
 		c.Remedy = "mend the directory where the controller runs; until then what was read before stays in force (docs/sources.md)"
+	case p.Policy != nil:
+		c.Status = checkBad
+		c.Message = fmt.Sprintf("the controller cannot read its policy file: %s", p.Policy.Message)
+		c.Remedy = "correct it where the controller runs; until then its last good version stays in force (docs/policy.md)"
 	case len(p.Stacks)+p.Omitted > 0 || p.Prune != nil:
 		var names []string
 		for _, s := range p.Stacks {

@@ -66,7 +66,9 @@ func TestJudgeReport(t *testing.T) {
 	}{
 		{nil, true, checkGood, "nothing to complain"},
 		{nil, false, checkGood, "none is left"},
-		{&controller.Published{At: noon.Add(-time.Hour), Source: good}, false, checkWarning, "a controller that acts no more, from 2026-01-02 11:00:00 UTC"},
+		{&controller.Published{Source: good}, false, checkGood, "none is left"},
+		{&controller.Published{Source: good, Policy: &controller.PublishedPolicy{Message: "no rules"}}, true, checkBad, "cannot read its policy file: no rules"},
+		{&controller.Published{At: noon.Add(-time.Hour), Source: good, Omitted: 1}, false, checkWarning, "a controller that acts no more, from 2026-01-02 11:00:00 UTC"},
 		{&controller.Published{Source: controller.PublishedSource{Message: "is empty"}}, true, checkBad, "does not believe its specs directory: is empty"},
 		{&controller.Published{Source: good, Stacks: []controller.PublishedStack{{Stack: "shop"}}, Omitted: 2}, true, checkWarning, "3 stacks: shop → `skep status`"},
 		{&controller.Published{Source: good, Prune: &controller.PublishedPrune{}}, true, checkWarning, "`skep prune`"},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -15,20 +14,13 @@ import (
 // may differ.
 const silent = time.Minute
 
-// tellHolder says in a line who acts for an owner. It is a word beside the data: whether
-// a holder is alive only those know who watch it for a while.
-func (a *app) tellHolder(ctx context.Context, store controller.LeaseStore, owner string, quiet bool) error {
-	if quiet {
-		return nil
-	}
-	holder, err := controller.ReadHolder(ctx, store, owner)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(a.err, holderLine(holder, time.Now()))
-	return nil
+// acts says that somebody holds a lease, and was heard of lately.
+func acts(h controller.Holder, now time.Time) bool {
+	return h.ID != "" && now.Sub(h.Renewed) <= silent
 }
 
+// holderLine says who acts for an owner. It is a word beside the data: whether a holder is
+// alive only those know who watch it for a while.
 func holderLine(h controller.Holder, now time.Time) string {
 	switch {
 	case h.ID == "":

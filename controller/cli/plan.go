@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/controller"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -72,7 +73,11 @@ skep validate to tell.`,
 			if err := p.make(cmd.Context(), stacks); err != nil {
 				return err
 			}
-			p.findOrphans(snapshot, args)
+			before, err := controller.Waited(cmd.Context(), swarm, acting.owner)
+			if err != nil {
+				return engine.explain(err)
+			}
+			p.findOrphans(snapshot, args, before)
 			invalid := a.tellProblems(snapshot, args)
 			switch {
 			case quiet:
@@ -177,8 +182,8 @@ func publishes(c reconcile.Change) bool {
 }
 
 // findOrphans finds the stacks that live without a file, unless some were named: then
-// others are not asked for.
-func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string) {
+// others are not asked for. before is what waited for a person before, nil for nothing.
+func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string, before *reconcile.Blockade) {
 	if len(named) > 0 {
 		return
 	}
@@ -187,7 +192,7 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string) {
 			p.orphans = append(p.orphans, name)
 		}
 	}
-	_, p.blocked = reconcile.GuardStacks(p.Stacks(), p.orphans, nil)
+	p.blocked = controller.Waits(p.Stacks(), p.orphans, before)
 }
 
 // print prints the plans for people, and what becomes of orphans.

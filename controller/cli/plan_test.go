@@ -217,20 +217,30 @@ func TestPlanningAsksForEveryStack(t *testing.T) {
 	if err := p.make(t.Context(), stacks); err != nil {
 		t.Fatal(err)
 	}
-	if p.findOrphans(snapshot, nil); len(p.orphans) > 0 {
+	if p.findOrphans(snapshot, nil, nil); len(p.orphans) > 0 {
 		t.Errorf("orphans %v, want none: the broken file may be theirs", p.orphans)
 	}
 	snapshot.Problems, swarm.stacks = nil, []string{"blog", "old", "shop"}
-	if p.findOrphans(snapshot, []string{"shop"}); len(p.orphans) > 0 {
+	if p.findOrphans(snapshot, []string{"shop"}, nil); len(p.orphans) > 0 {
 		t.Errorf("orphans %v, and others were asked for", p.orphans)
 	}
-	p.findOrphans(snapshot, nil)
+	p.findOrphans(snapshot, nil, nil)
 	if len(p.plans) != 2 || p.plans[0].Stack != "blog" || p.plans[1] != update {
 		t.Errorf("plans %v, want blog's and shop's", p.plans)
 	}
 	if len(p.orphans) != 1 || p.orphans[0] != "old" {
 		t.Errorf("orphans %v, want old", p.orphans)
 	}
+	waited := &reconcile.Blockade{Names: []string{"old", "older"}, Of: 2}
+	for _, before := range []*reconcile.Blockade{nil, waited} {
+		p.orphans = nil
+		swarm.stacks = []string{"a", "b", "c", "old", "older", "shop"}
+		snapshot.Stacks["a"], snapshot.Stacks["b"], snapshot.Stacks["c"] = &spec.Stack{}, &spec.Stack{}, &spec.Stack{}
+		if p.findOrphans(snapshot, nil, before); (p.blocked != nil) != (before != nil) {
+			t.Errorf("two waited before: %t; blocked: %+v", before != nil, p.blocked)
+		}
+	}
+	p.orphans, p.blocked = []string{"old"}, nil
 	var b bytes.Buffer
 	p.printNames(&b, true)
 	if b.String() != "shop\nold\n" {

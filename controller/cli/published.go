@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skep-io/skep/controller"
@@ -38,10 +39,26 @@ func withPublished(r reconcile.Result, name string, p *controller.Published) (re
 			if r.Release != nil && r.Release.Number > s.Release {
 				return r, false
 			}
+			if s.Reason == reconcile.Orphaned {
+				return orphaned(r, name, s), true
+			}
 			return overlaid(r, name, s), true
 		}
 	}
 	return r, false
+}
+
+// orphaned is a result of a stack whose file is gone. That is said beside how it is, and
+// makes it no worse: without --prune-stacks it is to stay.
+func orphaned(r reconcile.Result, name string, s controller.PublishedStack) reconcile.Result {
+	r.Stack, r.Reason, r.Message = name, s.Reason, s.Message
+	r.Conditions = slices.Clone(r.Conditions)
+	for i := range r.Conditions {
+		if c := &r.Conditions[i]; c.Message != "" {
+			c.Message += "; " + s.Message
+		}
+	}
+	return r
 }
 
 // overlaid is a result with what is the matter with its stack: it is not Ready, and
@@ -74,14 +91,32 @@ func overlaid(r reconcile.Result, name string, s controller.PublishedStack) reco
 	return r
 }
 
+// tellAway takes in who acts: of a report that is left by one who does not any more, what
+// it says is marked as such.
+func (w *watch) tellAway(holder controller.Holder, now time.Time) {
+	if w.report == nil || w.report.Empty() || acts(holder, now) {
+		return
+	}
+	w.away = true
+	for i := range w.stacks {
+		w.stacks[i].left = !w.stacks[i].Reported.IsZero()
+	}
+}
+
 // tellPublished says what is the matter with all stacks together.
 func (w *watch) tellPublished(out io.Writer, now time.Time) {
 	p := w.report
 	if p == nil {
 		return
 	}
+	if w.away {
+		fmt.Fprintf(out, "no controller acts: what it told last was written %s, and may be otherwise by now\n", strings.ToLower(age(now, p.At)))
+	}
 	if !p.Source.Ready {
 		fmt.Fprintf(out, "%s, %s: the specs cannot be believed, and what was read before stays in force: %s\n", p.Source.Reason, age(now, p.Source.Since), reconcile.Printable(p.Source.Message))
+	}
+	if p.Policy != nil {
+		fmt.Fprintf(out, "PolicyInvalid, %s: the policy file cannot be read, and its last good version stays in force: %s\n", age(now, p.Policy.Since), reconcile.Printable(p.Policy.Message))
 	}
 	if w.stack != "" {
 		return

@@ -79,9 +79,81 @@ something is the matter with 2 stacks more, which the report has no room for (se
 	if err := w.look(t.Context()); err != nil || !errors.Is(w.verdict(), no) {
 		t.Errorf("%v, %v", err, w.verdict())
 	}
-	p.Source.Ready = true
+	p.Source.Ready, p.Policy = true, &controller.PublishedPolicy{Message: "policy policy.yml:3: bad\x1b[2J", Since: noon.Add(-time.Minute)}
+	b.Reset()
+	if err := w.look(t.Context()); err != nil || !errors.Is(w.verdict(), no) {
+		t.Errorf("%v, %v", err, w.verdict())
+	}
+	if w.tellPublished(&b, noon); !strings.HasPrefix(b.String(), "PolicyInvalid, About a minute ago: the policy file cannot be read, and its last good version stays in force: policy policy.yml:3: bad") || strings.Contains(b.String(), "\x1b") {
+		t.Errorf("told %q", b.String())
+	}
+	p.Policy = nil
 	if err := w.look(t.Context()); err != nil || w.verdict() != nil {
 		t.Errorf("%v, %v", err, w.verdict())
+	}
+}
+
+// What a controller that is gone has left is marked with its age, and that alone is.
+func TestStatusMarksAReportThatIsLeft(t *testing.T) {
+	p := &controller.Published{
+		At: noon.Add(-3 * time.Hour), Source: controller.PublishedSource{Ready: true},
+		Stacks: []controller.PublishedStack{{Stack: "blog", Reason: "SourceInvalid", Message: "blog.yml:3: bad", Since: noon.Add(-4 * time.Hour), Release: -1}},
+	}
+	for _, tt := range []struct {
+		holder controller.Holder
+		left   bool
+	}{
+		{controller.Holder{}, true},
+		{controller.Holder{ID: "a.1", Renewed: noon.Add(-time.Hour)}, true},
+		{controller.Holder{ID: "a.1", Renewed: noon.Add(-5 * time.Second)}, false},
+	} {
+		w := &watch{observer: fakeSwarm{"shop": result("shop", "", reconcile.Ready)}, published: func(context.Context) (*controller.Published, error) { return p, nil }, explain: func(err error) error { return err }}
+		if err := w.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.tellAway(tt.holder, noon)
+		var b bytes.Buffer
+		a := &app{out: &b}
+		if err := errors.Join(a.printStacks(w.stacks, noon), a.printStack(w.stacks[:1], noon, false, false)); err != nil {
+			t.Fatal(err)
+		}
+		w.tellPublished(&b, noon)
+		for _, words := range []string{
+			"Stalled, as reported", "no controller acts: what it told last was written 3 hours ago, and may be otherwise by now\n",
+			"Reported:  3 hours ago, by a controller that does not act any more\n",
+		} {
+			if strings.Contains(b.String(), words) != tt.left {
+				t.Errorf("%+v: %q in\n%s", tt.holder, words, b.String())
+			}
+		}
+		if strings.Contains(b.String(), "Ready, as reported") || w.stacks[0].Reported != p.At || !w.stacks[1].Reported.IsZero() {
+			t.Errorf("%+v", w.stacks)
+		}
+	}
+}
+
+// That a stack's file is gone is told beside how the stack is.
+func TestStatusShowsOrphans(t *testing.T) {
+	p := &controller.Published{Source: controller.PublishedSource{Ready: true}}
+	live := fakeSwarm{}
+	for _, name := range []string{"sick", "well"} {
+		p.Stacks = append(p.Stacks, controller.PublishedStack{Stack: name, Reason: reconcile.Orphaned, Message: "its file is gone; 3 objects stay", Release: 4})
+		live[name] = result(name, "", reconcile.Ready)
+	}
+	live["sick"] = result("sick", "web is ill", reconcile.Degraded)
+	w := &watch{observer: live, published: func(context.Context) (*controller.Published, error) { return p, nil }, explain: func(err error) error { return err }}
+	if err := w.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []stackStatus{{Status: "Degraded", Message: "web is ill; its file is gone; 3 objects stay"}, {Status: "Ready", Ready: true, Reason: "Orphaned", Message: "its file is gone; 3 objects stay"}} {
+		if got := w.stacks[i]; got.Status != want.Status || got.Ready != want.Ready || got.Message != want.Message || want.Reason != "" && got.Reason != want.Reason {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	delete(live, "sick")
+	p.Stacks = p.Stacks[1:]
+	if err := w.look(t.Context()); err != nil || w.verdict() != nil {
+		t.Errorf("an orphan that is well: %v, %v", err, w.verdict())
 	}
 }
 

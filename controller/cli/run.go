@@ -7,11 +7,29 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/docker/docker/client"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/skep-io/skep/controller"
 )
+
+// earlyLimit is how long a daemon that starts waits for its engine before it says that
+// it is there: one that is slow, or hangs, must not have it taken for dead.
+const earlyLimit = 3 * time.Second
+
+// firstCheck finds an engine that will never do, and with once one that will not now.
+func firstCheck(ctx context.Context, swarm *client.Client, once bool) error {
+	if once {
+		return controller.CheckEngine(ctx, swarm)
+	}
+	ctx, cancel := context.WithTimeout(ctx, earlyLimit)
+	defer cancel()
+	if err := controller.CheckEngine(ctx, swarm); errors.Is(err, controller.ErrTooOld) {
+		return err
+	}
+	return nil
+}
 
 func (a *app) run() *cobra.Command {
 	var (
@@ -66,7 +84,7 @@ says that another one acts.`,
 				return err
 			}
 			defer swarm.Close()
-			if err := controller.CheckEngine(cmd.Context(), swarm); err != nil && (config.Once || errors.Is(err, controller.ErrTooOld)) {
+			if err := firstCheck(cmd.Context(), swarm, config.Once); err != nil {
 				return err
 			}
 			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize

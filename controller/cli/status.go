@@ -51,8 +51,13 @@ type stackStatus struct {
 	Progress *reconcile.Progress `json:"progress,omitempty"`
 	State    *reconcile.State    `json:"state,omitempty"`
 
+	// Reported is when the controller wrote what Reason and Message say, where it was the
+	// controller that knew and not the Swarm.
+	Reported time.Time `json:"reported,omitzero"`
 	// Source says why the specs directory is not believed, where it is not.
 	Source *controller.PublishedSource `json:"source,omitempty"`
+
+	left bool // reported by a controller when nobody acts any more
 
 	Conditions []reconcile.Condition `json:"conditions"`
 	// Findings are those that the newest release began with, and those of the Swarm now.
@@ -167,8 +172,8 @@ its services wave by wave, with a sign for each task.
 
 It asks the engine, not the daemon, which keeps there what only it can know: a specs
 directory that cannot be believed, files that do not load, why a stack is held. Exit
-code 1 says that a stack is not Ready or, of all stacks, that the directory is not;
-with --filter, of those that are shown.`,
+code 1 says that a stack is not Ready or, of all stacks, that the directory or the
+policy file is not; with --filter, that one that is shown is not Ready.`,
 		Example: `  skep status
   skep status shop
   skep status shop --wait --timeout 5m
@@ -207,14 +212,19 @@ with --filter, of those that are shown.`,
 			if err != nil {
 				return err
 			}
+			holder, err := controller.ReadHolder(cmd.Context(), swarm, owner)
+			if err != nil {
+				return engine.explain(err)
+			}
+			w.tellAway(holder, time.Now())
 			if len(wanted) > 0 {
 				w.stacks, w.filtered = filtered(wanted, w.stacks, statusValue), true
 			}
 			if err := w.countTasks(cmd.Context(), swarm); err != nil {
 				return engine.explain(err)
 			}
-			if err := a.tellHolder(cmd.Context(), swarm, owner, quiet || format.value != "table"); err != nil {
-				return engine.explain(err)
+			if !quiet && format.value == "table" {
+				fmt.Fprintln(a.err, holderLine(holder, time.Now()))
 			}
 			switch {
 			case quiet:
@@ -259,6 +269,7 @@ type watch struct {
 	published func(context.Context) (*controller.Published, error)
 
 	report   *controller.Published // nil: nothing is told
+	away     bool                  // nobody acts by now, and the report is left from before
 	stacks   []stackStatus
 	names    []string // of all stacks there are
 	filtered bool     // some of them were left out
@@ -316,6 +327,9 @@ func (w *watch) look(ctx context.Context) error {
 		r, known := withPublished(r, name, w.report)
 		if known || len(r.Services) > 0 || r.Release != nil {
 			s := summarize(r)
+			if known {
+				s.Reported = w.report.At
+			}
 			if w.report != nil && !w.report.Source.Ready {
 				s.Source = &w.report.Source
 			}
@@ -378,7 +392,7 @@ func (w *watch) verdict() error {
 	if slices.ContainsFunc(w.stacks, func(s stackStatus) bool { return !s.Ready }) {
 		return no
 	}
-	if w.stack == "" && !w.filtered && w.report != nil && !w.report.Source.Ready {
+	if w.stack == "" && !w.filtered && w.report != nil && (!w.report.Source.Ready || w.report.Policy != nil) {
 		return no
 	}
 	return nil
@@ -399,7 +413,7 @@ func statusRows(stacks []stackStatus, now time.Time) [][]string {
 	rows := make([][]string, 0, len(stacks))
 	for _, s := range stacks {
 		rows = append(rows, []string{
-			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), marked(s.Status, s.State),
+			s.Name, strconv.Itoa(len(s.Services)), fmt.Sprintf("%d/%d", s.Running, s.Desired), statusOf(s),
 			releaseNumber(s), dash(s.Revision), age(now, s.Started), dash(s.Reason),
 		})
 	}
@@ -430,6 +444,16 @@ func marked(word string, state *reconcile.State) string {
 	return word
 }
 
+// statusOf is a stack's status as a table has it. What is left of a controller that is gone
+// is marked: nobody has looked since.
+func statusOf(s stackStatus) string {
+	word := marked(s.Status, s.State)
+	if s.left {
+		word += ", as reported"
+	}
+	return word
+}
+
 func releaseNumber(s stackStatus) string {
 	if s.Phase == "" {
 		return "-"
@@ -450,6 +474,9 @@ func printNames(w io.Writer, stacks []stackStatus) error {
 func (a *app) printStack(stacks []stackStatus, now time.Time, infos, whole bool) error {
 	for _, s := range stacks {
 		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, paint(a.colour(a.out), statusColour(s), s.Status))
+		if s.left {
+			fmt.Fprintf(a.out, "Reported:  %s, by a controller that does not act any more\n", age(now, s.Reported))
+		}
 		if s.Message != "" {
 			fmt.Fprintf(a.out, "Reason:    %s\n", printable(s.Message))
 		}
