@@ -335,7 +335,12 @@ func meant(e *HistoryEntry) string {
 
 // RenderComparison writes a comparison for people, as RenderPlan does a plan.
 func RenderComparison(w io.Writer, color bool, c *Comparison) error {
-	r := &renderer{color: color}
+	return Rendering{Color: color}.Comparison(w, c)
+}
+
+// Comparison is RenderComparison.
+func (o Rendering) Comparison(w io.Writer, c *Comparison) error {
+	r := &renderer{Rendering: o}
 	switch against := "nothing (no release before it is remembered)"; {
 	case c.Plan.Empty() && c.Against != nil:
 		r.line("release %d of stack %s is the same as release %d", c.Release.Number, c.Plan.Stack, *c.Against)

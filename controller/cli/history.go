@@ -68,7 +68,7 @@ controller's --history says.`,
 				if format.value != "table" {
 					return printEach(a.out, t, []comparison{compared(c)})
 				}
-				return a.printComparison(c, time.Now())
+				return a.printComparison(c, time.Now(), whole)
 			}
 			h, err := r.History(cmd.Context(), args[0])
 			if err != nil {
@@ -266,9 +266,9 @@ func compared(c *reconcile.Comparison) comparison {
 	return comparison{Stack: v.Stack, Release: c.Release, Against: c.Against, Changes: v.Changes, Summary: v.Summary}
 }
 
-func (a *app) printComparison(c *reconcile.Comparison, now time.Time) error {
+func (a *app) printComparison(c *reconcile.Comparison, now time.Time, whole bool) error {
 	printEntry(a.out, c.Release, now)
-	return reconcile.RenderComparison(a.out, a.colour(a.out), c)
+	return reconcile.Rendering{Color: a.colour(a.out), Whole: whole}.Comparison(a.out, c)
 }
 
 // printEntry prints a release's outcome above what it changed.

@@ -31,6 +31,7 @@ func (a *app) plan() *cobra.Command {
 		dir    string
 		strict bool
 		quiet  bool
+		whole  bool
 	)
 	cmd := &cobra.Command{
 		Use:     "plan --specs DIR [STACK...]",
@@ -69,7 +70,7 @@ skep validate to tell.`,
 				return err
 			}
 			defer swarm.Close()
-			p := planning{planner: acting.reconciler(swarm, guard), explain: engine.explain}
+			p := planning{planner: acting.reconciler(swarm, guard), explain: engine.explain, whole: whole}
 			if err := p.make(cmd.Context(), stacks); err != nil {
 				return err
 			}
@@ -99,6 +100,7 @@ skep validate to tell.`,
 	acting.install(cmd)
 	format.install(cmd, "text", "json")
 	installSpecs(cmd, &dir)
+	installNoTrunc(cmd, &whole)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the names of stacks that differ only")
 	return cmd
@@ -144,6 +146,7 @@ type planning struct {
 	plans   []*reconcile.Plan
 	orphans []string            // stacks that live without a file
 	blocked *reconcile.Blockade // what of them would not be removed unasked
+	whole   bool                // nothing is shortened
 }
 
 func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
@@ -197,7 +200,7 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string, before *
 
 // print prints the plans for people, and what becomes of orphans.
 func (p *planning) print(w io.Writer, colour, prune bool) error {
-	if err := reconcile.RenderPlan(w, colour, p.plans...); err != nil {
+	if err := (reconcile.Rendering{Color: colour, Whole: p.whole}).Plan(w, p.plans...); err != nil {
 		return err
 	}
 	p.tellOrphans(w, prune)
@@ -258,9 +261,13 @@ func (p *planning) tellOrphans(w io.Writer, prune bool) {
 		}
 		return
 	}
-	names := strings.Join(p.orphans[:min(n, maxOrphans)], ", ")
-	if n > maxOrphans {
-		names += fmt.Sprintf(" and %d more", n-maxOrphans)
+	most := maxOrphans
+	if p.whole {
+		most = n
+	}
+	names := strings.Join(p.orphans[:min(n, most)], ", ")
+	if n > most {
+		names += fmt.Sprintf(" and %d more", n-most)
 	}
 	fmt.Fprintf(w, "%s %s no file here and %s: %s (--prune-stacks removes what has none; where another directory has it, give each directory its own --owner)\n", plural(n, "stack"), has, stay, names)
 }
