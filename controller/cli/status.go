@@ -195,8 +195,9 @@ policy file is not; with --filter, that one that is shown is not Ready.`,
 				return err
 			}
 			defer swarm.Close()
+			reconciler := reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner})
 			w := &watch{
-				observer: reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner}),
+				observer: reconciler,
 				stack:    strings.Join(args, ""),
 				explain:  engine.explain,
 				board:    a.board(quiet),
@@ -220,7 +221,7 @@ policy file is not; with --filter, that one that is shown is not Ready.`,
 			if len(wanted) > 0 {
 				w.stacks, w.filtered = filtered(wanted, w.stacks, statusValue), true
 			}
-			if err := w.countTasks(cmd.Context(), swarm); err != nil {
+			if err := w.lookCloser(cmd.Context(), swarm, reconciler.Waves); err != nil {
 				return engine.explain(err)
 			}
 			if !quiet && format.value == "table" {
@@ -291,14 +292,28 @@ func statusValue(s *stackStatus, key string) string {
 	return strconv.FormatBool(s.Ready)
 }
 
-// countTasks counts the tasks of the stack that was asked for.
-func (w *watch) countTasks(ctx context.Context, engine taskLister) (err error) {
+// lookCloser asks, of the stack that was asked for, how many tasks are in which state,
+// and in which wave each service was written.
+func (w *watch) lookCloser(ctx context.Context, engine taskLister, wavesOf func(context.Context, string) (map[string]int, error)) error {
 	for i := range w.stacks {
-		if w.stacks[i].Name == w.stack && err == nil {
-			w.stacks[i].Tasks, err = countTasks(ctx, engine, w.stack)
+		s := &w.stacks[i]
+		if s.Name != w.stack {
+			continue
+		}
+		waves, err := wavesOf(ctx, s.Name)
+		if err != nil {
+			return err
+		}
+		for j := range s.Services {
+			if wave, ok := waves[s.Services[j].Name]; ok {
+				s.Services[j].Wave = wave
+			}
+		}
+		if s.Tasks, err = countTasks(ctx, engine, s.Name); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 // look takes one look, at what a daemon may have written since the last one.
