@@ -28,7 +28,7 @@ var asked = map[string]bool{
 	"POST /v1.41/services/create": true, "POST /v1.41/services/x2u/update": true, "DELETE /v1.51/configs/skep-lease-skep": true,
 	"GET /v1.51/distribution/registry:5000/a/b:1/json":                             true,
 	"GET /v1.51/distribution/docker.io/library/nginx@sha256:0123456789abcdef/json": true,
-	"GET /v1.51/services/x/logs": true, "POST /v1.51/services/x/logs": false, "GET /v1.51/tasks/x/logs": false,
+	"GET /v1.51/services/x/logs":                                                   true, "POST /v1.51/services/x/logs": false, "GET /v1.51/tasks/x/logs": false,
 
 	"GET /v1.51/swarm": false, "POST /v1.51/swarm/init": false, "POST /v1.51/swarm/leave": false, "GET /v1.51/info": false,
 	"GET /v1.51/containers/json": false, "POST /v1.51/containers/create": false, "POST /v1.51/containers/x/exec": false,
