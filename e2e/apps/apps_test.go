@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -256,6 +257,27 @@ func TestProbeCounts(t *testing.T) {
 			t.Errorf("gap %v, first %v, last %v, %d errors", r.LongestGap, r.First, r.Last, len(r.Errors))
 		}
 	})
+}
+
+// A name server that is silent tells nothing of the service; one that knows no such name
+// does.
+func TestProbeWithoutNames(t *testing.T) {
+	r := &report{Versions: map[string]int{}, Hosts: map[string]int{}}
+	now := time.Now()
+	for err, want := range map[error][2]int{
+		&url.Error{Op: "Get", Err: &net.DNSError{Err: "i/o timeout", Name: "tasks.web", IsTimeout: true}}:   {0, 1},
+		&url.Error{Op: "Get", Err: &net.DNSError{Err: "no such host", Name: "tasks.web", IsNotFound: true}}: {1, 0},
+		&url.Error{Op: "Get", Err: &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}}:                   {1, 0},
+		errors.New("502 Bad Gateway"): {1, 0},
+	} {
+		r.Failed, r.Unresolved = 0, 0
+		if r.add(now, now, "", err); r.Failed != want[0] || r.Unresolved != want[1] {
+			t.Errorf("%v: %d failed, %d unresolved", err, r.Failed, r.Unresolved)
+		}
+	}
+	if r.Requests != 4 {
+		t.Errorf("%d requests", r.Requests)
+	}
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -17,12 +17,15 @@ import (
 
 // A report is what a probe prints when it is told to stop.
 type report struct {
-	Requests int            `json:"requests"`
-	Failed   int            `json:"failed"`
-	Versions map[string]int `json:"versions"` // answers by the version that gave them
-	Hosts    map[string]int `json:"hosts"`    // and by the container
-	First    time.Time      `json:"first"`    // when the first request was sent
-	Last     time.Time      `json:"last"`     // and the last
+	Requests int `json:"requests"`
+	Failed   int `json:"failed"`
+	// Unresolved are those of the requests for which the name server gave no answer at all:
+	// they tell of a machine that is too busy, and nothing of who would have been asked.
+	Unresolved int            `json:"unresolved"`
+	Versions   map[string]int `json:"versions"` // answers by the version that gave them
+	Hosts      map[string]int `json:"hosts"`    // and by the container
+	First      time.Time      `json:"first"`    // when the first request was sent
+	Last       time.Time      `json:"last"`     // and the last
 	// LongestGap is the longest time between two answers that were good, in seconds.
 	LongestGap float64 `json:"longestGap"`
 	// Errors are the first few failures in words, with their time.
@@ -147,6 +150,10 @@ func (r *report) add(sent, got time.Time, body string, err error) {
 	if sent.After(r.Last) {
 		r.Last = sent
 	}
+	if unresolved(err) {
+		r.Unresolved++
+		return
+	}
 	if err != nil {
 		r.Failed++
 		if len(r.Errors) < keptErrors {
@@ -162,6 +169,13 @@ func (r *report) add(sent, got time.Time, body string, err error) {
 	}
 	count(r.Versions, versionIn, body)
 	count(r.Hosts, hostIn, body)
+}
+
+// unresolved says that a name server was asked and was silent. One that says that there is
+// no such name is a failure like any other.
+func unresolved(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsTimeout && !dns.IsNotFound
 }
 
 func count(in map[string]int, what *regexp.Regexp, body string) {

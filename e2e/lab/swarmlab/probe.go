@@ -23,6 +23,7 @@ const ProbeRate = 25
 type ProbeResult struct {
 	Requests   int
 	Failed     int            // no answer within 5 s, or one that is not 200
+	Unresolved int            // neither: the engine's name server was silent
 	Versions   map[string]int // good answers, by the version that gave them
 	Hosts      map[string]int // and by the container
 	First      time.Time      // when the first request was sent
@@ -99,6 +100,9 @@ func (p *Probe) read() (ProbeResult, error) {
 	}
 	if err := errors.Join(p.err, json.Unmarshal(p.out.Bytes(), &r)); err != nil {
 		return ProbeResult{}, fmt.Errorf("probe: %w: %s", err, bytes.TrimSpace(p.errOut.Bytes()))
+	}
+	if r.Unresolved*5 > r.Requests {
+		return r.ProbeResult, fmt.Errorf("probe: the engine's name server was silent %d of %d times: the machine is too busy to tell", r.Unresolved, r.Requests)
 	}
 	r.ProbeResult.LongestGap = time.Duration(r.LongestGap * float64(time.Second))
 	return r.ProbeResult, nil
