@@ -10,8 +10,8 @@ import (
 
 // A bounded transport gives each request a deadline of its own, to the last byte of its
 // answer: a connection whose other end is gone, or holds it and says nothing, would keep
-// its caller for ever. A stream of events has one for its head only; what follows is as
-// long as it is, and is watched by who reads it.
+// its caller for ever. A stream of events, or of logs that are followed, has one for its
+// head only; what follows is as long as it is, and is watched by who reads it.
 type bounded struct {
 	next  *http.Transport
 	limit time.Duration
@@ -37,11 +37,17 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 		end()
 		return nil, err
 	}
-	if Operation(r.Method, r.URL.Path) == "Events" {
+	if isStream(r) {
 		late.Stop()
 	}
 	response.Body = &boundedBody{response.Body, ctx, end}
 	return response, nil
+}
+
+// isStream says that an answer ends when its reader does.
+func isStream(r *http.Request) bool {
+	operation := Operation(r.Method, r.URL.Path)
+	return operation == "Events" || operation == "ServiceLogs" && r.URL.Query().Get("follow") == "1"
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections through.

@@ -20,7 +20,7 @@ func TestEveryRequestHasADeadline(t *testing.T) {
 		switch r.URL.Path {
 		case "/v1.41/nodes": // never answers
 			<-r.Context().Done()
-		case "/v1.41/services", "/v1.41/events": // answers, and then stays silent
+		case "/v1.41/services", "/v1.41/events", "/v1.41/services/x/logs": // answers, and then stays silent
 			_, _ = io.WriteString(w, "[")
 			_ = out.Flush()
 			select {
@@ -39,6 +39,9 @@ func TestEveryRequestHasADeadline(t *testing.T) {
 		"/v1.41/services": context.DeadlineExceeded,
 		"/v1.41/events":   nil,
 		"/v1.41/configs":  nil,
+
+		"/v1.41/services/x/logs":          context.DeadlineExceeded,
+		"/v1.41/services/x/logs?follow=1": nil,
 	} {
 		began := time.Now()
 		resp, err := c.Get(server.URL + path)

@@ -102,6 +102,8 @@ func verb(method string, rest []string) string {
 		return "List"
 	case method == http.MethodGet && len(rest) == 1:
 		return "Inspect"
+	case method == http.MethodGet && len(rest) == 2 && rest[1] == "logs":
+		return "Logs"
 	case method == http.MethodDelete && len(rest) == 1:
 		return "Remove"
 	case method == http.MethodPost && len(rest) == 1 && rest[0] == "create":

@@ -305,6 +305,7 @@ func TestOperation(t *testing.T) {
 		"POST /v1.51/secrets/x/update":                "SecretUpdate",
 		"GET /v1.51/distribution/registry/a/b:1/json": "DistributionInspect",
 		"GET /v1.51/events":                           "Events",
+		"GET /v1.51/services/x/logs":                  "ServiceLogs",
 		"HEAD /_ping":                                 "Ping",
 		"GET /v1.51/info":                             "Info",
 		"GET /v1.51/swarm":                            "Other",

@@ -175,6 +175,29 @@ func (r *Reconciler) Compare(ctx context.Context, stack string, n int) (*Compari
 	return c, nil
 }
 
+// Waves tells in which wave of the release that is in force each service of a stack was
+// written, by the services' names; nothing where no release tells. Swarm itself does not
+// know, so Status does not either.
+func (r *Reconciler) Waves(ctx context.Context, stack string) (map[string]int, error) {
+	releases, _, err := r.memory.read(ctx, stack)
+	if err != nil {
+		return nil, err
+	}
+	rel := inForce(releases)
+	if rel == nil || rel.damaged {
+		return nil, nil
+	}
+	d, err := r.memory.load(ctx, rel)
+	if err != nil {
+		return nil, err
+	}
+	waves := map[string]int{}
+	for i := range d.Services {
+		waves[d.Services[i].Name] = d.Services[i].Wave
+	}
+	return waves, nil
+}
+
 // numbered is a stack's release n, or ErrRefused with those there are.
 func numbered(stack string, releases []*Release, n int) (*Release, error) {
 	for _, rel := range releases {
@@ -335,7 +358,12 @@ func meant(e *HistoryEntry) string {
 
 // RenderComparison writes a comparison for people, as RenderPlan does a plan.
 func RenderComparison(w io.Writer, color bool, c *Comparison) error {
-	r := &renderer{color: color}
+	return Rendering{Color: color}.Comparison(w, c)
+}
+
+// Comparison is RenderComparison.
+func (o Rendering) Comparison(w io.Writer, c *Comparison) error {
+	r := &renderer{Rendering: o}
 	switch against := "nothing (no release before it is remembered)"; {
 	case c.Plan.Empty() && c.Against != nil:
 		r.line("release %d of stack %s is the same as release %d", c.Release.Number, c.Plan.Stack, *c.Against)

@@ -232,3 +232,20 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Errorf("%d releases are remembered: %+v", len(h.Releases), h.Releases)
 	}
 }
+
+// The waves of what runs are those of its release, not those of one that failed and was
+// left; a stack without a release has none.
+func TestWavesOfARelease(t *testing.T) {
+	w := newWorld(t, makeStack("shop", service("shop", "db", "db:1"), service("shop", "web", "app:1", "db")))
+	if waves, err := w.r.Waves(t.Context(), "shop"); err != nil || len(waves) > 0 {
+		t.Errorf("before the first release: %v, %v", waves, err)
+	}
+	w.settle()
+	w.stack = makeStack("shop", service("shop", "db", "db:1"), service("shop", "web", "app:bad"))
+	w.settle()
+	waves, err := w.r.Waves(t.Context(), "shop")
+	must(t, err)
+	if len(waves) != 2 || waves["shop_db"] != 0 || waves["shop_web"] != 1 {
+		t.Errorf("%v, want web in the second", waves)
+	}
+}

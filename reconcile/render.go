@@ -201,7 +201,18 @@ func (r *Restart) String() string {
 // what restarts and how, what was found, and one line that sums it up. Plans
 // without changes and findings are left out.
 func RenderPlan(w io.Writer, color bool, plans ...*Plan) error {
-	r := &renderer{color: color}
+	return Rendering{Color: color}.Plan(w, plans...)
+}
+
+// A Rendering says how plans are written for people.
+type Rendering struct {
+	Color bool
+	Whole bool // long values too; else what is around their first difference
+}
+
+// Plan is RenderPlan.
+func (o Rendering) Plan(w io.Writer, plans ...*Plan) error {
+	r := &renderer{Rendering: o}
 	for _, p := range plans {
 		if !p.Empty() || len(p.Findings) > 0 {
 			r.stack(p)
@@ -213,8 +224,8 @@ func RenderPlan(w io.Writer, color bool, plans ...*Plan) error {
 }
 
 type renderer struct {
-	b     strings.Builder
-	color bool
+	b strings.Builder
+	Rendering
 }
 
 // Colours of a terminal.
@@ -227,7 +238,7 @@ const (
 )
 
 func (r *renderer) paint(c, s string) string {
-	if !r.color {
+	if !r.Color {
 		return s
 	}
 	return "\x1b[" + c + "m" + s + "\x1b[0m"
@@ -292,13 +303,18 @@ func (r *renderer) fields(fields []Field) {
 	width, oldWidth := 0, 0
 	shown := make([][2]string, len(fields))
 	for i, f := range fields {
-		before, after := clipBoth(Printable(f.Old), Printable(f.New))
+		before, after := Printable(f.Old), Printable(f.New)
+		if !r.Whole {
+			before, after = clipBoth(before, after)
+		}
 		shown[i] = [2]string{cmp.Or(before, "(none)"), cmp.Or(after, "(none)")}
 		width = max(width, utf8.RuneCountInString(Printable(f.Path)))
 		oldWidth = max(oldWidth, utf8.RuneCountInString(shown[i][0]))
 	}
 	for i, f := range fields {
-		r.line("      %s  %s → %s", pad(Printable(f.Path), width), pad(shown[i][0], min(oldWidth, maxAligned)), shown[i][1])
+		before, after := shown[i][0], shown[i][1]
+		room := pad("", min(oldWidth, maxAligned)-utf8.RuneCountInString(before))
+		r.line("      %s  %s%s → %s", pad(Printable(f.Path), width), r.paint(red, before), room, r.paint(green, after))
 	}
 }
 

@@ -55,7 +55,8 @@ func TestRenderPlanInColour(t *testing.T) {
 	if RenderPlan(&plain, false, examplePlan()) != nil || RenderPlan(&colour, true, examplePlan()) != nil {
 		t.Fatal("not written")
 	}
-	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(colour.String(), "\x1b[33m~ service shop_web\x1b[0m") {
+	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(colour.String(), "\x1b[33m~ service shop_web\x1b[0m") ||
+		!strings.Contains(colour.String(), "\x1b[0m → \x1b[32m") {
 		t.Errorf("plain\n%s\ncoloured\n%s", plain.String(), colour.String())
 	}
 	if !strings.HasSuffix(plain.String(), "plan: 1 to create, 1 to update, 1 to remove; 1 service restarts\n") {
@@ -82,6 +83,10 @@ func TestRenderPlanOfHostileValues(t *testing.T) {
 	}
 	if !strings.Contains(b.String(), "…"+strings.Repeat("x", lead)+"1") || !strings.Contains(b.String(), "…"+strings.Repeat("x", lead)+"2") {
 		t.Errorf("the difference is out of sight:\n%s", b.String())
+	}
+	b.Reset()
+	if err := (Rendering{Whole: true}).Plan(&b, p); err != nil || !strings.Contains(b.String(), long+"1"+long+" → "+long+"2"+long) || strings.Contains(b.String(), "\x1b") {
+		t.Errorf("%v, not whole:\n%s", err, b.String())
 	}
 }
 

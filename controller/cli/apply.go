@@ -117,12 +117,13 @@ ready in time.`,
 			if !quiet {
 				tellStale(a.err, results)
 			}
+			suggest(results, snapshot)
 			rows := applied(results, progress.wrote)
 			switch {
 			case format.value != "table":
 				err = printEach(a.out, t, rows)
 			case !quiet:
-				err = printTable(a.out, applyHeaders, applyRows(rows))
+				err = printApplied(a.out, rows)
 			}
 			if err != nil {
 				return err
@@ -130,6 +131,7 @@ ready in time.`,
 			return timedOut(ctx, timeout, applyVerdict(results, wait, engine.explain))
 		},
 	}
+	a.completeFiles(cmd, &dir, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
@@ -142,6 +144,17 @@ ready in time.`,
 	f.BoolVar(&older, "allow-older", false, "Go back to a commit that is older than what was rolled out last")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print errors only")
 	return cmd
+}
+
+// suggest adds to what was said of a stack that there is not which was probably meant.
+func suggest(results map[string]reconcile.Result, snapshot *spec.Snapshot) {
+	for name, r := range results {
+		if r.Reason == "UnknownStack" && r.Err != nil {
+			r.Err = fmt.Errorf("%w (%s)", r.Err, known(snapshot, name))
+			r.Message = r.Err.Error()
+			results[name] = r
+		}
+	}
 }
 
 // timedOut says of a no that the time was over.
@@ -425,6 +438,19 @@ func applied(results map[string]reconcile.Result, wrote map[string]reconcile.Out
 
 var applyHeaders = []string{"NAME", "OUTCOME", "STATUS", "RELEASE", "REVISION", "REASON"}
 
+// printApplied prints a line for each stack, and below what there is to say of some.
+func printApplied(w io.Writer, results []applyResult) error {
+	if err := printTable(w, applyHeaders, applyRows(results)); err != nil {
+		return err
+	}
+	var said sentences
+	for _, r := range results {
+		said.add(r.Name, r.Message)
+	}
+	said.print(w)
+	return nil
+}
+
 func applyRows(results []applyResult) [][]string {
 	rows := make([][]string, 0, len(results))
 	for _, r := range results {
@@ -432,7 +458,7 @@ func applyRows(results []applyResult) [][]string {
 		if r.known {
 			release = fmt.Sprint(r.Release)
 		}
-		rows = append(rows, []string{r.Name, string(r.Outcome), marked(r.Status, r.State), release, dash(r.Revision), dash(r.Message)})
+		rows = append(rows, []string{r.Name, string(r.Outcome), marked(r.Status, r.State), release, dash(r.Revision), dash(r.Reason)})
 	}
 	return rows
 }

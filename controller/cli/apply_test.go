@@ -123,13 +123,16 @@ func TestApplyTable(t *testing.T) {
 	r.Outcome = reconcile.Unchanged
 	rows := applied(map[string]reconcile.Result{"shop": r, "blog": {Outcome: reconcile.Failed, Message: "no file"}}, nil)
 	var b bytes.Buffer
-	if err := printTable(&b, applyHeaders, applyRows(rows)); err != nil {
+	if err := printApplied(&b, rows); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.TrimPrefix(`
 NAME      OUTCOME     STATUS    RELEASE   REVISION   REASON
-blog      error       Unknown   -         -          no file
-shop      unchanged   Ready     4         abc1234    all is well
+blog      error       Unknown   -         -          -
+shop      unchanged   Ready     4         abc1234    ReasonReady
+
+blog: no file
+shop: all is well
 `, "\n")
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

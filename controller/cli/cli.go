@@ -114,9 +114,9 @@ out), 2 could not tell.`,
 	root.SetCompletionCommandGroupID(groupFiles)
 	root.AddCommand(
 		a.run(), a.plan(), a.apply(), a.status(),
-		a.history(), a.rollback(), a.suspend(), a.resume(), a.prune(),
-		a.validate(), a.render(), a.schema(),
-		a.version(), a.health(),
+		a.history(), a.logs(), a.rollback(), a.suspend(), a.resume(), a.prune(),
+		a.doctor(), a.validate(), a.render(), a.schema(),
+		a.version(), a.health(), a.man(),
 	)
 	return root
 }
@@ -138,11 +138,12 @@ func (a *app) unknownVerb(cmd *cobra.Command, args []string) error {
 	return usagef("%q is no verb of skep (did you mean %s?)", args[0], strings.Join(near, " or "))
 }
 
-// usageArgs makes cobra's complaints about arguments usage errors.
+// usageArgs makes cobra's complaints about arguments usage errors, which say what is
+// taken.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usageError{err}
+			return usagef("%w (as in: skep %s)", err, cmd.Use)
 		}
 		return nil
 	}

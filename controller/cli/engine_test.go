@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -31,8 +32,42 @@ type smallEngine struct {
 }
 
 // newSmallEngine gives the address of one.
-func newSmallEngine(done func(func())) string {
-	e := &smallEngine{services: map[string]*swarm.Service{}, configs: map[string]*swarm.Config{}, networks: map[string]network.Summary{}, watchers: map[chan events.Message]bool{}}
+func newSmallEngine(done func(func())) string { return emptyEngine().serve(done) }
+
+func emptyEngine() *smallEngine {
+	return &smallEngine{services: map[string]*swarm.Service{}, configs: map[string]*swarm.Config{}, networks: map[string]network.Summary{}, watchers: map[chan events.Message]bool{}}
+}
+
+// again is another one, with the same in it.
+func (e *smallEngine) again() *smallEngine {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := emptyEngine()
+	c.next, c.networks = e.next, maps.Clone(e.networks)
+	for id, s := range e.services {
+		c.services[id] = copied(s)
+	}
+	for id, x := range e.configs {
+		c.configs[id] = copied(x)
+	}
+	return c
+}
+
+// copied is a deep copy, the way an engine gives things out.
+func copied[T any](v *T) *T {
+	text, err := json.Marshal(v)
+	var c T
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		panic(err) // it was read from JSON
+	}
+	return &c
+}
+
+// serve gives an address at which the engine answers.
+func (e *smallEngine) serve(done func(func())) string {
 	server := httptest.NewServer(e.handler())
 	done(func() {
 		server.CloseClientConnections() // those that follow events too
@@ -78,6 +113,16 @@ func (e *smallEngine) handler() http.Handler {
 	on("GET "+v+"/services", e.listServices)
 	on("POST "+v+"/services/create", e.createService)
 	on("POST "+v+"/services/{id}/update", e.updateService)
+	mux.HandleFunc("GET "+v+"/services/{id}/logs", e.logs)
+	on("GET "+v+"/distribution/{image...}", func(r *http.Request) any {
+		switch image := r.PathValue("image"); {
+		case strings.Contains(image, "private") && r.Header.Get("X-Registry-Auth") == "":
+			return refusal{http.StatusUnauthorized, "unauthorized: authentication required"}
+		case strings.Contains(image, "gone"):
+			return refusal{http.StatusNotFound, "manifest unknown"}
+		}
+		return map[string]any{"Descriptor": map[string]string{"digest": "sha256:" + strings.Repeat("0", 64)}}
+	})
 	on("GET "+v+"/tasks", e.listTasks)
 	on("GET "+v+"/configs", e.listConfigs)
 	on("POST "+v+"/configs/create", e.createConfig)
@@ -115,6 +160,42 @@ func (e *smallEngine) stream(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+}
+
+// logs has each task of a service say that it listens, or why it dies, and one whose
+// logs are followed a line more.
+func (e *smallEngine) logs(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	s := e.services[r.PathValue("id")]
+	e.mu.Unlock()
+	query := r.URL.Query()
+	if s == nil || query.Get("details") != "1" || query.Get("timestamps") != "1" {
+		http.Error(w, `{"message":"service not found"}`, http.StatusNotFound)
+		return
+	}
+	say := func(stream byte, slot uint64, second int, text string) {
+		line := fmt.Sprintf("%s com.docker.swarm.node.id=n1,com.docker.swarm.service.id=%s,com.docker.swarm.task.id=%s.%d %s\n",
+			noon.Add(time.Duration(second)*time.Second).Format(time.RFC3339Nano), s.ID, s.ID, slot, text)
+		head := []byte{stream, 0, 0, 0, 0, 0, 0, 0}
+		binary.BigEndian.PutUint32(head[4:], uint32(len(line)))
+		_, _ = w.Write(append(head, line...))
+	}
+	replicas := *s.Spec.Mode.Replicated.Replicas
+	for slot := range replicas {
+		say(1, slot+1, int(slot), "starting "+s.Spec.Name)
+	}
+	for slot := range replicas {
+		if stateOf(&s.Spec) == swarm.TaskStateFailed {
+			say(2, slot+1, 10+int(slot), "panic: no such table")
+		} else {
+			say(1, slot+1, 10+int(slot), "listening")
+		}
+	}
+	if query.Get("follow") == "1" {
+		say(1, 1, 20, "and more")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
 	}
 }
 
@@ -173,6 +254,9 @@ func (e *smallEngine) listServices(r *http.Request) any {
 			continue
 		}
 		s := *e.services[id]
+		if slices.ContainsFunc(wanted.Get("label"), func(l string) bool { return !hasLabel(s.Spec.Labels, l) }) {
+			continue
+		}
 		status := swarm.ServiceStatus{DesiredTasks: *s.Spec.Mode.Replicated.Replicas}
 		if stateOf(&s.Spec) == swarm.TaskStateRunning {
 			status.RunningTasks = status.DesiredTasks

@@ -65,25 +65,15 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usageError{err}
 }
 
-// nearestFlag is the flag at most two edits from name, or one that begins with it.
+// nearestFlag is the flag that was probably meant.
 func nearestFlag(flags *pflag.FlagSet, name string) string {
-	if len(name) < 2 {
-		return ""
-	}
-	best, at := "", 3
+	var names []string
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden {
-			return
-		}
-		d := editDistance(f.Name, name)
-		if strings.HasPrefix(f.Name, name) {
-			d = min(d, 1)
-		}
-		if d < at {
-			best, at = f.Name, d
+		if !f.Hidden {
+			names = append(names, f.Name)
 		}
 	})
-	return best
+	return nearest(name, names)
 }
 
 // editDistance is Levenshtein's.

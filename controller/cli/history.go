@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -19,6 +20,8 @@ func (a *app) history() *cobra.Command {
 		format formatFlag
 		quiet  bool
 		owner  string
+		filter filterFlag
+		whole  bool
 	)
 	cmd := &cobra.Command{
 		Use:     "history STACK [RELEASE]",
@@ -32,11 +35,16 @@ It asks the engine: releases are remembered in the Swarm itself, as many as the
 controller's --history says.`,
 		Example: `  skep history shop
   skep history shop 7
+  skep history shop --filter phase=failed --no-trunc
   skep history shop --format json
   skep history shop --format '{{.Number}} {{.Phase}} {{.Revision}}'`,
 		Args: usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := format.parse()
+			if err != nil {
+				return err
+			}
+			wanted, err := filter.parse()
 			if err != nil {
 				return err
 			}
@@ -55,25 +63,26 @@ controller's --history says.`,
 			if number >= 0 {
 				c, err := r.Compare(cmd.Context(), args[0], number)
 				if err != nil {
-					return answer(err, engine.explain)
+					return answer(unknownStack(cmd.Context(), r, args[0], err), engine.explain)
 				}
 				if format.value != "table" {
 					return printEach(a.out, t, []comparison{compared(c)})
 				}
-				return a.printComparison(c, time.Now())
+				return a.printComparison(c, time.Now(), whole)
 			}
 			h, err := r.History(cmd.Context(), args[0])
 			if err != nil {
-				return answer(err, engine.explain)
+				return answer(unknownStack(cmd.Context(), r, args[0], err), engine.explain)
 			}
+			shown := filtered(wanted, h.Releases, historyValue)
 			switch {
 			case quiet:
-				for _, e := range h.Releases {
+				for _, e := range shown {
 					fmt.Fprintln(a.out, e.Number)
 				}
 				return nil
 			case format.value != "table":
-				return printEach(a.out, t, h.Releases)
+				return printEach(a.out, t, shown)
 			}
 			for _, line := range asked(h.State, time.Now()) {
 				fmt.Fprintf(a.err, "stack %s is %s\n", h.Stack, line)
@@ -81,11 +90,14 @@ controller's --history says.`,
 			if newest := h.Releases[0]; h.State.Retries(newest.Number, newest.Phase) && !h.State.IsPinned() {
 				fmt.Fprintf(a.err, "stack %s is to be tried again%s: a running daemon does so, or: skep apply\n", h.Stack, sincePardon(h.State, time.Now()))
 			}
-			return printTable(a.out, historyHeaders, historyRows(h.Releases, time.Now()))
+			return printHistory(a.out, shown, time.Now(), whole)
 		},
 	}
 	engine.install(cmd)
+	a.completeStacks(cmd, &engine, &owner, releasesOf)
 	format.install(cmd, "table", "json")
+	filter.install(cmd, "phase", "reason", "revision", "by")
+	installNoTrunc(cmd, &whole)
 	installOwner(cmd, &owner)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print numbers only")
 	return cmd
@@ -102,6 +114,9 @@ func releaseNumberOf(text string) (int, error) {
 
 // answer makes a verdict of an answer that is no, and else says what to do about err.
 func answer(err error, explain func(error) error) error {
+	if v, ok := errors.AsType[verdict](err); ok {
+		return v
+	}
 	if isRefused(err) {
 		return verdict{err.Error()}
 	}
@@ -110,12 +125,40 @@ func answer(err error, explain func(error) error) error {
 
 var historyHeaders = []string{"RELEASE", "NOW", "PHASE", "BY", "REVISION", "DIGEST", "STARTED", "TOOK", "REASON"}
 
-func historyRows(entries []reconcile.HistoryEntry, now time.Time) [][]string {
+// historyValue is what --filter looks at.
+func historyValue(e *reconcile.HistoryEntry, key string) string {
+	switch key {
+	case "phase":
+		return string(e.Phase)
+	case "reason":
+		return e.Reason
+	case "revision":
+		return e.Revision
+	}
+	return e.By
+}
+
+// printHistory prints a line for each release, and below what there is to say of some.
+func printHistory(w io.Writer, entries []reconcile.HistoryEntry, now time.Time, whole bool) error {
+	if err := printTable(w, historyHeaders, historyRows(entries, now, whole)); err != nil {
+		return err
+	}
+	var said sentences
+	for _, e := range entries {
+		if e.Phase != reconcile.PhaseHealthy { // that says it all
+			said.add("release "+strconv.Itoa(e.Number), e.Message)
+		}
+	}
+	said.print(w)
+	return nil
+}
+
+func historyRows(entries []reconcile.HistoryEntry, now time.Time, whole bool) [][]string {
 	rows := make([][]string, 0, len(entries))
 	for _, e := range entries {
 		rows = append(rows, []string{
-			strconv.Itoa(e.Number), dash(marks(e)), string(e.Phase), by(e), dash(revision(e)), dash(shortDigest(e.Digest)),
-			age(now, e.Started), took(e), dash(reconcile.Printable(e.Message)),
+			strconv.Itoa(e.Number), dash(marks(e)), string(e.Phase), by(e), dash(revision(e, whole)), dash(shortDigest(e.Digest, whole)),
+			age(now, e.Started), took(e), dash(e.Reason),
 		})
 	}
 	return rows
@@ -145,9 +188,9 @@ func by(e reconcile.HistoryEntry) string {
 
 const maxSubject = 40 // characters of a commit's subject in a table
 
-func revision(e reconcile.HistoryEntry) string {
+func revision(e reconcile.HistoryEntry, whole bool) string {
 	subject := []rune(reconcile.Printable(e.Subject))
-	if len(subject) > maxSubject {
+	if len(subject) > maxSubject && !whole {
 		subject = append(subject[:maxSubject-1], '…')
 	}
 	return strings.TrimSpace(reconcile.Printable(e.Revision) + " " + string(subject))
@@ -156,7 +199,10 @@ func revision(e reconcile.HistoryEntry) string {
 const shownDigest = 12
 
 // shortDigest is enough of a digest to tell it from others.
-func shortDigest(digest string) string {
+func shortDigest(digest string, whole bool) string {
+	if whole {
+		return digest
+	}
 	if _, hex, ok := strings.Cut(digest, ":"); ok {
 		digest = hex
 	}
@@ -220,9 +266,9 @@ func compared(c *reconcile.Comparison) comparison {
 	return comparison{Stack: v.Stack, Release: c.Release, Against: c.Against, Changes: v.Changes, Summary: v.Summary}
 }
 
-func (a *app) printComparison(c *reconcile.Comparison, now time.Time) error {
+func (a *app) printComparison(c *reconcile.Comparison, now time.Time, whole bool) error {
 	printEntry(a.out, c.Release, now)
-	return reconcile.RenderComparison(a.out, a.colour(a.out), c)
+	return reconcile.Rendering{Color: a.colour(a.out), Whole: whole}.Comparison(a.out, c)
 }
 
 // printEntry prints a release's outcome above what it changed.

@@ -25,13 +25,14 @@ type asking struct {
 
 func (x *asking) install(cmd *cobra.Command) {
 	x.engine.install(cmd)
+	x.app.completeStacks(cmd, &x.engine, &x.owner, nil)
 	x.format.install(cmd, "text", "json")
 	installOwner(cmd, &x.owner)
 	cmd.Flags().BoolVarP(&x.quiet, "quiet", "q", false, "Print errors only")
 }
 
 // run asks, and then does what is left to do.
-func (x *asking) run(ctx context.Context, ask func(*reconcile.Reconciler) (reconcile.Intent, error), then func(*reconcile.Reconciler, reconcile.Intent) error) error {
+func (x *asking) run(ctx context.Context, stack string, ask func(*reconcile.Reconciler) (reconcile.Intent, error), then func(*reconcile.Reconciler, reconcile.Intent) error) error {
 	t, err := x.format.parse()
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (x *asking) run(ctx context.Context, ask func(*reconcile.Reconciler) (recon
 	r := reconcile.New(reconcile.Options{Swarm: swarm, Owner: x.owner})
 	in, err := ask(r)
 	if err != nil {
-		return answer(err, x.engine.explain)
+		return answer(unknownStack(ctx, r, stack, err), x.engine.explain)
 	}
 	switch {
 	case x.format.value != "text":
@@ -90,7 +91,7 @@ that the stack is not healthy there, or that nobody carried it out in time.`,
 			if cmd.Flags().Changed("to") && to < 0 {
 				return usagef("--to %d is not the number of a release (`skep history %s` shows them)", to, args[0])
 			}
-			return x.run(cmd.Context(), func(r *reconcile.Reconciler) (reconcile.Intent, error) {
+			return x.run(cmd.Context(), args[0], func(r *reconcile.Reconciler) (reconcile.Intent, error) {
 				return r.RequestRollback(cmd.Context(), args[0], to)
 			}, func(r *reconcile.Reconciler, in reconcile.Intent) error {
 				x.tellWho(in)
@@ -106,6 +107,14 @@ that the stack is not healthy there, or that nobody carried it out in time.`,
 	f := cmd.Flags()
 	f.IntVar(&to, "to", reconcile.Any, "Release to go back to (default: the newest that was healthy before what runs)")
 	f.Lookup("to").DefValue = "0" // which help leaves out: the sentence says it
+	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.askToComplete(cmd, &x.engine, &x.owner, func(ctx context.Context, r *reconcile.Reconciler) []string {
+			if len(args) == 0 {
+				return nil
+			}
+			return releasesOf(ctx, r, args[0])
+		}), cobra.ShellCompDirectiveNoFileComp
+	})
 	f.BoolVar(&wait, "wait", false, "Wait until the stack is there and healthy, or that is of no use")
 	f.DurationVar(&timeout, "timeout", 10*time.Minute, "How long to wait")
 	return cmd
@@ -129,7 +138,7 @@ history and plan.`,
 		Example: `  skep suspend shop --why "moving the database, ask the on-call"`,
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return x.run(cmd.Context(), func(r *reconcile.Reconciler) (reconcile.Intent, error) {
+			return x.run(cmd.Context(), args[0], func(r *reconcile.Reconciler) (reconcile.Intent, error) {
 				return r.Suspend(cmd.Context(), args[0], why)
 			}, nil)
 		},
@@ -155,7 +164,7 @@ A suspension by x-skep.suspend in the file is the file's to end.`,
 		Example: `  skep resume shop`,
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return x.run(cmd.Context(), func(r *reconcile.Reconciler) (reconcile.Intent, error) {
+			return x.run(cmd.Context(), args[0], func(r *reconcile.Reconciler) (reconcile.Intent, error) {
 				return r.Resume(cmd.Context(), args[0])
 			}, func(_ *reconcile.Reconciler, in reconcile.Intent) error {
 				x.tellWho(in)

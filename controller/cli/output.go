@@ -37,7 +37,11 @@ func (f *formatFlag) parse() (*template.Template, error) {
 		return nil, nil
 	}
 	if !strings.Contains(f.value, "{{") {
-		return nil, usagef("--format %q is neither %s nor a Go template such as '{{json .}}'", f.value, strings.Join(f.words, ", "))
+		hint := meant(f.value, f.words)
+		if hint != "" {
+			hint = " (" + hint + ")"
+		}
+		return nil, usagef("--format %q is neither %s nor a Go template such as '{{json .}}'%s", f.value, strings.Join(f.words, ", "), hint)
 	}
 	t, err := template.New("").Funcs(templateFuncs).Parse(f.value)
 	if err != nil {
@@ -94,6 +98,11 @@ func marshal(v any) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
+// installNoTrunc adds --no-trunc, as docker's verbs have it.
+func installNoTrunc(cmd *cobra.Command, whole *bool) {
+	cmd.Flags().BoolVar(whole, "no-trunc", false, "Shorten nothing")
+}
+
 // printTable prints rows below headers with the docker command's spacing.
 func printTable(w io.Writer, headers []string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
@@ -106,6 +115,22 @@ func printTable(w io.Writer, headers []string, rows [][]string) error {
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
+}
+
+// sentences stand below a table that has one word of each: whose, and what there is to
+// say.
+type sentences []string
+
+func (s *sentences) add(whose, text string) {
+	if text = strings.TrimSpace(printable(text)); text != "" {
+		*s = append(*s, whose+": "+strings.TrimPrefix(text, whose+": "))
+	}
+}
+
+func (s sentences) print(w io.Writer) {
+	if len(s) > 0 {
+		fmt.Fprintf(w, "\n%s\n", strings.Join(s, "\n"))
+	}
 }
 
 // printable is text on one line that cannot steer a terminal: what an engine says of
@@ -159,9 +184,12 @@ func isTerminal(w io.Writer) bool {
 // colour says whether w wants it: a terminal that can, and nobody who set NO_COLOR
 // (https://no-color.org).
 func (a *app) colour(w io.Writer) bool {
+	if !isTerminal(w) {
+		return false
+	}
 	if v, _ := a.lookup("NO_COLOR"); v != "" {
 		return false
 	}
 	kind, _ := a.lookup("TERM")
-	return kind != "dumb" && isTerminal(w)
+	return kind != "dumb"
 }

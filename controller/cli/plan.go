@@ -31,6 +31,7 @@ func (a *app) plan() *cobra.Command {
 		dir    string
 		strict bool
 		quiet  bool
+		whole  bool
 	)
 	cmd := &cobra.Command{
 		Use:     "plan --specs DIR [STACK...]",
@@ -69,7 +70,7 @@ skep validate to tell.`,
 				return err
 			}
 			defer swarm.Close()
-			p := planning{planner: acting.reconciler(swarm, guard), explain: engine.explain}
+			p := planning{planner: acting.reconciler(swarm, guard), explain: engine.explain, whole: whole}
 			if err := p.make(cmd.Context(), stacks); err != nil {
 				return err
 			}
@@ -93,11 +94,13 @@ skep validate to tell.`,
 			return p.verdict(invalid || strict && p.warns(), acting.pruneStacks)
 		},
 	}
+	a.completeFiles(cmd, &dir, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
 	format.install(cmd, "text", "json")
 	installSpecs(cmd, &dir)
+	installNoTrunc(cmd, &whole)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the names of stacks that differ only")
 	return cmd
@@ -114,21 +117,25 @@ func choose(snapshot *spec.Snapshot, names []string) ([]*spec.Stack, error) {
 		case snapshot.Stacks[name] != nil:
 			stacks = append(stacks, snapshot.Stacks[name])
 		case snapshot.Problems[name] == nil:
-			return nil, fmt.Errorf("no stack %q in %s (there are: %s)", name, snapshot.Dir, known(snapshot))
+			return nil, fmt.Errorf("no stack %q in %s (%s)", name, snapshot.Dir, known(snapshot, name))
 		}
 	}
 	return stacks, nil
 }
 
-// known lists the stacks there are, for an error.
-func known(snapshot *spec.Snapshot) string {
+// known tells, for an error, the stack that was probably meant, and those there are.
+func known(snapshot *spec.Snapshot, name string) string {
 	names := slices.Collect(maps.Keys(snapshot.Stacks))
 	names = slices.AppendSeq(names, maps.Keys(snapshot.Problems))
 	slices.Sort(names)
 	if len(names) == 0 {
-		return "none"
+		return "there are none"
 	}
-	return strings.Join(names, ", ")
+	all := "there are: " + strings.Join(names, ", ")
+	if word := meant(name, names); word != "" {
+		return word + " " + all
+	}
+	return all
 }
 
 // A planning gathers the plans of several stacks.
@@ -139,6 +146,7 @@ type planning struct {
 	plans   []*reconcile.Plan
 	orphans []string            // stacks that live without a file
 	blocked *reconcile.Blockade // what of them would not be removed unasked
+	whole   bool                // nothing is shortened
 }
 
 func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
@@ -192,7 +200,7 @@ func (p *planning) findOrphans(snapshot *spec.Snapshot, named []string, before *
 
 // print prints the plans for people, and what becomes of orphans.
 func (p *planning) print(w io.Writer, colour, prune bool) error {
-	if err := reconcile.RenderPlan(w, colour, p.plans...); err != nil {
+	if err := (reconcile.Rendering{Color: colour, Whole: p.whole}).Plan(w, p.plans...); err != nil {
 		return err
 	}
 	p.tellOrphans(w, prune)
@@ -253,9 +261,13 @@ func (p *planning) tellOrphans(w io.Writer, prune bool) {
 		}
 		return
 	}
-	names := strings.Join(p.orphans[:min(n, maxOrphans)], ", ")
-	if n > maxOrphans {
-		names += fmt.Sprintf(" and %d more", n-maxOrphans)
+	most := maxOrphans
+	if p.whole {
+		most = n
+	}
+	names := strings.Join(p.orphans[:min(n, most)], ", ")
+	if n > most {
+		names += fmt.Sprintf(" and %d more", n-most)
 	}
 	fmt.Fprintf(w, "%s %s no file here and %s: %s (--prune-stacks removes what has none; where another directory has it, give each directory its own --owner)\n", plural(n, "stack"), has, stay, names)
 }

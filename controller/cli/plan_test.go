@@ -86,6 +86,11 @@ func TestOrphansAreOneLine(t *testing.T) {
 	if want := "10 stacks have no file here and stay as they are: a, b, c, d, e and 5 more (--prune-stacks"; !strings.HasPrefix(b.String(), want) {
 		t.Errorf("%q, want %q", b.String(), want)
 	}
+	b.Reset()
+	(&planning{orphans: strings.Split("abcdefghij", ""), whole: true}).tellOrphans(&b, false)
+	if want := "stay as they are: a, b, c, d, e, f, g, h, i, j (--prune-stacks"; !strings.Contains(b.String(), want) {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
 }
 
 func TestPlanAsJSON(t *testing.T) {

@@ -66,7 +66,7 @@ something is the matter with 2 stacks more, which the report has no room for (se
 		t.Errorf("%v, %+v", w.verdict(), w.stacks[0])
 	}
 	b.Reset()
-	if err := a.printStack(w.stacks[3:4], noon, false); err != nil {
+	if err := a.printStack(w.stacks[3:4], noon, false, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.String(); strings.Count(got, "shop.yml:3: bad") != 1 || !strings.Contains(got, "Stalled       true") || !strings.Contains(got, "shop.yml:9   worse") {
@@ -114,7 +114,7 @@ func TestStatusMarksAReportThatIsLeft(t *testing.T) {
 		w.tellAway(tt.holder, noon)
 		var b bytes.Buffer
 		a := &app{out: &b}
-		if err := errors.Join(a.printStacks(w.stacks, noon), a.printStack(w.stacks[:1], noon, false)); err != nil {
+		if err := errors.Join(a.printStacks(w.stacks, noon), a.printStack(w.stacks[:1], noon, false, false)); err != nil {
 			t.Fatal(err)
 		}
 		w.tellPublished(&b, noon)
@@ -163,7 +163,7 @@ func TestStatusShowsInfosIfAsked(t *testing.T) {
 	r.Findings = []spec.Finding{{Severity: spec.Info, Code: "foreign", Message: "somebody's"}}
 	for _, asked := range []bool{false, true} {
 		var b bytes.Buffer
-		if err := (&app{out: &b}).printStack([]stackStatus{summarize(r)}, noon, asked); err != nil {
+		if err := (&app{out: &b}).printStack([]stackStatus{summarize(r)}, noon, asked, false); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(b.String(), "foreign") != asked {

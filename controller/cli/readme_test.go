@@ -48,8 +48,8 @@ func TestReadmeTellsAllVerbs(t *testing.T) {
 // Each flag of README's table is one of each verb that it names, and of no other.
 func TestReadmeTellsFlagsAsTheyAre(t *testing.T) {
 	known := map[string][]string{ // words that stand for several verbs
-		"all that read files":     {"run", "validate", "render", "plan", "apply"},
-		"all that ask the engine": {"run", "plan", "apply", "status", "history", "rollback", "suspend", "resume", "prune"},
+		"all that read files":     {"run", "validate", "render", "plan", "apply", "doctor"},
+		"all that ask the engine": {"run", "plan", "apply", "status", "history", "rollback", "suspend", "resume", "prune", "logs", "doctor"},
 	}
 	rows := regexp.MustCompile("(?m)^\\| (`--[^|]*) \\| ([^|]+) \\| ([^|]*) \\| [^|]+ \\|$").FindAllStringSubmatch(readme(t), -1)
 	for _, row := range rows {

@@ -43,6 +43,9 @@ type stackStatus struct {
 	Reason   string                    `json:"reason,omitempty"`  // one CamelCase word
 	Message  string                    `json:"message,omitempty"` // one sentence
 	Services []reconcile.ServiceStatus `json:"services"`
+	// Tasks are, by the names of services, how many of their tasks are in which state;
+	// only where one stack was asked for.
+	Tasks map[string]taskCounts `json:"tasks,omitempty"`
 	// Progress is what is under way, State what people ask of the stack; left out where
 	// that is nothing.
 	Progress *reconcile.Progress `json:"progress,omitempty"`
@@ -143,24 +146,35 @@ func (a *app) status() *cobra.Command {
 		wait    bool
 		timeout time.Duration
 		infos   bool
+		filter  filterFlag
+		whole   bool
 	)
 	cmd := &cobra.Command{
 		Use:     "status [STACK]",
 		Short:   "Tell how stacks are, and why",
 		GroupID: groupEngine,
-		Long: `Tell how the stacks of the Swarm are that skep knows, or one of them in detail.
+		Long: `Tell how the stacks of the Swarm are that skep knows, or one of them in detail:
+its services wave by wave, with a sign for each task.
+
+  ■ running   ◧ starting   □ pending   ✗ failed   ✓ done
 
 It asks the engine, not the daemon, which keeps there what only it can know: a specs
 directory that cannot be believed, files that do not load, why a stack is held. Exit
 code 1 says that a stack is not Ready or, of all stacks, that the directory or the
-policy file is not.`,
+policy file is not; with --filter, that one that is shown is not Ready.`,
 		Example: `  skep status
   skep status shop
   skep status shop --wait --timeout 5m
+  skep status --filter status=Stalled --filter status=Degraded
+  skep status --filter 'stack=shop-*' -q
   skep status --format '{{.Name}} {{.Status}} {{.Message}}'`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := format.parse()
+			if err != nil {
+				return err
+			}
+			wanted, err := filter.parse()
 			if err != nil {
 				return err
 			}
@@ -169,8 +183,9 @@ policy file is not.`,
 				return err
 			}
 			defer swarm.Close()
+			reconciler := reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner})
 			w := &watch{
-				observer: reconcile.New(reconcile.Options{Swarm: swarm, Owner: owner}),
+				observer: reconciler,
 				stack:    strings.Join(args, ""),
 				explain:  engine.explain,
 				board:    a.board(quiet),
@@ -191,6 +206,12 @@ policy file is not.`,
 				return engine.explain(err)
 			}
 			w.tellAway(holder, time.Now())
+			if len(wanted) > 0 {
+				w.stacks, w.filtered = filtered(wanted, w.stacks, statusValue), true
+			}
+			if err := w.lookCloser(cmd.Context(), swarm, reconciler.Waves); err != nil {
+				return engine.explain(err)
+			}
 			if !quiet && format.value == "table" {
 				fmt.Fprintln(a.err, holderLine(holder, time.Now()))
 			}
@@ -200,7 +221,7 @@ policy file is not.`,
 			case format.value != "table":
 				err = printEach(a.out, t, w.stacks)
 			case len(args) == 1:
-				err = a.printStack(w.stacks, time.Now(), infos)
+				err = a.printStack(w.stacks, time.Now(), infos, whole)
 			default:
 				err = a.printStacks(w.stacks, time.Now())
 			}
@@ -214,7 +235,10 @@ policy file is not.`,
 		},
 	}
 	engine.install(cmd)
+	a.completeStacks(cmd, &engine, &owner, nil)
 	format.install(cmd, "table", "json")
+	filter.install(cmd, "stack", "status", "reason", "revision", "ready")
+	installNoTrunc(cmd, &whole)
 	installOwner(cmd, &owner)
 	f := cmd.Flags()
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print names only")
@@ -236,7 +260,48 @@ type watch struct {
 	report   *controller.Published // nil: nothing is told
 	away     bool                  // nobody acts by now, and the report is left from before
 	stacks   []stackStatus
+	names    []string // of all stacks there are
+	filtered bool     // some of them were left out
 	timedOut bool
+}
+
+// statusValue is what --filter looks at.
+func statusValue(s *stackStatus, key string) string {
+	switch key {
+	case "stack":
+		return s.Name
+	case "status":
+		return s.Status
+	case "reason":
+		return s.Reason
+	case "revision":
+		return s.Revision
+	}
+	return strconv.FormatBool(s.Ready)
+}
+
+// lookCloser asks, of the stack that was asked for, how many tasks are in which state,
+// and in which wave each service was written.
+func (w *watch) lookCloser(ctx context.Context, engine taskLister, wavesOf func(context.Context, string) (map[string]int, error)) error {
+	for i := range w.stacks {
+		s := &w.stacks[i]
+		if s.Name != w.stack {
+			continue
+		}
+		waves, err := wavesOf(ctx, s.Name)
+		if err != nil {
+			return err
+		}
+		for j := range s.Services {
+			if wave, ok := waves[s.Services[j].Name]; ok {
+				s.Services[j].Wave = wave
+			}
+		}
+		if s.Tasks, err = countTasks(ctx, engine, s.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look takes one look, at what a daemon may have written since the last one.
@@ -252,6 +317,7 @@ func (w *watch) look(ctx context.Context) error {
 		}
 	}
 	names := told(w.report, w.Stacks())
+	w.names = names
 	if w.stack != "" {
 		names = []string{w.stack}
 	}
@@ -320,19 +386,28 @@ func (w *watch) settled() bool {
 
 // verdict is the answer of the last look.
 func (w *watch) verdict() error {
-	if w.stack != "" && len(w.stacks) == 0 {
-		return verdict{fmt.Sprintf("no stack %q that skep knows (`skep status` lists those there are)", w.stack)}
+	if w.stack != "" && len(w.stacks) == 0 && !w.filtered {
+		return verdict{w.unknown()}
+	}
+	if w.timedOut {
+		return verdict{"timed out before the stacks were Ready"}
 	}
 	if slices.ContainsFunc(w.stacks, func(s stackStatus) bool { return !s.Ready }) {
-		if w.timedOut {
-			return verdict{"timed out before the stacks were Ready"}
-		}
 		return no
 	}
-	if w.stack == "" && w.report != nil && (!w.report.Source.Ready || w.report.Policy != nil) {
+	if w.stack == "" && !w.filtered && w.report != nil && (!w.report.Source.Ready || w.report.Policy != nil) {
 		return no
 	}
 	return nil
+}
+
+// unknown says that there is no such stack, and which was probably meant.
+func (w *watch) unknown() string {
+	text := fmt.Sprintf("no stack %q that skep knows (`skep status` lists those there are)", w.stack)
+	if word := meant(w.stack, w.names); word != "" {
+		text += "; " + word
+	}
+	return text
 }
 
 var statusHeaders = []string{"NAME", "SERVICES", "READY", "STATUS", "RELEASE", "REVISION", "AGE", "REASON"}
@@ -353,17 +428,11 @@ func (a *app) printStacks(stacks []stackStatus, now time.Time) error {
 	if err := printTable(a.out, statusHeaders, statusRows(stacks, now)); err != nil {
 		return err
 	}
-	first := true
+	var said sentences
 	for _, s := range stacks {
-		if s.Message == "" {
-			continue
-		}
-		if first {
-			fmt.Fprintln(a.out)
-			first = false
-		}
-		fmt.Fprintf(a.out, "%s: %s\n", s.Name, printable(s.Message))
+		said.add(s.Name, s.Message)
 	}
+	said.print(a.out)
 	return nil
 }
 
@@ -405,9 +474,9 @@ func printNames(w io.Writer, stacks []stackStatus) error {
 }
 
 // printStack prints what is known of one stack.
-func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error {
+func (a *app) printStack(stacks []stackStatus, now time.Time, infos, whole bool) error {
 	for _, s := range stacks {
-		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, s.Status)
+		fmt.Fprintf(a.out, "Stack:     %s\nStatus:    %s\n", s.Name, paint(a.colour(a.out), statusColour(s), s.Status))
 		if s.left {
 			fmt.Fprintf(a.out, "Reported:  %s, by a controller that does not act any more\n", age(now, s.Reported))
 		}
@@ -430,11 +499,11 @@ func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error 
 			fmt.Fprintf(a.out, "Under way: %s%s\n", s.Progress.Step, times(now, s.Progress.Since, s.Progress.Until))
 		}
 		fmt.Fprintln(a.out)
-		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now, s.Message)); err != nil {
-			return err
+		if len(s.Services) > 0 {
+			a.drawServices(s.Services, s.Tasks, now, whole, s.Message)
+			fmt.Fprintln(a.out)
 		}
-		fmt.Fprintln(a.out)
-		if err := printTable(a.out, serviceHeaders, serviceRows(s.Services, now)); err != nil {
+		if err := printTable(a.out, []string{"CONDITION", "TRUE", "SINCE", "REASON", "MESSAGE"}, conditionRows(s.Conditions, now, s.Message)); err != nil {
 			return err
 		}
 		findings := s.Findings
@@ -450,6 +519,17 @@ func (a *app) printStack(stacks []stackStatus, now time.Time, infos bool) error 
 		}
 	}
 	return nil
+}
+
+// statusColour is green for what is well, yellow for what goes on, red for the rest.
+func statusColour(s stackStatus) string {
+	switch {
+	case s.Status == string(reconcile.Stalled), s.Status == string(reconcile.Degraded):
+		return red
+	case s.Ready:
+		return green
+	}
+	return yellow
 }
 
 // findingRows tells findings, each where the file has it, or of which service it is.
@@ -478,27 +558,6 @@ func conditionRows(conditions []reconcile.Condition, now time.Time, said string)
 			message = ""
 		}
 		rows = append(rows, []string{string(c.Type), strconv.FormatBool(c.True), age(now, c.Since), dash(reason), dash(message)})
-	}
-	return rows
-}
-
-var serviceHeaders = []string{"SERVICE", "MODE", "RUNNING", "HEALTH", "SINCE", "LEFT", "IMAGE", "REASON"}
-
-func serviceRows(services []reconcile.ServiceStatus, now time.Time) [][]string {
-	rows := make([][]string, 0, len(services))
-	for _, s := range services {
-		name := s.Key
-		if name == "" {
-			name = s.Name
-		}
-		left := ""
-		if d := s.Until.Sub(now); d > 0 {
-			left = span(d)
-		}
-		rows = append(rows, []string{
-			name, dash(s.Mode), fmt.Sprintf("%d/%d", s.Running, s.Desired), healthWord(s),
-			age(now, s.Since), dash(left), dash(s.Image), dash(s.Reason),
-		})
 	}
 	return rows
 }

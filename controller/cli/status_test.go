@@ -86,7 +86,7 @@ func TestStatusOfOneStack(t *testing.T) {
 	a := newApp(nil)
 	var b bytes.Buffer
 	a.out = &b
-	if err := a.printStack([]stackStatus{summarize(result("shop", "all is well", reconcile.Ready))}, noon, false); err != nil {
+	if err := a.printStack([]stackStatus{summarize(result("shop", "all is well", reconcile.Ready))}, noon, false, false); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.TrimPrefix(`
@@ -96,15 +96,14 @@ Reason:    all is well
 Release:   4, healthy, About an hour ago
 Revision:  abc1234 web: 1
 
+wave 1   db    ■    1/1   1 running   Healthy   -            -
+         web   ■■   2/3   2 running   Healthy   replicated   web:1
+
 CONDITION     TRUE      SINCE           REASON        MESSAGE
 Ready         true      2 minutes ago   ReasonReady   -
 Progressing   false     2 minutes ago   -             -
 Degraded      false     2 minutes ago   -             -
 Stalled       false     2 minutes ago   -             -
-
-SERVICE   MODE         RUNNING   HEALTH    SINCE     LEFT      IMAGE     REASON
-web       replicated   2/3       Healthy   -         -         web:1     -
-db        -            1/1       Healthy   -         -         -         -
 `, "\n")
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
@@ -264,7 +263,7 @@ func TestStatusShowsFindings(t *testing.T) {
 	}
 	var b bytes.Buffer
 	a := &app{out: &b}
-	if err := a.printStack([]stackStatus{summarize(r)}, noon, false); err != nil {
+	if err := a.printStack([]stackStatus{summarize(r)}, noon, false, false); err != nil {
 		t.Fatal(err)
 	}
 	_, got, _ := strings.Cut(b.String(), "\nFINDING")

@@ -17,8 +17,11 @@ import (
 //go:embed rights.txt
 var text string
 
-// Who asks, each for what those before it ask for too.
-var Who = []string{"look", "ask", "act", "run"}
+// Who asks, each for what those before it ask for too; but logs, which only looks besides.
+var Who = []string{"look", "ask", "act", "run", logs}
+
+// logs are what only a person asks for, by the verb of that name.
+const logs = "logs"
 
 // A Right is one kind of request.
 type Right struct {
@@ -43,14 +46,19 @@ func List() []Right {
 // For is what one of Who may ask for.
 func For(who string) []Right {
 	most := slices.Index(Who, who)
-	return slices.DeleteFunc(List(), func(r Right) bool { return slices.Index(Who, r.Who) > most })
+	return slices.DeleteFunc(List(), func(r Right) bool {
+		if who == logs {
+			return r.Who != logs && r.Who != "look"
+		}
+		return slices.Index(Who, r.Who) > most
+	})
 }
 
 // OfVerb is which of Who a verb of the command line is.
 func OfVerb(verb string) string {
 	switch verb {
-	case "run":
-		return "run"
+	case "run", "logs":
+		return verb
 	case "apply":
 		return "act"
 	case "rollback", "suspend", "resume", "prune":
