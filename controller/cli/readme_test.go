@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -80,42 +78,5 @@ func TestReadmeTellsFlagsAsTheyAre(t *testing.T) {
 	}
 	if len(rows) < 10 {
 		t.Errorf("only %d rows were found", len(rows))
-	}
-}
-
-// README names the metrics there are.
-func TestReadmeTellsMetrics(t *testing.T) {
-	inQuotes := regexp.MustCompile(`"(skep_[a-z_]+)"`)
-	there := map[string]bool{}
-	err := fs.WalkDir(os.DirFS(root), "controller", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
-			return err
-		}
-		text, err := os.ReadFile(filepath.Join(root, file))
-		for _, m := range inQuotes.FindAllStringSubmatch(string(text), -1) {
-			there[m[1]] = true
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	told := map[string]bool{}
-	for _, m := range regexp.MustCompile("`(skep_[a-z_]+)(?:\\{[a-z,]*\\})?`").FindAllStringSubmatch(readme(t), -1) {
-		told[m[1]] = true
-	}
-	delete(told, "skep_monitoring") // a network
-	for name := range there {
-		if !told[name] {
-			t.Errorf("README does not tell of %s", name)
-		}
-	}
-	for name := range told {
-		if !there[name] {
-			t.Errorf("README tells of %s, which is not there", name)
-		}
-	}
-	if len(there) < 10 {
-		t.Errorf("only the metrics %v were found", there)
 	}
 }
