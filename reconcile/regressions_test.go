@@ -673,6 +673,45 @@ func TestStackOfAnotherOwner(t *testing.T) {
 	}
 }
 
+// How docs/high-availability.md hands a stack to another owner: services that say its name,
+// and the records away. What they hold is adopted as it is. A network that says the old
+// name, which nobody can change, keeps it from that.
+func TestHandingOver(t *testing.T) {
+	for _, ownNetwork := range []bool{false, true} {
+		st := makeStack("shop", service("shop", "web", "app:1"))
+		w := newWorld(t, st)
+		if !ownNetwork {
+			_, _ = w.engine.NetworkCreate(context.Background(), "shop_default", st.Networks[0].Create) // as `docker stack deploy` makes it
+		}
+		w.settle()
+		first := w.r
+		gone := func() Result { return first.Reconcile(context.Background(), Input{Name: "shop"}) }
+		if res := gone(); res.Outcome != Held || res.Reason != Orphaned {
+			t.Errorf("the first owner: %s %s: %s", res.Outcome, res.Reason, res.Message)
+		}
+		w.refresh()
+		w.engine.service(t, "shop_web").Spec.Labels[LabelOwner] = "other"
+		configs, err := w.engine.ConfigList(context.Background(), swarm.ConfigListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range configs {
+			if l := configs[i].Spec.Labels; l[labelStack] == "shop" {
+				_ = w.engine.ConfigRemove(context.Background(), configs[i].ID)
+			}
+		}
+		w.engine.takeWrites()
+		w.r = New(Options{Swarm: w.engine, Now: w.engine.now, Owner: "other"})
+		res, writes := w.settle(), w.engine.takeWrites()
+		switch {
+		case ownNetwork && (res.Outcome != Held || res.Reason != "OtherOwner" || len(writes) > 0):
+			t.Errorf("with a network of the first owner's: %s %s: %s, wrote %v", res.Outcome, res.Reason, res.Message, writes)
+		case !ownNetwork && (res.Reason != "InSync" || w.phases() != "1:Healthy" || !slices.Equal(writes, []string{"create config skep-release-shop-1"})):
+			t.Errorf("%s %s: %s, wrote %v", res.Outcome, res.Reason, res.Message, writes)
+		}
+	}
+}
+
 // An adopted secret cannot be compared, which is said; once believed, it is known.
 func TestBelievedSecretIsTold(t *testing.T) {
 	mk := func(value string) *spec.Stack {

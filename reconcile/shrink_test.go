@@ -3,7 +3,10 @@ package reconcile
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +61,36 @@ func TestGuardStacks(t *testing.T) {
 		if len(allowed) != tt.allowed || n != tt.blocked {
 			t.Errorf("%+v: %d allowed, %d blocked", tt, len(allowed), n)
 		}
+	}
+}
+
+// The table of docs/sources.md says what the guard does.
+func TestSourcesTellsTheGuard(t *testing.T) {
+	page, err := os.ReadFile("../docs/sources.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| (\d+) stacks? \| (.*) \|$`).FindAllStringSubmatch(string(page), -1)
+	for _, row := range rows {
+		known, _ := strconv.Atoi(row[1])
+		for i, told := range strings.Split(row[2], "|") {
+			gone, want := []int{1, 2, 3, 4, known}[i], ""
+			if gone <= known {
+				allowed, blocked := GuardStacks(named(known), named(gone), nil, nil, 0)
+				if want = "goes"; blocked != nil {
+					want = "waits"
+				}
+				if len(allowed) > 0 && blocked != nil {
+					t.Errorf("of %d stacks of which %d are gone, %d go and %d wait", known, gone, len(allowed), len(blocked.Names))
+				}
+			}
+			if strings.TrimSpace(told) != want {
+				t.Errorf("docs/sources.md says %q of %d stacks of which %d are gone, want %q", told, known, gone, want)
+			}
+		}
+	}
+	if len(rows) != 3 {
+		t.Errorf("%d rows", len(rows))
 	}
 }
 
