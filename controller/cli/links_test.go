@@ -18,6 +18,7 @@ var (
 	markedLink = regexp.MustCompile(`\]\(([^)\s]*)\)`)
 	heading    = regexp.MustCompile(`(?m)^#{1,6} +(.*?) *#*$`)
 	headLink   = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+	address    = regexp.MustCompile(`https?://[^\s)>"]+`)
 	mention    = regexp.MustCompile(`\b(?:docs|deploy|e2e)(?:/[a-z0-9-]+)*/[A-Za-z0-9_-]+\.md\b`)
 )
 
@@ -135,6 +136,12 @@ func TestLinksLeadSomewhere(t *testing.T) {
 func TestNamedPagesAreThere(t *testing.T) {
 	pages, named := readPages(t), 0
 	walk(t, func(file, text string) {
+		text = address.ReplaceAllStringFunc(text, func(url string) string {
+			if strings.Contains(url, "/skep-io/skep/") {
+				return url
+			}
+			return "" // of somebody else's documentation
+		})
 		for _, name := range mention.FindAllString(text, -1) {
 			named++
 			if _, ok := pages[name]; !ok && !strings.HasSuffix(file, "_test.go") {
