@@ -90,13 +90,25 @@ func (b *Tab) Complaints() []string {
 // limit is how long anything may take.
 const limit = 30 * time.Second
 
-// Do takes steps.
+// Do takes steps. One that found what it was for, and then no more, since the page was
+// drawn anew meanwhile, is taken again: it has not done anything yet.
 func (b *Tab) Do(steps ...Step) {
 	b.t.Helper()
-	if err := b.Try(steps...); err != nil {
-		b.t.Fatal(err)
+	late := time.Now().Add(limit)
+	for _, step := range steps {
+		err := b.Try(step)
+		for err != nil && strings.Contains(err.Error(), drawnAnew) && time.Now().Before(late) {
+			time.Sleep(20 * time.Millisecond) // waits for a condition
+			err = b.Try(step)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
 	}
 }
+
+// drawnAnew is what Chromium says of an element that is not there any more.
+const drawnAnew = "Could not find node with given id"
 
 // Try takes steps, and says why they could not be.
 func (b *Tab) Try(steps ...Step) error {
