@@ -163,8 +163,17 @@ func (c *controller) watchPolicy(ctx context.Context) {
 			c.page.changed()
 		}
 		if changed {
+			c.tellUnusedRules()
 			c.queue.changed(c.desired.Load().names()...)
 		}
+	}
+}
+
+// tellUnusedRules tells of rules that are for none of the directory's stacks, when that
+// was read: one that is misspelt forbids nothing.
+func (c *controller) tellUnusedRules() {
+	if d := c.desired.Load(); d.loaded && d.err == nil {
+		c.report.rules(c.policy.policy().Unused(spec.SitesOf(d.stacks, d.problems)))
 	}
 }
 

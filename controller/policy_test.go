@@ -105,6 +105,36 @@ func TestPolicyIsReadAgain(t *testing.T) {
 	})
 }
 
+// A rule that is for no stack is told once, and again when it comes back.
+func TestRuleForNoStackIsTold(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	const misspelt = "rules: [{name: never, stacks: [sohp], deny: {binds: [/etc]}}]"
+	writePolicy(t, file, misspelt)
+	policy, err := openPolicy(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inDaemon(t, func(w *world) {
+		w.controller.policy = policy
+		w.snapshot = snapshot(stack("shop", "1"))
+	}, func(t *testing.T, w *world) {
+		w.sleep(10 * time.Minute)
+		told := func(want int) {
+			t.Helper()
+			if n := w.told(zapcore.WarnLevel, "finding"); n != want {
+				t.Errorf("told %d times, want %d: %v", n, want, w.loud())
+			}
+		}
+		told(1)
+		writePolicy(t, file, "rules: [{name: never, stacks: [shop], deny: {binds: [/etc]}}]")
+		w.sleep(3 * policyEvery)
+		told(1)
+		writePolicy(t, file, misspelt)
+		w.sleep(3 * policyEvery)
+		told(2)
+	})
+}
+
 // A policy that is being written is none: its last rules may be those that deny.
 func TestPolicyThatIsBeingWritten(t *testing.T) {
 	const whole = "rules:\n- {name: first, allow: {images: ['**'], binds: ['/**']}}\n- {name: last, deny: {binds: [/etc]}}\n"

@@ -95,6 +95,7 @@ var codeTable = []Code{
 	{"file-absent", Reading, asWarning, "the commit has a stack's file that the work tree has not"},
 	{"git-unreadable", Reading, asInfo, "there is a git repository that cannot be read"},
 	{"file-too-large", Reading, asError, "the file is larger than --max-file-size"},
+	{"policy-rule-unused", Reading, asWarningOrInfo, "a rule of the policy names stacks that the directory does not have"},
 	{"not-text", Reading, asError, "the file is not UTF-8 text"},
 	{"yaml-syntax", Reading, asError, "the file is not YAML"},
 	{"yaml-endless", Reading, asError, "an alias stands inside of what it names"},

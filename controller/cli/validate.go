@@ -106,9 +106,10 @@ could not be read.`,
 type validation struct {
 	guard    reconcile.Guard
 	findings []spec.Finding
-	stacks   map[string]bool // the absolute path of each stack's file
-	unread   []error         // why one cannot tell
-	taken    []string        // the folders that were taken for specs directories
+	stacks   map[string]bool     // the absolute path of each stack's file
+	sites    map[string][]string // the files of stacks of specs directories, as rules see them
+	unread   []error             // why one cannot tell
+	taken    []string            // the folders that were taken for specs directories
 }
 
 // readAll takes in a specs directory, if one is named, and paths.
@@ -120,6 +121,9 @@ func (v *validation) readAll(ctx context.Context, dir string, paths []string, o 
 	}
 	for _, path := range paths {
 		v.read(ctx, path, o)
+	}
+	if len(v.unread) == 0 { // else a rule may be for what was not read
+		v.note("", v.guard.Policy.Unused(v.sites))
 	}
 	if here, err := os.Getwd(); err == nil {
 		v.showFrom(here)
@@ -159,6 +163,12 @@ func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
 	if !snapshot.Complete {
 		v.unread = append(v.unread, snapshot.Err)
 		return
+	}
+	if v.sites == nil {
+		v.sites = map[string][]string{}
+	}
+	for name, files := range spec.SitesOf(snapshot.Stacks, snapshot.Problems) {
+		v.sites[name] = append(v.sites[name], files...)
 	}
 	for _, stack := range snapshot.Stacks {
 		v.add(dir, stack, stack.Findings)
