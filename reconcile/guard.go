@@ -64,8 +64,14 @@ func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned boo
 
 // CheckStack is Check without an engine: of a stack as its file has it.
 func (g Guard) CheckStack(stack *spec.Stack) []spec.Finding {
+	return g.CheckStackAt(stack, stack.Source.File)
+}
+
+// CheckStackAt is CheckStack for a stack whose file lies elsewhere below the specs
+// directory than its source says.
+func (g Guard) CheckStackAt(stack *spec.Stack, file string) []spec.Finding {
 	d := Bind(stack, Binding{})
-	return ofFile(g.Check(d, stack.Source.File, nil, nil, stack.Policy.Images == spec.ImagesAsWritten), stack)
+	return ofFile(g.Check(d, file, nil, nil, stack.Policy.Images == spec.ImagesAsWritten), stack)
 }
 
 // An inspection goes through what one stack asks for.

@@ -47,6 +47,25 @@ func (p *ClusterPolicy) Unused(sites map[string][]string) []Finding {
 	return found
 }
 
+// Unjudged finds the rules that may or may not be for a stack whose file's place below
+// the specs directory is not known.
+func (p *ClusterPolicy) Unjudged(stack string) []Finding {
+	if p == nil {
+		return nil
+	}
+	var found []Finding
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		const top = "compose.yaml" // whose rules are for every file
+		if len(r.directories) == 0 || r.isFor(stack, top) || !r.isForName(stack) {
+			continue
+		}
+		found = append(found, Finding{File: p.File, Line: r.Line, Severity: Warning, Code: "policy-rule-unjudged",
+			Message: fmt.Sprintf("rule %s goes by directories, and whether it is for a path could not be judged here, as the specs directory is not known: the path was taken as it is written (use --specs DIR, or set SKEP_SPECS beside the path)", r.Name)})
+	}
+	return found
+}
+
 func (r *PolicyRule) unused(sites map[string][]string) string {
 	var dead []string
 	deadIn := func(key string, entries []entry, fits func(e entry, stack, file string) bool) {
