@@ -170,7 +170,7 @@ func Run(ctx context.Context, c Config) error {
 		return err // else it waits for a better one, as it does for files
 	}
 	if policy != nil {
-		if how := inOtherHands(c.PolicyFile, c.Specs); how != "" {
+		if how := PolicyInOtherHands(c.PolicyFile, c.Specs); how != "" {
 			c.Logger.Warn("who writes stacks may be able to write the policy", zap.String("detail", c.PolicyFile+": "+how))
 		}
 	}

@@ -130,11 +130,14 @@ func (p *policyFile) look() (changed bool, err error) {
 	return true, nil
 }
 
-// inOtherHands says how those who write stacks may be able to write the policy too; "" if
-// that is not to be seen.
-func inOtherHands(file, specs string) string {
+// PolicyInOtherHands says how those who write stacks may be able to write the policy too;
+// "" if that is not to be seen. Specs is the specs directory, "" where none is known.
+func PolicyInOtherHands(file, specs string) string {
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o002 != 0 {
 		return "everybody can write it (chmod o-w)"
+	}
+	if specs == "" {
+		return ""
 	}
 	file, err1 := realPath(file)
 	specs, err2 := realPath(specs)

@@ -265,7 +265,7 @@ func TestPolicyInOtherHands(t *testing.T) {
 	}
 	for file, want := range map[string]string{kept: "", open: "everybody", within: "in the specs directory", filepath.Join(dir, "gone.yml"): ""} {
 		for _, specs := range []string{specs, link} {
-			if how := inOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
+			if how := PolicyInOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
 				t.Errorf("%s: %q, want %q", file, how, want)
 			}
 		}

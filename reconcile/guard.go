@@ -447,11 +447,11 @@ func (a *inspection) path(source string, readOnly bool, words string) {
 	opens := opaque && strings.Contains(source, "{{") || !opaque && opensNode(clean)
 	switch {
 	case a.Policy == nil && opens && !a.AllowHostRoot && opaque:
-		a.refuse(a.key, "host-root", "%s is what its template becomes, which may be the engine's socket (write the path, or allow it to every stack: --allow-host-root)", words)
+		a.refuse(a.key, "host-root", "%s may be any path of a node, and so the engine's socket (write the path without templates and .., or allow it to every stack: --allow-host-root)", words)
 	case a.Policy == nil && opens && !a.AllowHostRoot:
 		a.refuse(a.key, "host-root", "%s gives all power over the node: it is, or holds, the engine's socket (take it out; allow it to this stack alone by a --policy file; or to every stack: --allow-host-root)", words)
 	case a.Policy != nil && opaque:
-		a.noRule("policy-bind", words+", of which nobody can tell before which path of a node it becomes,")
+		a.noRule("policy-bind", words+", which may be any path of a node,")
 	default:
 		a.requires("policy-bind", spec.Request{Aspect: spec.AspectBinds, Value: clean, ReadOnly: readOnly, Literal: opens}, "%s", words)
 	}
@@ -524,7 +524,7 @@ func (a *inspection) volume(m mount.Mount) {
 	}
 	mounts := localMount(driver.Options)
 	for _, p := range mounts.paths {
-		a.path(ofNode(p), m.ReadOnly, fmt.Sprintf("%s, which volume %s mounts,", p, m.Source))
+		a.path(ofNode(p), m.ReadOnly, fmt.Sprintf("the mount of %s by volume %s", p, m.Source))
 	}
 	if t := mounts.filesystem; t != "" {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectVolumeTypes, Value: t}, "the file system %s of volume %s", t, m.Source)

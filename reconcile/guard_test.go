@@ -588,6 +588,29 @@ func TestPolicyPage(t *testing.T) {
 	}
 }
 
+// What is said of a path is a sentence, whichever way it is asked for.
+func TestWordsOfMounts(t *testing.T) {
+	for name, set := range map[string]func(*swarm.ServiceSpec){
+		"a device by ..":       localVolumeOf("type=none o=bind device=/home/../"),
+		"a device":             localVolumeOf("type=none o=bind device=/run"),
+		"an overlay":           localVolumeOf(`type=overlay o=lowerdir=/a\b device=overlay`),
+		"a template":           binding(`{{"/run"}}`),
+		"a device of template": localVolumeOf(`o=bind device={{.X}}`),
+	} {
+		for _, g := range []Guard{{}, {Policy: policy(t, "rules: [{name: a, allow: {images: ['**'], volume_types: ['*']}}]")}} {
+			found := checked(g, set)
+			if len(found) == 0 {
+				t.Errorf("%s: nothing is found", name)
+			}
+			for _, f := range found {
+				if strings.Contains(f.Message, ",,") || strings.Contains(f.Message, ", which volume") || strings.Contains(f.Message, "template becomes") {
+					t.Errorf("%s: %s", name, f.Message)
+				}
+			}
+		}
+	}
+}
+
 func readFile(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(name)

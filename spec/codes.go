@@ -96,6 +96,7 @@ var codeTable = []Code{
 	{"git-unreadable", Reading, asInfo, "there is a git repository that cannot be read"},
 	{"file-too-large", Reading, asError, "the file is larger than --max-file-size"},
 	{"policy-rule-unused", Reading, asWarningOrInfo, "a rule of the policy names stacks that the directory does not have"},
+	{"policy-in-other-hands", Reading, asWarning, "those who write stacks may be able to write the policy"},
 	{"policy-rule-unjudged", Reading, asWarning, "a rule of the policy goes by directories, and that of the specs is not known"},
 	{"not-text", Reading, asError, "the file is not UTF-8 text"},
 	{"yaml-syntax", Reading, asError, "the file is not YAML"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/controller"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -124,11 +125,28 @@ func (v *validation) readAll(ctx context.Context, dir string, paths []string, o 
 	for _, path := range paths {
 		v.read(ctx, path, o)
 	}
+	v.policyInOtherHands(dir)
 	if len(v.unread) == 0 { // else a rule may be for what was not read
 		v.note("", v.guard.Policy.Unused(v.sites))
 	}
 	if here, err := os.Getwd(); err == nil {
 		v.showFrom(here)
+	}
+}
+
+// policyInOtherHands warns of a policy that those who write stacks may write too, as
+// `skep run` does in its log.
+func (v *validation) policyInOtherHands(dir string) {
+	if v.guard.Policy == nil {
+		return
+	}
+	file := v.guard.Policy.File
+	for _, specs := range append([]string{dir, v.specs}, v.taken...) {
+		if how := controller.PolicyInOtherHands(file, specs); how != "" {
+			v.note("", []spec.Finding{{File: file, Severity: spec.Warning, Code: "policy-in-other-hands",
+				Message: "who writes stacks may be able to write the policy: " + how}})
+			return
+		}
 	}
 }
 
@@ -141,6 +159,7 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 	}
 	stack, findings := spec.LoadFile(ctx, path, o)
 	if info.IsDir() && stack == nil && isSpecsDirectory(findings) {
+		v.policyInOtherHands(path)
 		if path != "." {
 			v.taken = append(v.taken, path)
 		}
