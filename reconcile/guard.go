@@ -449,7 +449,7 @@ func (a *inspection) path(source string, readOnly bool, words string) {
 	case a.Policy == nil && opens && !a.AllowHostRoot && opaque:
 		a.refuse(a.key, "host-root", "%s may be any path of a node, and so the engine's socket (write the path without templates and .., or allow it to every stack: --allow-host-root)", words)
 	case a.Policy == nil && opens && !a.AllowHostRoot:
-		a.refuse(a.key, "host-root", "%s gives all power over the node: it is, or holds, the engine's socket (take it out; allow it to this stack alone by a --policy file; or to every stack: --allow-host-root)", words)
+		a.refuse(a.key, "host-root", "%s gives all power over the node: it is, or holds, the engine's socket (take it out; allow it to every stack: --allow-host-root; or to this stack alone by a --policy file, which then says for every stack all that it may: docs/policy.md has one to begin with, that is as without)", words)
 	case a.Policy != nil && opaque:
 		a.noRule("policy-bind", words+", which may be any path of a node,")
 	default:
