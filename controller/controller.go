@@ -165,12 +165,12 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	policy, err := openPolicy(c.PolicyFile)
-	if err != nil {
-		return err
+	policy, err := openPolicy(c.PolicyFile, c.Now())
+	if err != nil && c.Once {
+		return err // else it waits for a better one, as it does for files
 	}
 	if policy != nil {
-		if how := inOtherHands(c.PolicyFile, c.Specs); how != "" {
+		if how := PolicyInOtherHands(c.PolicyFile, c.Specs); how != "" {
 			c.Logger.Warn("who writes stacks may be able to write the policy", zap.String("detail", c.PolicyFile+": "+how))
 		}
 	}
@@ -246,7 +246,7 @@ func newController(cfg Config, e edges) *controller {
 		c.leader = alone{}
 	}
 	c.desired.Store(&desired{patience: cfg.VanishAfter})
-	c.scans = &scans{dir: cfg.Specs, scan: func(ctx context.Context) *spec.Snapshot { return c.scan(ctx) }, limit: cfg.ScanLimit}
+	c.scans = &scans{dir: cfg.Specs, scan: c.scanUnderPolicy, limit: cfg.ScanLimit}
 	c.kept = newKept(cfg, e.notes, c.leads)
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
 	c.page = newPage(c)

@@ -170,8 +170,8 @@ func serve(ctx context.Context, l net.Listener, secure *tls.Config, h http.Handl
 	return err
 }
 
-// ready is nil with a live engine, where some controller is known to act, and a readable
-// source. Who has lost the lease and knows of nobody who has it is cut off, most likely:
+// ready is nil with a live engine, where some controller is known to act, a policy (where
+// there is to be one) and a readable source. Who has lost the lease and knows of nobody who has it is cut off, most likely:
 // that is known long before a request was given up.
 func (c *controller) ready() error {
 	var why []string
@@ -180,7 +180,9 @@ func (c *controller) ready() error {
 	} else if s := c.leader.standing(); !s.Acts() && s.Holder.ID == "" {
 		why = append(why, "lease: no controller is known to act, and this one cannot have the lease now (has the Swarm its quorum, does the engine answer?)")
 	}
-	if err := c.sourceReady(); err != nil {
+	if err := c.policy.missing(); err != nil {
+		why = append(why, "policy: "+err.Error())
+	} else if err := c.sourceReady(); err != nil {
 		why = append(why, "specs: "+err.Error())
 	}
 	if why == nil {

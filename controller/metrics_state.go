@@ -55,7 +55,7 @@ var (
 	descScanned = prometheus.NewDesc("skep_source_last_scan_timestamp_seconds",
 		"When the specs directory was read completely the last time.", nil, nil)
 	descPolicy = prometheus.NewDesc("skep_policy_ready",
-		"Whether what the policy file says is in force (1), or, since it cannot be read, what it said before (0); not there without a policy.", nil, nil)
+		"Whether what the policy file says is in force (1), or, since it cannot be read, what it said before or, after a start, nothing (0); not there without a policy.", nil, nil)
 	descEngine = prometheus.NewDesc("skep_engine_ready",
 		"Whether the engine could be listed the last time (1) or not (0).", nil, nil)
 	descLeader = prometheus.NewDesc("skep_leader",

@@ -406,6 +406,7 @@ func (c *controller) seeDirectory(d *desired) sight {
 	switch {
 	case d.err == nil && d.loaded:
 		s.troubles[spec.EventSourceUnreadable] = trouble{}
+	case d.err != nil && sourceReason(d) == policyUnreadable: // that is told below
 	case d.err != nil && c.Now().Sub(d.since) >= unreadableFor:
 		s.troubles[spec.EventSourceUnreadable] = trouble{Key: "directory", Reason: sourceReason(d), Message: d.err.Error()}
 	}
@@ -413,7 +414,11 @@ func (c *controller) seeDirectory(d *desired) sight {
 		s.troubles[spec.EventPruneBlocked] = trouble{Key: b.ID, Reason: reconcile.PruneBlocked, Message: b.Why()}
 	}
 	if why := c.report.policyBroken(); why != "" {
-		s.troubles[spec.EventPolicyUnreadable] = trouble{Key: "file", Reason: "PolicyUnreadable", Message: "the last good one stays in force: " + why}
+		meanwhile := "the last good one stays in force: "
+		if c.policy.missing() != nil {
+			meanwhile = "nothing is done before it can be read: "
+		}
+		s.troubles[spec.EventPolicyUnreadable] = trouble{Key: "file", Reason: policyUnreadable, Message: meanwhile + why}
 	}
 	return s
 }

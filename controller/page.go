@@ -177,7 +177,7 @@ func (p *page) gather() *web.Snapshot {
 	s := &web.Snapshot{Now: now, Version: c.Version, Owner: c.Owner, Specs: c.Specs, Acts: standing.Acts(),
 		Findings: d.findings, Revision: d.revision}
 	if trouble := c.policy.problem(); trouble != nil {
-		s.Policy, s.PolicySince = trouble.err.Error(), trouble.since
+		s.Policy, s.PolicySince, s.NoPolicy = trouble.err.Error(), trouble.since, c.policy.missing() != nil
 	}
 	if !s.Acts {
 		s.Holder = standing.Holder.String()
@@ -186,7 +186,7 @@ func (p *page) gather() *web.Snapshot {
 		s.Subject = d.commit.Subject
 	}
 	s.Engine, s.EngineSince = c.engine.away()
-	if err := c.sourceReady(); err != nil {
+	if err := c.sourceReady(); err != nil && !s.NoPolicy {
 		s.Source, s.SourceReason, s.SourceSince = err.Error(), sourceReason(d), d.since
 	}
 	report := p.told(d, now)

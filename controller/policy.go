@@ -3,6 +3,7 @@ package controller
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,7 @@ type policyFile struct {
 	text    []byte // that the policy in force was made of; look alone uses it
 	found   []byte // the text that the last look found
 	wrong   error  // what was wrong with the file when it was told last
+	began   bool   // there was a first look, which alone believes what it finds once
 	current atomic.Pointer[spec.ClusterPolicy]
 	broken  atomic.Pointer[policyProblem] // nil: what the file says is in force
 }
@@ -42,25 +44,40 @@ type policyProblem struct {
 	since time.Time
 }
 
-// openPolicy reads a policy for the first time, when a broken one is an error; nil for
-// no file.
-func openPolicy(file string) (*policyFile, error) {
+// openPolicy reads a policy for the first time; nil for no file. Where it cannot be read
+// the error says why, and none is in force: see missing.
+func openPolicy(file string, now time.Time) (*policyFile, error) {
 	if file == "" {
 		return nil, nil
 	}
 	p := &policyFile{file: file}
-	if _, err := p.look(); err != nil {
-		return nil, err
-	}
-	return p, nil
+	_, _, err := p.see(now)
+	p.began = true
+	return p, err
 }
 
-// policy is the one in force, nil where there is none.
+// policy is the one in force, nil where no file was named. Until a file could be read it
+// allows nothing.
 func (p *policyFile) policy() *spec.ClusterPolicy {
 	if p == nil {
 		return nil
 	}
-	return p.current.Load()
+	if policy := p.current.Load(); policy != nil {
+		return policy
+	}
+	return &spec.ClusterPolicy{File: p.file}
+}
+
+// missing is why no policy is in force, though a file was named: it could not be read
+// since this controller started. Nothing is done before it can.
+func (p *policyFile) missing() error {
+	if p == nil || p.current.Load() != nil {
+		return nil
+	}
+	if b := p.broken.Load(); b != nil {
+		return b.err
+	}
+	return errors.New("the policy was not read yet")
 }
 
 // problem is why the file's policy is not the one in force; nil: it is, or there is none.
@@ -101,7 +118,7 @@ func (p *policyFile) look() (changed bool, err error) {
 	switch inForce := p.current.Load() != nil; {
 	case inForce && bytes.Equal(text, p.text):
 		return false, nil
-	case inForce && !again:
+	case (inForce || p.began) && !again:
 		return false, p.wrong
 	}
 	next, err := spec.ParseClusterPolicy(p.file, text)
@@ -113,11 +130,14 @@ func (p *policyFile) look() (changed bool, err error) {
 	return true, nil
 }
 
-// inOtherHands says how those who write stacks may be able to write the policy too; "" if
-// that is not to be seen.
-func inOtherHands(file, specs string) string {
+// PolicyInOtherHands says how those who write stacks may be able to write the policy too;
+// "" if that is not to be seen. Specs is the specs directory, "" where none is known.
+func PolicyInOtherHands(file, specs string) string {
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o002 != 0 {
 		return "everybody can write it (chmod o-w)"
+	}
+	if specs == "" {
+		return ""
 	}
 	file, err1 := realPath(file)
 	specs, err2 := realPath(specs)
@@ -157,14 +177,24 @@ func (c *controller) watchPolicy(ctx context.Context) {
 		case <-every.C:
 		}
 		changed, news, err := c.policy.see(c.Now())
-		c.report.policy(c.policy.file, changed, err)
+		c.report.policy(c.policy.file, changed, c.policy.missing() != nil, err)
 		if news {
 			poke(c.kept.hint)
 			c.page.changed()
 		}
 		if changed {
+			poke(c.rescan) // the first one: no directory was read without it
+			c.tellUnusedRules()
 			c.queue.changed(c.desired.Load().names()...)
 		}
+	}
+}
+
+// tellUnusedRules tells of rules that are for none of the directory's stacks, when that
+// was read: one that is misspelt forbids nothing.
+func (c *controller) tellUnusedRules() {
+	if d := c.desired.Load(); d.loaded && d.err == nil {
+		c.report.rules(c.policy.policy().Unused(spec.SitesOf(d.stacks, d.problems)))
 	}
 }
 
@@ -175,12 +205,17 @@ func (r *report) policyBroken() string {
 	return r.broken
 }
 
-// policy tells that another policy is in force, or why none of the file's is.
-func (r *report) policy(file string, changed bool, err error) {
+// policy tells that another policy is in force, or why none of the file's is; missing
+// says that there was none before either.
+func (r *report) policy(file string, changed, missing bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		r.log.Log(again(&r.broken, err.Error(), zapcore.ErrorLevel), "policy cannot be read, the last good one stays in force", zap.Error(err))
+		what := "policy cannot be read, the last good one stays in force"
+		if missing {
+			what = "policy cannot be read, nothing is done before it can"
+		}
+		r.log.Log(again(&r.broken, err.Error(), zapcore.ErrorLevel), what, zap.Error(err))
 		return
 	}
 	if changed || r.broken != "" {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap/zapcore"
+
+	"github.com/skep-io/skep/spec"
 )
 
 func writePolicy(t *testing.T, file, text string) {
@@ -23,7 +25,7 @@ func writePolicy(t *testing.T, file, text string) {
 func TestPolicyIsReadAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policy.yml")
 	writePolicy(t, file, "rules: [{name: first}]")
-	policy, err := openPolicy(file)
+	policy, err := openPolicy(file, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +107,42 @@ func TestPolicyIsReadAgain(t *testing.T) {
 	})
 }
 
+// A rule that is for no stack is told once, and again when it comes back.
+func TestRuleForNoStackIsTold(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	const misspelt = "rules: [{name: never, stacks: [sohp], deny: {binds: [/etc]}}]"
+	writePolicy(t, file, misspelt)
+	policy, err := openPolicy(file, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	inDaemon(t, func(w *world) {
+		w.controller.policy = policy
+		w.snapshot = snapshot(stack("shop", "1"))
+	}, func(t *testing.T, w *world) {
+		w.sleep(10 * time.Minute)
+		told := func(want int) {
+			t.Helper()
+			if n := w.told(zapcore.WarnLevel, "finding"); n != want {
+				t.Errorf("told %d times, want %d: %v", n, want, w.loud())
+			}
+		}
+		told(1)
+		writePolicy(t, file, "rules: [{name: never, stacks: [shop], deny: {binds: [/etc]}}]")
+		w.sleep(3 * policyEvery)
+		told(1)
+		writePolicy(t, file, misspelt)
+		w.sleep(3 * policyEvery)
+		told(2)
+	})
+}
+
 // A policy that is being written is none: its last rules may be those that deny.
 func TestPolicyThatIsBeingWritten(t *testing.T) {
 	const whole = "rules:\n- {name: first, allow: {images: ['**'], binds: ['/**']}}\n- {name: last, deny: {binds: [/etc]}}\n"
 	file := filepath.Join(t.TempDir(), "policy.yml")
 	writePolicy(t, file, whole)
-	p, err := openPolicy(file)
+	p, err := openPolicy(file, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,16 +179,71 @@ func TestPolicyThatIsBeingWritten(t *testing.T) {
 // At the start there is no last good one.
 func TestPolicyThatIsBrokenAtTheStart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policy.yml")
-	if _, err := openPolicy(file); err == nil || !strings.Contains(err.Error(), "read policy: ") {
+	if _, err := openPolicy(file, time.Now()); err == nil || !strings.Contains(err.Error(), "read policy: ") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	writePolicy(t, file, "rules: []")
-	if _, err := openPolicy(file); err == nil || !strings.Contains(err.Error(), "policy.yml:1: the policy has no rules") {
+	if _, err := openPolicy(file, time.Now()); err == nil || !strings.Contains(err.Error(), "policy.yml:1: the policy has no rules") {
 		t.Errorf("one without rules: %v", err)
 	}
-	if p, err := openPolicy(""); p != nil || err != nil || p.policy() != nil {
+	if p, err := openPolicy("", time.Now()); p != nil || err != nil || p.policy() != nil {
 		t.Errorf("none: %v, %v", p, err)
 	}
+}
+
+// A daemon that starts with a broken policy waits for a better one, and does nothing.
+func TestDaemonWaitsForItsFirstPolicy(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	writePolicy(t, file, "rules: [{name: first, alow: {}}]")
+	f := newFakeNotes()
+	inDaemon(t, func(w *world) {
+		w.keepIn(f)
+		policy, err := openPolicy(file, w.Now())
+		if err == nil || policy == nil {
+			t.Fatalf("opened %v: %v", policy, err)
+		}
+		if _, refused := policy.policy().For("shop", "shop.yml").Refuses(spec.Request{Aspect: spec.AspectImages, Value: "docker.io/library/web"}); !refused {
+			t.Error("what is not known yet allows something")
+		}
+		w.controller.policy = policy
+		w.snapshot = snapshot(stack("shop", "1"))
+	}, func(t *testing.T, w *world) {
+		waits := func(what string) {
+			t.Helper()
+			if passes, _ := w.taken(); len(passes) > 0 {
+				t.Errorf("%s: passes over %v", what, passes)
+			}
+			if err := w.ready(); err == nil || !strings.HasPrefix(err.Error(), "policy: ") || strings.Contains(err.Error(), "specs:") {
+				t.Errorf("%s: ready says %v", what, err)
+			}
+		}
+		w.sleep(time.Hour)
+		waits("broken")
+		if n := w.told(zapcore.ErrorLevel, "policy cannot be read, nothing is done before it can"); n != 1 {
+			t.Errorf("told %d times: %v", n, w.loud())
+		}
+		if p := f.published(t); p == nil || p.Policy == nil || !p.Policy.Missing || !strings.Contains(p.Policy.Message, "alow") || !p.Source.Ready {
+			t.Fatalf("published %+v: %+v", p, p.Policy)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		w.sleep(3 * policyEvery)
+		waits("gone")
+		for i := range 5 { // while it is being written nothing of it counts
+			writePolicy(t, file, "rules: [{name: first, limit: {replicas: "+fmt.Sprint(i+1)+"}}]")
+			w.sleep(policyEvery)
+			waits("being written")
+		}
+		w.sleep(2 * policyEvery)
+		if passes, _ := w.taken(); len(passes) != 1 || w.ready() != nil {
+			t.Errorf("mended: passes over %v, ready says %v", passes, w.ready())
+		}
+		w.sleep(2 * rewordEvery)
+		if p := f.published(t); !p.Empty() {
+			t.Errorf("mended, and published is %+v", p)
+		}
+	})
 }
 
 // A policy is no use in the hands of those whom it is for.
@@ -178,7 +265,7 @@ func TestPolicyInOtherHands(t *testing.T) {
 	}
 	for file, want := range map[string]string{kept: "", open: "everybody", within: "in the specs directory", filepath.Join(dir, "gone.yml"): ""} {
 		for _, specs := range []string{specs, link} {
-			if how := inOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
+			if how := PolicyInOtherHands(file, specs); (how == "") != (want == "") || !strings.Contains(how, want) {
 				t.Errorf("%s: %q, want %q", file, how, want)
 			}
 		}

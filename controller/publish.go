@@ -47,10 +47,11 @@ type PublishedSource struct {
 }
 
 // PublishedPolicy says that the policy file cannot be read, and an earlier version of it
-// is in force.
+// is in force or, where it is missing, nothing is done.
 type PublishedPolicy struct {
 	Message string    `json:"message"`
 	Since   time.Time `json:"since"`
+	Missing bool      `json:"missing,omitempty"`
 }
 
 // PublishedStack says what is the matter with a stack.
@@ -103,11 +104,11 @@ var toldBySwarm = map[string]bool{
 func (c *controller) found(now time.Time) Published {
 	d := c.desired.Load()
 	p := Published{Source: PublishedSource{Ready: true}}
-	if err := c.sourceReady(); err != nil {
+	if err := c.sourceReady(); err != nil && c.policy.missing() == nil {
 		p.Source = PublishedSource{Reason: sourceReason(d), Message: words(err.Error()), Since: d.since}
 	}
 	if b := c.policy.problem(); b != nil {
-		p.Policy = &PublishedPolicy{Message: words(b.err.Error()), Since: b.since}
+		p.Policy = &PublishedPolicy{Message: words(b.err.Error()), Since: b.since, Missing: c.policy.missing() != nil}
 	}
 	results := c.book.results()
 	for name, r := range results {
@@ -193,7 +194,7 @@ func (p Published) after(old *Published) Published {
 		p.Source.Since = old.Source.Since
 	}
 	if p.Policy != nil && old.Policy != nil {
-		p.Policy = &PublishedPolicy{Message: p.Policy.Message, Since: old.Policy.Since}
+		p.Policy = &PublishedPolicy{Message: p.Policy.Message, Since: old.Policy.Since, Missing: p.Policy.Missing}
 	}
 	since := map[[2]string]time.Time{}
 	for _, s := range old.Stacks {
@@ -227,7 +228,7 @@ func (p Published) news(old *Published) (differs, wordsOnly bool) {
 
 // wordless is what p tells, without its sentences.
 func (p Published) wordless() []string {
-	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil), fmt.Sprint(p.Omitted), fmt.Sprint(p.Lost)}
+	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil, p.Policy != nil && p.Policy.Missing), fmt.Sprint(p.Omitted), fmt.Sprint(p.Lost)}
 	for _, s := range p.Stacks {
 		out = append(out, s.Stack, s.Reason, fmt.Sprint(s.Release))
 		for _, f := range s.Findings {

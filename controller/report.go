@@ -26,6 +26,7 @@ type report struct {
 	broken string          // why the policy file cannot be read
 	kept   string          // why nothing can be kept in the Swarm
 	told   map[string]told // by stack
+	unused []spec.Finding  // rules of the policy that are for no stack, as told
 	// findings are those about the directory itself, which hold and were told.
 	findings []spec.Finding
 }
@@ -149,6 +150,18 @@ func (r *report) readable(next desired) {
 		r.specs = ""
 		r.log.Info("specs can be read again", zap.String("revision", next.revision))
 	}
+}
+
+// rules tells of rules of the policy that are for no stack, once for as long as they are.
+func (r *report) rules(unused []spec.Finding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range unused {
+		if !slices.Contains(r.unused, f) {
+			tellFinding(r.log, f)
+		}
+	}
+	r.unused = unused
 }
 
 func (r *report) stackChanged(name string, before, next desired) {

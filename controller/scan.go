@@ -13,6 +13,8 @@ const (
 	sourceHung    = "SourceHung"    // it does not answer, as a network mount whose server is away
 	sourcePanic   = "SourcePanic"   // reading it made skep panic
 	sourceNotRead = "SourceNotRead" // nobody has looked yet
+	// policyUnreadable is that of a directory which is not read for lack of a policy.
+	policyUnreadable = "PolicyUnreadable"
 )
 
 const (
@@ -80,6 +82,15 @@ func (s *scans) safely(ctx context.Context) *spec.Snapshot {
 
 func (s *scans) incomplete(reason string, err error) *spec.Snapshot {
 	return &spec.Snapshot{Dir: s.dir, Err: &spec.SourceError{Reason: reason, Err: err}}
+}
+
+// scanUnderPolicy scans, unless there is to be a policy and none could be read since the
+// start: without files no stack gets a pass.
+func (c *controller) scanUnderPolicy(ctx context.Context) *spec.Snapshot {
+	if err := c.policy.missing(); err != nil {
+		return &spec.Snapshot{Dir: c.Specs, Err: &spec.SourceError{Reason: policyUnreadable, Err: fmt.Errorf("nothing is read before the policy can be: %w", err)}}
+	}
+	return c.scan(ctx)
 }
 
 // returned is readable when a scan that was stuck has come back; nil while none is.

@@ -328,6 +328,7 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 	c.desired.Store(&next)
 	c.beginnings.read(&next)
 	c.report.source(before, next, changed)
+	c.tellUnusedRules()
 	c.forgetLost(before, next)
 	c.queue.changed(changed...)
 	c.queue.look(next.dependents(changed)...)

@@ -28,6 +28,8 @@ type Guard struct {
 	Policy *spec.ClusterPolicy
 	// AllowHostRoot allows that too, where there is no policy.
 	AllowHostRoot bool
+	// At is the stack whose file says where it asks for what; nil: findings have no line.
+	At *spec.Stack
 }
 
 // Check finds what a stack asks for and may not have. File is the stack's, relative to
@@ -50,6 +52,7 @@ func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned boo
 	}
 	for i := range d.Services {
 		a.service(d.Services[i].Key, &d.Services[i].Spec)
+		a.what = "image"
 		a.image(d.Services[i].Written) // its tag, where the digest took its place
 	}
 	if plan != nil {
@@ -64,8 +67,15 @@ func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned boo
 
 // CheckStack is Check without an engine: of a stack as its file has it.
 func (g Guard) CheckStack(stack *spec.Stack) []spec.Finding {
+	return g.CheckStackAt(stack, stack.Source.File)
+}
+
+// CheckStackAt is CheckStack for a stack whose file lies elsewhere below the specs
+// directory than its source says.
+func (g Guard) CheckStackAt(stack *spec.Stack, file string) []spec.Finding {
 	d := Bind(stack, Binding{})
-	return ofFile(g.Check(d, stack.Source.File, nil, nil, stack.Policy.Images == spec.ImagesAsWritten), stack)
+	g.At = stack
+	return ofFile(g.Check(d, file, nil, nil, stack.Policy.Images == spec.ImagesAsWritten), stack)
 }
 
 // An inspection goes through what one stack asks for.
@@ -76,12 +86,21 @@ type inspection struct {
 	live    *Live
 	pinned  bool
 	key     string // of the service that is looked at
+	kind    Kind   // of what else is looked at, whose name then is what
+	what    string // its key that is looked at, as spec.Stack.Where has it
 	found   []spec.Finding
 	told    map[spec.Finding]bool
 }
 
 func (a *inspection) refuse(service, code, format string, args ...any) {
 	f := spec.Finding{Severity: spec.Error, Code: code, Service: service, Message: Printable(maskText(fmt.Sprintf(format, args...)))}
+	switch {
+	case a.At == nil:
+	case service != "":
+		f.File, f.Line, f.Column = a.At.Where(service, a.what)
+	default:
+		f.File, f.Line, f.Column = a.At.WhereObject(string(a.kind), a.what)
+	}
 	if !a.told[f] {
 		a.told[f] = true
 		a.found = append(a.found, f)
@@ -106,7 +125,7 @@ func (a *inspection) noRule(code, words string) {
 }
 
 func (a *inspection) network(n *DesiredNetwork) {
-	a.key = ""
+	a.key, a.kind, a.what = "", KindNetwork, n.Name
 	if n.External {
 		return // who attaches to it asks
 	}
@@ -125,7 +144,7 @@ func (a *inspection) network(n *DesiredNetwork) {
 }
 
 func (a *inspection) object(kind Kind, o DesiredObject) {
-	a.key = ""
+	a.key, a.kind, a.what = "", kind, o.Plain
 	if OwnKind(o.Name) != "" || OwnKind(o.Plain) != "" {
 		a.refuse("", "skep-own", "%s %s has the name of what skep keeps for itself (give it another name)", kind, o.Plain)
 	}
@@ -138,30 +157,36 @@ func (a *inspection) object(kind Kind, o DesiredObject) {
 }
 
 func (a *inspection) service(key string, s *swarm.ServiceSpec) {
-	a.key = key
+	a.key, a.what = key, "networks"
 	for _, n := range networksOf(s) {
 		a.attachment(a.networkName(key, n.Target))
 	}
+	a.what = "ports"
 	if s.EndpointSpec != nil {
 		for _, p := range s.EndpointSpec.Ports {
 			a.port(p)
 		}
 	}
 	t := &s.TaskTemplate
+	a.what = "deploy"
 	if t.Runtime != "" && t.Runtime != swarm.RuntimeContainer || t.PluginSpec != nil || t.NetworkAttachmentSpec != nil {
 		a.noRule("policy-driver", fmt.Sprintf("a service that is no container (its runtime is %q)", t.Runtime))
 	}
+	a.what = "logging"
 	if t.LogDriver != nil && t.LogDriver.Name != "" && !slices.Contains(spec.Free[spec.AspectLogDrivers], t.LogDriver.Name) {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectLogDrivers, Value: t.LogDriver.Name}, "the log driver %s", t.LogDriver.Name)
 	}
 	c := containerOf(s)
+	a.what = "image"
 	a.image(c.Image)
 	a.digest(c.Image)
 	for _, m := range c.Mounts {
+		a.what = spec.MountPlace(m.Target)
 		a.mount(m)
 	}
 	a.references(c)
 	a.privileges(c)
+	a.what = "deploy"
 	a.devices(t.Resources)
 	if a.Policy != nil {
 		a.rules.Limits(func(rule string, l spec.PolicyLimit) { a.limits(rule, l, s) })
@@ -255,12 +280,15 @@ func (a *inspection) digest(image string) {
 
 // references looks at the configs and secrets that a container gets.
 func (a *inspection) references(c *swarm.ContainerSpec) {
+	a.what = "configs"
 	for _, r := range c.Configs {
 		a.reference(KindConfig, r.ConfigName)
 	}
+	a.what = "secrets"
 	for _, r := range c.Secrets {
 		a.reference(KindSecret, r.SecretName)
 	}
+	a.what = "credential_spec"
 	if p := c.Privileges; p != nil && p.CredentialSpec != nil && p.CredentialSpec.Config != "" {
 		name := p.CredentialSpec.Config
 		if a.live != nil { // what lives has its ID
@@ -290,14 +318,17 @@ func (a *inspection) reference(kind Kind, name string) {
 }
 
 func (a *inspection) privileges(c *swarm.ContainerSpec) {
+	a.what = "cap_add"
 	for _, name := range c.CapabilityAdd {
 		name = spec.CanonicalCapability(name)
 		a.requires("policy-privilege", spec.Request{Aspect: spec.AspectCapabilities, Value: name}, "the capability %s", name)
 	}
+	a.what = "sysctls"
 	for _, name := range slices.Sorted(maps.Keys(c.Sysctls)) {
 		name = strings.ReplaceAll(name, "/", ".")
 		a.requires("policy-privilege", spec.Request{Aspect: spec.AspectSysctls, Value: name}, "the sysctl %s", name)
 	}
+	a.what = "credential_spec"
 	p := c.Privileges
 	if p == nil {
 		return
@@ -329,6 +360,7 @@ func (a *inspection) limits(rule string, l spec.PolicyLimit, s *swarm.ServiceSpe
 	over := func(key, has, most string) {
 		a.refuse(a.key, "policy-limit", "%s, and limit.%s of %s is %s (ask for less, or have the operator raise it)", has, key, rule, most)
 	}
+	a.what = "deploy"
 	if n := replicaCount(s); l.Replicas > 0 && n > l.Replicas {
 		over("replicas", fmt.Sprintf("the service has %d replicas", n), fmt.Sprint(l.Replicas))
 	}
@@ -356,9 +388,11 @@ func (a *inspection) limits(rule string, l spec.PolicyLimit, s *swarm.ServiceSpe
 	amount("cpus", limits.NanoCPUs, reserved.NanoCPUs, l.NanoCPUs, showCPUs)
 	amount("memory", limits.MemoryBytes, reserved.MemoryBytes, l.MemoryBytes, showBytes)
 	amount("pids", limits.Pids, 0, l.Pids, showInt)
+	a.what = "user"
 	if l.NonRoot && mayBeRoot(containerOf(s).User) {
 		a.refuse(a.key, "policy-limit", "the service runs as root, or as whom its image says, and limit.non_root of %s forbids that (write user: and a number)", rule)
 	}
+	a.what = "deploy"
 	if l.WorkersOnly && !slices.ContainsFunc(placementOf(s).Constraints, offManagers.MatchString) {
 		a.refuse(a.key, "policy-limit", "tasks may run on managers, and limit.workers_only of %s forbids that (add the placement constraint node.role == worker)", rule)
 	}
@@ -413,11 +447,11 @@ func (a *inspection) path(source string, readOnly bool, words string) {
 	opens := opaque && strings.Contains(source, "{{") || !opaque && opensNode(clean)
 	switch {
 	case a.Policy == nil && opens && !a.AllowHostRoot && opaque:
-		a.refuse(a.key, "host-root", "%s is what its template becomes, which may be the engine's socket (write the path, or allow it to every stack: --allow-host-root)", words)
+		a.refuse(a.key, "host-root", "%s may be any path of a node, and so the engine's socket (write the path without templates and .., or allow it to every stack: --allow-host-root)", words)
 	case a.Policy == nil && opens && !a.AllowHostRoot:
-		a.refuse(a.key, "host-root", "%s gives all power over the node: it is, or holds, the engine's socket (take it out; allow it to this stack alone by a --policy file; or to every stack: --allow-host-root)", words)
+		a.refuse(a.key, "host-root", "%s gives all power over the node: it is, or holds, the engine's socket (take it out; allow it to every stack: --allow-host-root; or to this stack alone by a --policy file, which then says for every stack all that it may: docs/policy.md has one to begin with, that is as without)", words)
 	case a.Policy != nil && opaque:
-		a.noRule("policy-bind", words+", of which nobody can tell before which path of a node it becomes,")
+		a.noRule("policy-bind", words+", which may be any path of a node,")
 	default:
 		a.requires("policy-bind", spec.Request{Aspect: spec.AspectBinds, Value: clean, ReadOnly: readOnly, Literal: opens}, "%s", words)
 	}
@@ -490,7 +524,7 @@ func (a *inspection) volume(m mount.Mount) {
 	}
 	mounts := localMount(driver.Options)
 	for _, p := range mounts.paths {
-		a.path(ofNode(p), m.ReadOnly, fmt.Sprintf("%s, which volume %s mounts,", p, m.Source))
+		a.path(ofNode(p), m.ReadOnly, fmt.Sprintf("the mount of %s by volume %s", p, m.Source))
 	}
 	if t := mounts.filesystem; t != "" {
 		a.requires("policy-driver", spec.Request{Aspect: spec.AspectVolumeTypes, Value: t}, "the file system %s of volume %s", t, m.Source)

@@ -445,7 +445,11 @@ func (r *Reconciler) guard() Guard {
 // for what its images are.
 func (p *pass) refusals(plan *Plan) []spec.Finding {
 	pinned := p.resolved || !p.beginning() || p.stack.Policy.Images == spec.ImagesAsWritten
-	return ofFile(p.guard.Check(p.desired, p.stack.Source.File, p.live, plan, pinned), p.stack)
+	guard := p.guard
+	if p.failed == nil && p.pinned == nil { // else the way leads to what a record has
+		guard.At = p.stack
+	}
+	return ofFile(guard.Check(p.desired, p.stack.Source.File, p.live, plan, pinned), p.stack)
 }
 
 // claims tells of what is not for this controller to decide: a stack that another

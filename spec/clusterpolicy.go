@@ -196,10 +196,12 @@ func (p *ClusterPolicy) For(stack, file string) Selection {
 }
 
 func (r *PolicyRule) isFor(stack, file string) bool {
-	if len(r.stacks) > 0 && !slices.ContainsFunc(r.stacks, func(e entry) bool { return e.pattern.MatchString(stack) }) {
-		return false
-	}
-	return len(r.directories) == 0 || slices.ContainsFunc(r.directories, func(e entry) bool { return e.holds(file) })
+	return r.isForName(stack) && (len(r.directories) == 0 || slices.ContainsFunc(r.directories, func(e entry) bool { return e.holds(file) }))
+}
+
+// isForName is isFor as far as the stack's name tells.
+func (r *PolicyRule) isForName(stack string) bool {
+	return len(r.stacks) == 0 || slices.ContainsFunc(r.stacks, func(e entry) bool { return e.pattern.MatchString(stack) })
 }
 
 // holds says that a file lies in a directory that the entry names.

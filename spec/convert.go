@@ -38,6 +38,8 @@ type converter struct {
 	// lines holds what was read of each env_file and label_file, which many services
 	// may name.
 	lines map[string]map[string]string
+	// mountedAt is where the file has each mount, by service and target.
+	mountedAt map[string]map[string][]string
 }
 
 // What an engine takes: names of services are DNS labels, those of configs and

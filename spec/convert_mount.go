@@ -33,6 +33,7 @@ func (c *converter) mounts(raw map[string]any, at []string) []mount.Mount {
 	list, _ := raw["volumes"].([]any)
 	var out []mount.Mount
 	targets := map[string]bool{}
+	c.mountedAt[at[len(at)-1]] = map[string][]string{}
 	add := func(m mount.Mount, where []string) {
 		place := path.Clean(m.Target) // a node refuses /d beside /d/
 		if targets[place] {
@@ -40,6 +41,7 @@ func (c *converter) mounts(raw map[string]any, at []string) []mount.Mount {
 		}
 		targets[place] = true
 		out = append(out, m)
+		c.mountedAt[at[len(at)-1]][m.Target] = where
 	}
 	for i, element := range list {
 		where := under(at, "volumes", strconv.Itoa(i))

@@ -209,10 +209,11 @@ func (l *loading) load(ctx context.Context) *Stack {
 	c := &converter{
 		report: &l.report, stack: name, base: l.absolute(), env: l.env, lookup: in.peek,
 		project: project, services: raw, policy: policy, rollouts: rollouts, literal: literal, files: l.contents,
+		mountedAt: map[string]map[string][]string{},
 	}
 	stack := c.convert()
 	lint(c, stack)
-	l.places(stack)
+	l.places(stack, c.mountedAt)
 	stack.Source = l.source(in.used)
 	return stack
 }

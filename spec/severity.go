@@ -204,11 +204,12 @@ func (l *loading) inVain(findings []Finding) []Finding {
 
 // places remembers where the stack names ports, objects and other stacks, for
 // what is found when all stacks are read.
-func (l *loading) places(stack *Stack) {
+func (l *loading) places(stack *Stack, mountedAt map[string]map[string][]string) {
 	for i := range stack.Services {
 		if s := &stack.Services[i]; len(s.Spec.EndpointSpec.Ports) > 0 {
 			s.ports = l.place("services", s.Key, "ports")
 		}
+		l.placesOf(&stack.Services[i], mountedAt[stack.Services[i].Key])
 	}
 	for i := range stack.Policy.DependsOn {
 		stack.dependsOn = append(stack.dependsOn, l.place("x-skep", "depends_on", strconv.Itoa(i)))
@@ -221,6 +222,23 @@ func (l *loading) places(stack *Stack) {
 	}
 	for i := range stack.Secrets {
 		stack.Secrets[i].at = l.place("secrets", stack.Secrets[i].Key, "name")
+	}
+}
+
+// asking are the keys of a service by which it asks for what a policy may refuse.
+var asking = []string{"image", "ports", "networks", "configs", "secrets", "cap_add", "sysctls", "credential_spec", "deploy", "logging", "user"}
+
+// placesOf remembers where a service asks for what.
+func (l *loading) placesOf(s *Service, mountedAt map[string][]string) {
+	at := []string{"services", s.Key}
+	s.places = map[string]place{"": l.place(at...)}
+	for _, key := range asking {
+		if p := l.place(under(at, key)...); p.line != s.places[""].line || p.file != s.places[""].file {
+			s.places[key] = p
+		}
+	}
+	for target, where := range mountedAt {
+		s.places[MountPlace(target)] = l.place(where...)
 	}
 }
 

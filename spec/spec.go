@@ -111,8 +111,10 @@ type Service struct {
 	// StartFirstUnsafe says why start-first is not safe for this service, in
 	// words; empty where it is.
 	StartFirstUnsafe string
-	// ports is where the file publishes the service's ports.
-	ports place
+	// ports is where the file publishes the service's ports, places where it says the
+	// rest: by key of the service, "" for itself, and mounts by "volumes " and target.
+	ports  place
+	places map[string]place
 }
 
 // A place is a value's in a file, for findings that are made when all stacks are
@@ -122,6 +124,35 @@ type place struct {
 	line, column int
 	ignored      []string // the codes that a comment ignores there
 }
+
+// Where tells where the file says what a service asks for: by a key of the service such
+// as "image", or by MountPlace. Where it does not, that is the service's own place; all
+// is zero where the stack is of no file.
+func (s *Stack) Where(service, key string) (file string, line, column int) {
+	for i := range s.Services {
+		if x := &s.Services[i]; x.Key == service {
+			at, ok := x.places[key]
+			if !ok {
+				at = x.places[""]
+			}
+			return at.file, at.line, at.column
+		}
+	}
+	return "", 0, 0
+}
+
+// WhereObject is Where for a network, config or secret, by its name in the Swarm.
+func (s *Stack) WhereObject(kind, name string) (file string, line, column int) {
+	for _, n := range ownNames(s) {
+		if n.kind == kind && n.name == name {
+			return n.at.file, n.at.line, n.at.column
+		}
+	}
+	return "", 0, 0
+}
+
+// MountPlace is the key of Where for the mount at a target.
+func MountPlace(target string) string { return "volumes " + target }
 
 // A Network is a network that the stack's services use.
 type Network struct {

@@ -414,6 +414,9 @@ func judgeReport(p *controller.Published, acts bool, now time.Time) []check {
 		c.Status = checkBad
 		c.Message = fmt.Sprintf("the controller cannot read its policy file: %s", p.Policy.Message)
 		c.Remedy = "correct it where the controller runs; until then its last good version stays in force (docs/policy.md)"
+		if p.Policy.Missing {
+			c.Remedy = "correct it where the controller runs, which does nothing before it can be read (docs/policy.md)"
+		}
 	case len(p.Stacks)+p.Omitted > 0 || p.Prune != nil:
 		var names []string
 		for _, s := range p.Stacks {
@@ -456,7 +459,7 @@ func (d *doctoring) checkPolicy() {
 		return
 	}
 	if _, err := spec.LoadClusterPolicy(d.policy); err != nil {
-		d.add("policy", checkBad, err.Error(), "correct it: a controller does not start with it, and one that runs keeps the last that was good (docs/policy.md)")
+		d.add("policy", checkBad, err.Error(), "correct it: a controller that starts does nothing before it can be read, and one that runs keeps the last that was good (docs/policy.md)")
 		return
 	}
 	d.add("policy", checkGood, d.policy+" can be read", "")

@@ -55,7 +55,11 @@ func (w *watch) tellPublished(out io.Writer, now time.Time) {
 		fmt.Fprintf(out, "%s, %s: the specs cannot be believed, and what was read before stays in force: %s\n", p.Source.Reason, age(now, p.Source.Since), reconcile.Printable(p.Source.Message))
 	}
 	if p.Policy != nil {
-		fmt.Fprintf(out, "PolicyInvalid, %s: the policy file cannot be read, and its last good version stays in force: %s\n", age(now, p.Policy.Since), reconcile.Printable(p.Policy.Message))
+		meanwhile := "its last good version stays in force"
+		if p.Policy.Missing {
+			meanwhile = "nothing is done before it can"
+		}
+		fmt.Fprintf(out, "PolicyInvalid, %s: the policy file cannot be read, and %s: %s\n", age(now, p.Policy.Since), meanwhile, reconcile.Printable(p.Policy.Message))
 	}
 	if w.stack != "" {
 		return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/controller"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -37,8 +38,9 @@ current directory. --specs says that a directory is one of stacks, even where a
 compose file of something else lies in it too. No engine is asked.
 
 With --policy it finds what that refuses too, as far as files tell it. The directories
-of a policy are those below the specs directory, and for a PATH those of the path as
-it is written.
+of a policy are those below the specs directory, which for a PATH is that of --specs or
+SKEP_SPECS. Without one a warning tells the rules that cannot be judged: the PATH is
+taken as it is written.
 
 Exit code 1 says that there are errors, and with --strict warnings; 2 that a file
 could not be read.`,
@@ -59,10 +61,10 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
+			report := validation{guard: guarded, specs: dir}
 			if len(args) > 0 && a.byVariable["specs"] {
 				dir = "" // who names paths means these
 			}
-			report := validation{guard: guarded}
 			report.readAll(cmd.Context(), dir, args, o)
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("validate: %w", err)
@@ -105,10 +107,12 @@ could not be read.`,
 // A validation gathers what was found in several paths.
 type validation struct {
 	guard    reconcile.Guard
+	specs    string // the specs directory, as far as it was named
 	findings []spec.Finding
-	stacks   map[string]bool // the absolute path of each stack's file
-	unread   []error         // why one cannot tell
-	taken    []string        // the folders that were taken for specs directories
+	stacks   map[string]bool     // the absolute path of each stack's file
+	sites    map[string][]string // the files of stacks of specs directories, as rules see them
+	unread   []error             // why one cannot tell
+	taken    []string            // the folders that were taken for specs directories
 }
 
 // readAll takes in a specs directory, if one is named, and paths.
@@ -121,8 +125,28 @@ func (v *validation) readAll(ctx context.Context, dir string, paths []string, o 
 	for _, path := range paths {
 		v.read(ctx, path, o)
 	}
+	v.policyInOtherHands(dir)
+	if len(v.unread) == 0 { // else a rule may be for what was not read
+		v.note("", v.guard.Policy.Unused(v.sites))
+	}
 	if here, err := os.Getwd(); err == nil {
 		v.showFrom(here)
+	}
+}
+
+// policyInOtherHands warns of a policy that those who write stacks may write too, as
+// `skep run` does in its log.
+func (v *validation) policyInOtherHands(dir string) {
+	if v.guard.Policy == nil {
+		return
+	}
+	file := v.guard.Policy.File
+	for _, specs := range append([]string{dir, v.specs}, v.taken...) {
+		if how := controller.PolicyInOtherHands(file, specs); how != "" {
+			v.note("", []spec.Finding{{File: file, Severity: spec.Warning, Code: "policy-in-other-hands",
+				Message: "who writes stacks may be able to write the policy: " + how}})
+			return
+		}
 	}
 }
 
@@ -135,6 +159,7 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 	}
 	stack, findings := spec.LoadFile(ctx, path, o)
 	if info.IsDir() && stack == nil && isSpecsDirectory(findings) {
+		v.policyInOtherHands(path)
 		if path != "." {
 			v.taken = append(v.taken, path)
 		}
@@ -142,9 +167,32 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 		return
 	}
 	if stack != nil {
-		v.note("", v.guard.CheckStack(stack))
+		file, known := v.below(stack.Source.File)
+		if !known {
+			v.note("", v.guard.Policy.Unjudged(stack.Name))
+		}
+		v.note("", v.guard.CheckStackAt(stack, file))
 	}
 	v.add("", stack, findings)
+}
+
+// below is a file relative to the specs directory, and whether it lies in one that was
+// named; else the file as it was.
+func (v *validation) below(file string) (string, bool) {
+	if v.specs == "" {
+		return file, false
+	}
+	dir, full := absolute(v.specs), absolute(file)
+	if in, err := filepath.Rel(dir, full); err == nil && filepath.IsLocal(in) {
+		return filepath.ToSlash(in), true
+	}
+	dir, err1 := filepath.EvalSymlinks(dir)
+	folder, err2 := filepath.EvalSymlinks(filepath.Dir(full))
+	in, err := filepath.Rel(dir, filepath.Join(folder, filepath.Base(full)))
+	if err1 != nil || err2 != nil || err != nil || !filepath.IsLocal(in) {
+		return file, false
+	}
+	return filepath.ToSlash(in), true
 }
 
 // isSpecsDirectory says whether a folder did not load because it is not that of
@@ -159,6 +207,12 @@ func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
 	if !snapshot.Complete {
 		v.unread = append(v.unread, snapshot.Err)
 		return
+	}
+	if v.sites == nil {
+		v.sites = map[string][]string{}
+	}
+	for name, files := range spec.SitesOf(snapshot.Stacks, snapshot.Problems) {
+		v.sites[name] = append(v.sites[name], files...)
 	}
 	for _, stack := range snapshot.Stacks {
 		v.add(dir, stack, stack.Findings)

@@ -36,6 +36,7 @@ type Snapshot struct {
 	// and since when.
 	Policy      string
 	PolicySince time.Time
+	NoPolicy    bool // there was none before either, and nothing is done
 
 	Prune  *reconcile.Blockade // stacks whose removal waits; nil: none
 	Stacks []Stack

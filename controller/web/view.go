@@ -226,7 +226,9 @@ func notices(s *Snapshot) []Notice {
 		add(true, Notice{Kind: "prune-blocked", Level: "warn", Since: b.Since, Title: "A removal waits for a person",
 			Message: why(b), Command: "skep prune --confirm " + b.ID})
 	}
-	add(s.Policy != "", Notice{Kind: "policy-broken", Level: "warn", Since: s.PolicySince, Title: "The policy file cannot be read",
+	add(s.NoPolicy, Notice{Kind: "policy-broken", Level: "bad", Since: s.PolicySince, Title: "The policy file cannot be read",
+		Message: "Nothing is done before it can: " + s.Policy})
+	add(s.Policy != "" && !s.NoPolicy, Notice{Kind: "policy-broken", Level: "warn", Since: s.PolicySince, Title: "The policy file cannot be read",
 		Message: "The last good one stays in force: " + s.Policy})
 	by := "nobody is known to act"
 	if s.Holder != "" {
