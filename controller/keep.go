@@ -239,9 +239,9 @@ func (c *controller) publish(ctx context.Context) (wait time.Duration, err error
 	if err := k.readReport(ctx); err != nil {
 		return 0, err
 	}
-	p := c.found(k.now()).after(k.last)
-	k.told.Store(&p)
-	p = p.fitted()
+	found := c.found(k.now()).after(k.last)
+	k.told.Store(&found) // pages read it from now on
+	p := found.fitted()
 	differs, wordsOnly := p.news(k.last)
 	if !differs {
 		return 0, nil

@@ -141,6 +141,32 @@ func TestPublishingThatFails(t *testing.T) {
 	})
 }
 
+// What pages read at the same time is not what the publisher works on: it cuts that to
+// size, and writes into it when it was published.
+func TestPublishingChangesNothingThatPagesRead(t *testing.T) {
+	f := newFakeNotes()
+	inDaemon(t, func(w *world) {
+		w.keepIn(f)
+		w.snapshot = broken(snapshot(stack("a", "1")), "a", "line 3: not a map")
+	}, func(t *testing.T, w *world) {
+		seen := map[*Published]bool{}
+		for range 1000 {
+			w.sleep(10 * time.Millisecond)
+			if p := w.page.c.kept.told.Load(); p != nil {
+				seen[p] = true
+			}
+		}
+		if p := f.published(t); p == nil || p.At.IsZero() || len(seen) == 0 {
+			t.Fatalf("published %+v, pages read %d", p, len(seen))
+		}
+		for p := range seen {
+			if !p.At.IsZero() {
+				t.Errorf("what pages read was written to: %s", p.At)
+			}
+		}
+	})
+}
+
 // Whatever is the matter with however many stacks, the report fits, counts what it left
 // out, and is read as it was written.
 func TestPublishedFits(t *testing.T) {
