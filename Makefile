@@ -10,11 +10,12 @@ FUZZTIME ?= 1m
 TIMES ?= 0
 SEED ?= 0
 BUILDVCS ?= auto
+BINARY ?= dist/skep
 FUZZED := ./spec ./reconcile ./controller
 
 LDFLAGS := -s -w -X github.com/skep-io/skep/controller/cli.release=$(VERSION)
 
-.PHONY: run test conformance fuzz e2e chaos compare traces bench generate lint build image engine tools clean
+.PHONY: run test conformance fuzz e2e chaos compare traces bench generate lint build image release engine tools clean
 
 ## run: skep on deploy/examples, on the Swarm that DOCKER_HOST reaches, or else on one of its own that ends with it
 run: engine
@@ -86,12 +87,16 @@ lint:
 ## build: dist/skep, static; the same commit and the same Go give the same bytes, wherever and whenever
 # What a person's own go env says would be in them: BUILDVCS=false where git cannot be asked.
 build:
-	CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)' -o dist/skep .
+	CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '$(LDFLAGS)' -o $(BINARY) .
 
 ## image: dist/skep as the image skep, with this machine's certificates; pulls nothing
 image: build
 	cp /etc/ssl/certs/ca-certificates.crt dist/ca-certificates.crt
 	docker build --target prebuilt -t skep .
+
+## release: what a release consists of, in dist/release: binaries, bills of materials, images' roots, manual page and completion, checksums; its version is the commit's tag, or VERSION=v1.2.3
+release:
+	@VERSION='$(VERSION)' deploy/release.sh
 
 ## engine: installs docker, iptables and iproute2 where they are missing (Debian)
 engine:

@@ -9,6 +9,8 @@ import (
 
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/go-units"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // A symptom is what is the matter with a slot, or with several alike.
@@ -189,7 +191,7 @@ const killed = 137
 
 // diagnose tells what a task died of.
 func (x *exam) diagnose(t *swarm.Task) symptom {
-	y := symptom{code: CodeRestarting, state: string(t.Status.State), text: taskError(t), remedy: "see docker service logs"}
+	y := symptom{code: CodeRestarting, state: string(t.Status.State), text: taskError(t), remedy: x.logs()}
 	for _, c := range causesOfDeath {
 		if strings.Contains(y.text, c.words) {
 			if y.code, y.remedy = c.code, c.remedy; y.code == CodeUnhealthy {
@@ -207,7 +209,7 @@ func (x *exam) diagnose(t *swarm.Task) symptom {
 	case exitCode(t) == killed:
 		y.remedy = "killed from outside, or since the node had no memory left: see its kernel's log"
 	case t.Status.State == swarm.TaskStateComplete && x.check() == checkOfFile:
-		y.code, y.remedy = CodeUnhealthy, x.checkOutput()+"; and see docker service logs"
+		y.code, y.remedy = CodeUnhealthy, x.checkOutput()+"; and "+x.logs()
 		y.text = orElse(y.text, "its healthcheck failed, or it ended by itself, with exit code 0")
 	case t.Status.State == swarm.TaskStateComplete && x.check() == checkOfImage:
 		y.code, y.text = CodeExited, orElse(y.text, "it ended with exit code 0, by itself or, where its image has a healthcheck, since that failed")
@@ -215,6 +217,11 @@ func (x *exam) diagnose(t *swarm.Task) symptom {
 		y.code, y.text = CodeExited, orElse(y.text, "it ended by itself, with exit code 0")
 	}
 	return y
+}
+
+// logs says how to see what the service printed.
+func (x *exam) logs() string {
+	return strings.TrimSpace("see skep logs " + x.s.Spec.Labels[spec.LabelNamespace])
 }
 
 // Whose healthcheck a service has.

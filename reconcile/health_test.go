@@ -46,9 +46,9 @@ func TestJudge(t *testing.T) {
 			current: []swarm.Task{task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(1, "n1", swarm.TaskStateRejected, missing), task(2, "n1", swarm.TaskStateRejected, missing)},
 			status:  HealthDegraded, reason: "web: 2 of 2 tasks rejected on node1: No such image: my-app:1.0 (push it to a registry that every node reaches; a private one needs --registry-config)"},
 		{name: "one death that heals", replicas: 2, current: []swarm.Task{run(1), task(2, "n1", swarm.TaskStateFailed, "task: non-zero exit (1)"), task(2, "n1", swarm.TaskStateStarting, "")},
-			status: HealthProgressing, reason: "web: 1 of 2 tasks failed on node1: task: non-zero exit (1) (see docker service logs)"},
+			status: HealthProgressing, reason: "web: 1 of 2 tasks failed on node1: task: non-zero exit (1) (see skep logs)"},
 		{name: "unhealthy, and exits with 0", replicas: 1, current: []swarm.Task{task(1, "n1", swarm.TaskStateComplete, ""), task(1, "n1", swarm.TaskStateAssigned, "")},
-			status: HealthProgressing, reason: "web: 1 of 1 tasks complete on node1: it ended with exit code 0, by itself or, where its image has a healthcheck, since that failed (see docker service logs)"},
+			status: HealthProgressing, reason: "web: 1 of 1 tasks complete on node1: it ended with exit code 0, by itself or, where its image has a healthcheck, since that failed (see skep logs)"},
 		{name: "constraint", replicas: 1, current: []swarm.Task{task(1, "", swarm.TaskStatePending, "no suitable node (scheduling constraints not satisfied on 3 nodes)")},
 			status: HealthProgressing, reason: "web: 1 of 1 tasks pending: no suitable node (scheduling constraints not satisfied on 3 nodes) (no node fits deploy.placement.constraints: compare with docker node inspect)"},
 		{name: "on a node that is down", replicas: 1, current: []swarm.Task{task(1, "n2", swarm.TaskStateRunning, "")},
@@ -202,8 +202,8 @@ func TestNoHealthcheckIsToldWhereThereIsNone(t *testing.T) {
 	}{
 		{"starts", []string{"NONE"}, swarm.TaskStateStarting, CodeStarting, "web: 1 of 1 tasks starting on node1: its container starts"},
 		{"starts, the image may have one", nil, swarm.TaskStateStarting, CodeStarting, "web: 1 of 1 tasks starting on node1: its container starts, or the healthcheck of its image, where that has one, is pending"},
-		{"ended", []string{"NONE"}, swarm.TaskStateComplete, CodeExited, "web: 1 of 1 tasks complete on node1: it ended by itself, with exit code 0 (see docker service logs)"},
-		{"ended, the file has one", []string{"CMD", "true"}, swarm.TaskStateComplete, CodeUnhealthy, "web: 1 of 1 tasks complete on node1: its healthcheck failed, or it ended by itself, with exit code 0 (the output of its healthcheck, there: docker inspect -f '{{json .State.Health}}' $(docker ps -aqf name=shop_web); and see docker service logs)"},
+		{"ended", []string{"NONE"}, swarm.TaskStateComplete, CodeExited, "web: 1 of 1 tasks complete on node1: it ended by itself, with exit code 0 (see skep logs)"},
+		{"ended, the file has one", []string{"CMD", "true"}, swarm.TaskStateComplete, CodeUnhealthy, "web: 1 of 1 tasks complete on node1: its healthcheck failed, or it ended by itself, with exit code 0 (the output of its healthcheck, there: docker inspect -f '{{json .State.Health}}' $(docker ps -aqf name=shop_web); and see skep logs)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &swarm.Service{}

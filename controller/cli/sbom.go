@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"cmp"
+	"debug/buildinfo"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -97,16 +100,40 @@ func packageURL(path, version string) string {
 	return purl
 }
 
-// printMaterials writes the bill of this binary.
-func printMaterials(out io.Writer) error {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return fmt.Errorf("list what this binary is made of: the toolchain left nothing about it in it (build it with modules)")
+// printMaterials writes the bill of this binary, or of the skep in a file: one for
+// another platform cannot tell its own here.
+func printMaterials(out io.Writer, file string) error {
+	info, version, err := readBuild(file)
+	if err != nil {
+		return err
 	}
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(materials(info, buildVersion().Version)); err != nil {
+	if err := enc.Encode(materials(info, version)); err != nil {
 		return fmt.Errorf("list what this binary is made of: %w", err)
 	}
 	return nil
 }
+
+// readBuild reads what the toolchain left in a binary, and its version. A version that
+// the linker set stands in no other place than this binary's own memory: one in a file
+// is taken to be of the same.
+func readBuild(file string) (*debug.BuildInfo, string, error) {
+	if file == "" {
+		info, ok := debug.ReadBuildInfo()
+		if !ok {
+			return nil, "", errors.New("list what this binary is made of: the toolchain left nothing about it in it (build it with modules)")
+		}
+		return info, buildVersion().Version, nil
+	}
+	info, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return nil, "", fmt.Errorf("list what a binary is made of: %w", err)
+	}
+	if info.Main.Path != module {
+		return nil, "", fmt.Errorf("list what %s is made of: it is %s, not %s", file, cmp.Or(info.Main.Path, "a binary without modules"), module)
+	}
+	return info, cmp.Or(release, info.Main.Version), nil
+}
+
+const module = "github.com/skep-io/skep"

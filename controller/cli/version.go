@@ -64,6 +64,7 @@ func (a *app) version() *cobra.Command {
 	var (
 		format formatFlag
 		sbom   bool
+		of     string
 	)
 	cmd := &cobra.Command{
 		Use:     "version",
@@ -74,8 +75,11 @@ func (a *app) version() *cobra.Command {
   skep version --sbom > skep.cdx.json`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if of != "" && !sbom {
+				return usagef("--of goes with --sbom")
+			}
 			if sbom {
-				return printMaterials(a.out)
+				return printMaterials(a.out, of)
 			}
 			t, err := format.parse()
 			if err != nil {
@@ -90,5 +94,6 @@ func (a *app) version() *cobra.Command {
 	}
 	format.install(cmd, "table", "json")
 	cmd.Flags().BoolVar(&sbom, "sbom", false, "Tell what this binary is made of, as CycloneDX JSON")
+	cmd.Flags().StringVar(&of, "of", "", "With --sbom: of the skep in this `FILE`, as of one for another platform")
 	return cmd
 }

@@ -160,7 +160,7 @@ func rollingOut(name string) Stack {
 
 func wentBack(name string) Stack {
 	bad := release(9, reconcile.PhaseFailed, "9d02ff1", "Try the new index", 14*time.Minute, 14*time.Minute-38*time.Second)
-	bad.Message = "index: 2 of 3 tasks failed on node1 and node2: the container ended with exit code 1 (see docker service logs)"
+	bad.Message = "index: 2 of 3 tasks failed on node1 and node2: the container ended with exit code 1 (see skep logs search)"
 	bad.Changed, bad.BackAt, bad.BackTo, bad.Back = []string{name + "_index"}, before(14*time.Minute-39*time.Second), 8, true
 	good := release(8, reconcile.PhaseHealthy, "07d2b9e", "Search by category", 5*time.Hour, 5*time.Hour-87*time.Second)
 	good.Running, good.Message = true, "release 8 has converged"
