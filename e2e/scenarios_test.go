@@ -512,11 +512,11 @@ func TestVerbs(t *testing.T) {
 	expect(1, "failed", "apply", "--specs", dir, "--owner", "verbs", "--wait", stack)
 	expect(1, "app:1.0", "status", stack)
 	// Of what is healthy again, too, what the version printed that failed.
-	expect(0, "crashing, as APP_CRASH_AFTER says", "logs", stack)
+	expect(0, "crashing, as APP_CRASH says", "logs", stack)
 	expect(0, "listening on", "logs", stack, "web", "--tail", "1000")
 	expect(0, stack, "logs", stack, "--all", "--format", "json")
 	expect(0, "manager", "doctor", "--specs", dir, "--owner", "verbs")
 	write("services: {web: {imagee: x}}")
-	expect(1, stack+".yml:1", "doctor", "--specs", dir, "--owner", "verbs")
+	expect(1, "cannot be loaded: "+stack, "doctor", "--specs", dir, "--owner", "verbs")
 	expect(1, stack+".yml:1", "plan", "--specs", dir, "--owner", "verbs", stack)
 }
