@@ -34,18 +34,27 @@ type RefTree struct {
 	copied string // in place: the directory as the commit has it
 }
 
-// Bounds of what is written of a commit: what a directory of stacks never comes near.
-const (
-	maxRefFiles = 20_000
-	maxRefBytes = 64 << 20
-	maxRefDepth = 100
-	maxRefLink  = 4096 // bytes of a symlink's target, as the kernel has it
-)
+// refLimits bound what is written of a commit.
+type refLimits struct {
+	files int
+	bytes int64
+	depth int // of folders
+}
+
+// usualRefLimits are what a directory of stacks never comes near.
+var usualRefLimits = refLimits{files: 20_000, bytes: 64 << 20, depth: 100}
+
+// maxRefLink is the length of a symlink's target, as the kernel has it.
+const maxRefLink = 4096
 
 // OpenRef reads dir, which need not exist in the work tree, as a ref of the repository
 // around it says: a branch, a tag, a remote branch (origin/main), a commit's hash or
 // its beginning, HEAD, each with ~N and ^N behind it. Nothing is fetched.
-func OpenRef(ctx context.Context, dir, ref string) (t *RefTree, err error) {
+func OpenRef(ctx context.Context, dir, ref string) (*RefTree, error) {
+	return openRef(ctx, dir, ref, usualRefLimits)
+}
+
+func openRef(ctx context.Context, dir, ref string, limits refLimits) (t *RefTree, err error) {
 	defer func() {
 		if p := recover(); p != nil { // go-git, of a damaged repository
 			err = fmt.Errorf("read the git repository of %s: %v", dir, p)
@@ -89,7 +98,7 @@ func OpenRef(ctx context.Context, dir, ref string) (t *RefTree, err error) {
 		return t, fmt.Errorf("write %s: %w", t, err)
 	}
 	defer root.Close()
-	w := refWriter{repo: repo, root: root}
+	w := refWriter{repo: repo, root: root, limits: limits}
 	if err := w.tree(ctx, tree, ".", 0); err != nil {
 		return t, fmt.Errorf("read %s: %w", t, err)
 	}
@@ -210,15 +219,16 @@ func resolveExisting(file string) string {
 // reads the files opens them through a root again, so that a symlink that leads out
 // leads nowhere.
 type refWriter struct {
-	repo  *git.Repository
-	root  *os.Root
-	files int
-	bytes int64
+	repo   *git.Repository
+	root   *os.Root
+	limits refLimits
+	files  int
+	bytes  int64
 }
 
 func (w *refWriter) tree(ctx context.Context, t *object.Tree, dir string, depth int) error {
-	if depth > maxRefDepth {
-		return fmt.Errorf("folders lie deeper than %d", maxRefDepth)
+	if depth > w.limits.depth {
+		return fmt.Errorf("folders lie deeper than %d", w.limits.depth)
 	}
 	for _, e := range t.Entries {
 		if err := ctx.Err(); err != nil {
@@ -227,8 +237,8 @@ func (w *refWriter) tree(ctx context.Context, t *object.Tree, dir string, depth 
 		if !safeName(e.Name) {
 			return fmt.Errorf("a file cannot be named %q in a commit", e.Name)
 		}
-		if w.files++; w.files > maxRefFiles {
-			return fmt.Errorf("there are more than %d files (let --specs name the directory of the stacks alone)", maxRefFiles)
+		if w.files++; w.files > w.limits.files {
+			return fmt.Errorf("there are more than %d files (let --specs name the directory of the stacks alone)", w.limits.files)
 		}
 		if err := w.entry(ctx, t, e, path.Join(dir, e.Name), depth); err != nil {
 			return err
@@ -262,7 +272,7 @@ func (w *refWriter) entry(ctx context.Context, t *object.Tree, e object.TreeEntr
 		}
 		return w.root.Symlink(string(target), at)
 	case filemode.Regular, filemode.Executable, filemode.Deprecated:
-		content, err := w.blob(e.Hash, at, maxRefBytes)
+		content, err := w.blob(e.Hash, at, w.limits.bytes)
 		if err != nil {
 			return err
 		}
@@ -287,8 +297,8 @@ func (w *refWriter) blob(hash plumbing.Hash, at string, most int64) ([]byte, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", printable(at), unlessWhole(err))
 	}
-	if w.bytes += size; size > most || w.bytes > maxRefBytes {
-		return nil, fmt.Errorf("%s: there are more than %d MiB in files (let --specs name the directory of the stacks alone)", printable(at), maxRefBytes>>20)
+	if w.bytes += size; size > most || w.bytes > w.limits.bytes {
+		return nil, fmt.Errorf("%s: it is too large, or there are more than %d MiB in files (let --specs name the directory of the stacks alone)", printable(at), w.limits.bytes>>20)
 	}
 	b, err := w.repo.BlobObject(hash)
 	if err != nil {

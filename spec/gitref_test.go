@@ -259,14 +259,14 @@ func TestOpenRefOfHostileTrees(t *testing.T) {
 	r.check(os.WriteFile(filepath.Join(outside, "compose.yml"), []byte(refShop(1)), 0o600))
 	good := rawEntry{name: "a.yml", mode: filemode.Regular, content: refShop(1)}
 	deep := []rawEntry{good}
-	for range maxRefDepth + 2 {
+	for range 7 {
 		deep = []rawEntry{{name: "d", mode: filemode.Dir, sub: deep}}
 	}
 	var many []rawEntry
-	for i := range maxRefFiles + 1 {
+	for i := range 11 {
 		many = append(many, rawEntry{name: fmt.Sprintf("f%06d", i), mode: filemode.Regular})
 	}
-	big := strings.Repeat("x", maxRefBytes/2+1)
+	big := strings.Repeat("x", 1<<20)
 	for name, tt := range map[string]struct {
 		entries []rawEntry
 		want    string // in the error; else it is read
@@ -276,12 +276,12 @@ func TestOpenRefOfHostileTrees(t *testing.T) {
 		"a path":           {entries: []rawEntry{{name: "../../x", mode: filemode.Regular}}, want: "cannot be named"},
 		"a rooted path":    {entries: []rawEntry{{name: "/x", mode: filemode.Regular}}, want: "cannot be named"},
 		"git":              {entries: []rawEntry{good, {name: ".Git", mode: filemode.Dir, sub: []rawEntry{{name: "config", mode: filemode.Regular}}}}, want: "cannot be named"},
-		"no name":          {entries: []rawEntry{{name: "", mode: filemode.Regular}}, want: "cannot be named"},
+		"no name":          {entries: []rawEntry{{name: "", mode: filemode.Regular}}, want: "empty filename"},
 		"twice":            {entries: []rawEntry{good, good}, want: "exists"},
 		"through a link":   {entries: []rawEntry{{name: "x", mode: filemode.Symlink, content: outside}, {name: "x", mode: filemode.Dir, sub: []rawEntry{good}}}, want: "exists"},
-		"deep":             {entries: deep, want: "deeper than"},
-		"many":             {entries: many, want: "more than 20000 files"},
-		"big":              {entries: []rawEntry{{name: "a", mode: filemode.Regular, content: big}, {name: "b", mode: filemode.Regular, content: big + "y"}}, want: "more than 64 MiB"},
+		"deep":             {entries: deep, want: "deeper than 5"},
+		"many":             {entries: many, want: "more than 10 files"},
+		"big":              {entries: []rawEntry{{name: "a", mode: filemode.Regular, content: big}, {name: "b", mode: filemode.Regular, content: big + "y"}}, want: "more than 2 MiB"},
 		"a long link":      {entries: []rawEntry{{name: "a", mode: filemode.Symlink, content: strings.Repeat("x", maxRefLink+1)}}, want: "more than"},
 		"a link out":       {entries: []rawEntry{good, {name: "b.yml", mode: filemode.Symlink, content: filepath.Join(outside, "compose.yml")}}, problem: "outside"},
 		"a folder out":     {entries: []rawEntry{good, {name: "b", mode: filemode.Symlink, content: outside}}, problem: "outside"},
@@ -291,7 +291,7 @@ func TestOpenRefOfHostileTrees(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			hash := r.rawCommit(tt.entries)
-			tree, err := OpenRef(t.Context(), r.dir, hash)
+			tree, err := openRef(t.Context(), r.dir, hash, refLimits{files: 10, bytes: 2 << 20, depth: 5})
 			if err != nil {
 				if tt.want == "" || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("%v, want %q", err, tt.want)
