@@ -46,7 +46,7 @@ func commentCases() map[string]struct {
 			{Op: reconcile.OpRemove, Kind: reconcile.KindService, Name: "shop_old", Early: true},
 			{Op: reconcile.OpCreate, Kind: reconcile.KindConfig, Name: "shop_proxy-0011", Key: "proxy"},
 			{Op: reconcile.OpUpdate, Kind: reconcile.KindService, Name: "shop_db", Key: "db", Restarts: true, Spec: service("shop_db", "stop-first", 1), Fields: []reconcile.Field{
-				{Path: "environment.PASSWORD", Old: "********", New: "********", Restarts: true},
+				{Path: "environment.PASSWORD", Old: "•••", New: "•••", Restarts: true},
 			}},
 			{Op: reconcile.OpUpdate, Kind: reconcile.KindService, Name: "shop_web", Key: "web", Restarts: true, Wave: 1, Spec: service("shop_web", "start-first", 3), Fields: []reconcile.Field{
 				{Path: "image", Old: "web:1.0", New: "web:2.0", Restarts: true},
