@@ -351,22 +351,31 @@ func longestRun(s string) int {
 // fit is the whole comment in so many bytes: sections that are longer than all of it
 // go, then the last ones, until the rest fits, and it is told which went.
 func (c *comment) fit(most int) string {
+	var kept []section
 	var cut []string
-	kept := slices.DeleteFunc(slices.Clone(c.sections), func(s section) bool {
-		if len(c.assemble([]section{s}, []string{s.name})) > most {
+	size := 0
+	for _, s := range c.sections {
+		if c.around([]string{s.name})+s.size() > most {
 			cut = append(cut, s.name)
-			return true
+			continue
 		}
-		return false
-	})
-	for text := c.assemble(kept, cut); ; text = c.assemble(kept, cut) {
-		if len(text) <= most || len(kept) == 0 {
-			return text
-		}
-		last := len(kept) - 1
-		cut, kept = append(cut, kept[last].name), kept[:last]
+		kept, size = append(kept, s), size+s.size()
 	}
+	for len(kept) > 0 && c.around(cut)+size > most {
+		last := len(kept) - 1
+		cut, size, kept = append(cut, kept[last].name), size-kept[last].size(), kept[:last]
+	}
+	return c.assemble(kept, cut)
 }
+
+// size is what a section adds to a comment.
+func (s section) size() int { return len(s.text) + len(between) }
+
+// around is the size of a comment without its sections, of which these are cut.
+func (c *comment) around(cut []string) int { return len(c.assemble(nil, cut)) }
+
+// between stands between the parts of a comment.
+const between = "\n\n"
 
 // assemble puts a comment together, with what it lacks.
 func (c *comment) assemble(sections []section, cut []string) string {
@@ -378,5 +387,5 @@ func (c *comment) assemble(sections []section, cut []string) string {
 		names := slices.Sorted(slices.Values(cut))
 		parts = append(parts, fmt.Sprintf("**Cut:** a comment has no room for %s: %s.", plural(len(cut), "section"), nameList(names)))
 	}
-	return strings.Join(append(parts, c.tail...), "\n\n") + "\n"
+	return strings.Join(append(parts, c.tail...), between) + "\n"
 }

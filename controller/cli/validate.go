@@ -66,6 +66,9 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
+			if a.byVariable["git-ref"] && (dir == "" || len(args) > 0) {
+				ref = "" // who names paths means these
+			}
 			report := validation{guard: guarded, specs: dir, ref: ref}
 			if err := report.checkRef(args); err != nil {
 				return err
