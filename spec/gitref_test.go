@@ -206,7 +206,7 @@ type rawEntry struct {
 func (r repo) rawTree(entries []rawEntry) plumbing.Hash {
 	var t object.Tree
 	for _, e := range entries {
-		hash := plumbing.ZeroHash
+		var hash plumbing.Hash
 		switch {
 		case e.mode == filemode.Dir:
 			hash = r.rawTree(e.sub)
