@@ -303,10 +303,7 @@ func (r *renderer) fields(fields []Field) {
 	width, oldWidth := 0, 0
 	shown := make([][2]string, len(fields))
 	for i, f := range fields {
-		before, after := Printable(f.Old), Printable(f.New)
-		if !r.Whole {
-			before, after = clipBoth(before, after)
-		}
+		before, after := f.Shown(r.Whole)
 		shown[i] = [2]string{cmp.Or(before, "(none)"), cmp.Or(after, "(none)")}
 		width = max(width, utf8.RuneCountInString(Printable(f.Path)))
 		oldWidth = max(oldWidth, utf8.RuneCountInString(shown[i][0]))
@@ -316,6 +313,16 @@ func (r *renderer) fields(fields []Field) {
 		room := pad("", min(oldWidth, maxAligned)-utf8.RuneCountInString(before))
 		r.line("      %s  %s%s → %s", pad(Printable(f.Path), width), r.paint(red, before), room, r.paint(green, after))
 	}
+}
+
+// Shown gives the old and the new value on one line each, shortened to what is around
+// their first difference unless they are wanted whole.
+func (f Field) Shown(whole bool) (before, after string) {
+	before, after = Printable(f.Old), Printable(f.New)
+	if whole {
+		return before, after
+	}
+	return clipBoth(before, after)
 }
 
 // maxAligned is how far old values are padded, so that one long value does not

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -44,6 +45,9 @@ type Options struct {
 	Profiles []string
 	// MaxFileSize bounds compose files and what they include, in bytes; 0: 1 MiB.
 	MaxFileSize int64
+	// as is the absolute path of the specs directory that the one which is read is a
+	// copy of; empty where it is none.
+	as string
 }
 
 // LoadFile loads the stack of a compose file, or of the folder of one, apart from
@@ -483,7 +487,7 @@ func (l *loading) stackName(tree map[string]any) string {
 // absolute is the folder's path on this machine: what a relative bind mount is
 // relative to.
 func (l *loading) absolute() string {
-	dir, err := filepath.Abs(filepath.Join(l.root.Name(), l.dir))
+	dir, err := filepath.Abs(filepath.Join(cmp.Or(l.o.as, l.root.Name()), l.dir))
 	if err != nil {
 		return "/"
 	}

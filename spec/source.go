@@ -39,6 +39,7 @@ func (s *Snapshot) Gone(stack string) bool {
 // from many goroutines; scans come one after the other.
 type Scanner struct {
 	dir   string
+	shown string // the directory, as people are told of it
 	o     Options
 	load  func(context.Context, stackFile, Options) (*Stack, []Finding)
 	now   func() time.Time
@@ -51,7 +52,7 @@ type Scanner struct {
 
 // NewScanner makes a Scanner of dir, which need not exist yet.
 func NewScanner(dir string, o Options) *Scanner {
-	return &Scanner{dir: dir, o: o, load: load, now: time.Now, pause: 20 * time.Millisecond}
+	return &Scanner{dir: dir, shown: dir, o: o, load: load, now: time.Now, pause: 20 * time.Millisecond}
 }
 
 // What moves while it is read is read again this often, and for as long as git
@@ -98,20 +99,20 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 	// mount) stays the same when a symlink is swapped.
 	root, err := os.OpenRoot(before.name)
 	if err != nil {
-		return snap, &SourceError{SourceUnreadable, fmt.Errorf("open specs directory %s: %w", s.dir, err)}
+		return snap, &SourceError{SourceUnreadable, fmt.Errorf("open specs directory %s: %w", s.shown, err)}
 	}
 	defer root.Close()
 	folders := s.folders()
 	sites, err := discover(root, folders)
 	if err != nil {
-		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.dir, err)}
+		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.shown, err)}
 	}
 	if len(sites) == 0 {
-		return snap, &SourceError{SourceEmpty, fmt.Errorf("no stack file in %s (expected NAME.yml or NAME/compose.yaml)", s.dir)}
+		return snap, &SourceError{SourceEmpty, fmt.Errorf("no stack file in %s (expected NAME.yml or NAME/compose.yaml)", s.shown)}
 	}
 	readings, err := s.readAll(ctx, sites)
 	if err != nil {
-		return snap, fmt.Errorf("read specs directory %s: %w", s.dir, err)
+		return snap, fmt.Errorf("read specs directory %s: %w", s.shown, err)
 	}
 	settle(snap, readings)
 	if p := caught(snap.across); p != "" {
@@ -120,7 +121,7 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 	}
 	bare, err := s.bareFolders(root, readings)
 	if err != nil {
-		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.dir, err)}
+		return snap, &SourceError{SourceUnreadable, fmt.Errorf("read specs directory %s: %w", s.shown, err)}
 	}
 	s.remember(readings, bare)
 	s.name(snap, before.path, readings)
@@ -130,10 +131,10 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 	}))
 	snap.takeAbsent(absent)
 	if busy {
-		return snap, &SourceError{SourceMoving, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.dir)}
+		return snap, &SourceError{SourceMoving, fmt.Errorf("git is at work in specs directory %s (when it is not, remove its index.lock)", s.shown)}
 	}
 	if !s.unmoved(before, root, sites, folders) {
-		return snap, &SourceError{SourceMoving, fmt.Errorf("read specs directory %s: %w", s.dir, errMoved)}
+		return snap, &SourceError{SourceMoving, fmt.Errorf("read specs directory %s: %w", s.shown, errMoved)}
 	}
 	snap.Complete = true
 	return snap, nil

@@ -241,6 +241,38 @@ func (a *app) readSpecs(ctx context.Context, dir string, specs *specFlags) (*spe
 	return snapshot, nil
 }
 
+// readSpecsAt reads the specs directory as a git ref has it, or the one that is there
+// where ref is empty.
+func (a *app) readSpecsAt(ctx context.Context, dir, ref string, specs *specFlags) (*spec.Snapshot, error) {
+	if ref == "" || dir == "" {
+		return a.readSpecs(ctx, dir, specs)
+	}
+	o, err := specs.options(a.lookup)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := scanRef(ctx, dir, ref, o)
+	if err != nil {
+		return nil, fmt.Errorf("read stacks: %w", err)
+	}
+	return snapshot, nil
+}
+
+// scanRef reads a directory as a git ref has it, all of it. When it returns nothing of
+// that is on disk any more.
+func scanRef(ctx context.Context, dir, ref string, o spec.Options) (snapshot *spec.Snapshot, err error) {
+	tree, err := spec.OpenRef(ctx, dir, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	snapshot = tree.Scan(ctx, o)
+	if !snapshot.Complete {
+		return nil, snapshot.Err
+	}
+	return snapshot, nil
+}
+
 // tellProblems prints why stacks did not load: those that are named, or all.
 func (a *app) tellProblems(snapshot *spec.Snapshot, names []string) (found bool) {
 	for _, name := range slices.Sorted(maps.Keys(snapshot.Problems)) {

@@ -110,6 +110,7 @@ func TestDocsCanBeCopied(t *testing.T) {
 	if used == 0 {
 		t.Error("no hook is shown")
 	}
+	checkPinned(t, string(text))
 	calls := regexp.MustCompile("\\bskep (?:validate|render|plan|apply|schema|run|status)\\b[^`>|\n]*").FindAllString(string(text), -1)
 	for _, call := range calls {
 		call, _, _ = strings.Cut(call, "  ")
@@ -122,6 +123,20 @@ func TestDocsCanBeCopied(t *testing.T) {
 		if _, ok := hooks[id[1]]; !ok {
 			t.Errorf("there is no hook %s", id[1])
 		}
+	}
+}
+
+// checkPinned sees that every action of a workflow is a commit, with its version beside it.
+func checkPinned(t *testing.T, text string) {
+	t.Helper()
+	uses := regexp.MustCompile(`(?m)^ *- uses: (.*)$`).FindAllStringSubmatch(text, -1)
+	for _, m := range uses {
+		if !regexp.MustCompile(`^[a-z-]+/[a-z-]+@[0-9a-f]{40} # v[0-9.]+$`).MatchString(m[1]) {
+			t.Errorf("%s is not pinned to a commit", m[1])
+		}
+	}
+	if len(uses) < 4 {
+		t.Errorf("only %d actions were found", len(uses))
 	}
 }
 

@@ -69,6 +69,9 @@ func TestExamplesRun(t *testing.T) {
 			if cmd.Name() == "validate" && !strings.Contains(line, "stacks") { // where one stands
 				script = append(script, "cd stacks")
 			}
+			if strings.Contains(line, "--git-ref") { // of a repository that knows a remote's branch
+				script = append(script, "exec git init -q .", "exec git add stacks", "exec git -c user.name=x -c user.email=x@test.invalid commit -qm one", "exec git update-ref refs/remotes/origin/main HEAD")
+			}
 			script = append(script, "exec sh $WORK/example.sh", `stdout '^exit [01]$'`, "! stderr panic",
 				"-- example.sh --", line, "echo exit $?",
 				"-- stacks/shop.yml --", fmt.Sprintf(exampleShop, 7), "-- stacks/blog/compose.yaml --", exampleBlog)

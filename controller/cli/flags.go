@@ -204,6 +204,11 @@ func installSpecs(cmd *cobra.Command, dir *string) {
 	_ = cmd.MarkFlagDirname("specs")
 }
 
+func installGitRef(cmd *cobra.Command, ref *string) {
+	cmd.Flags().StringVar(ref, "git-ref", "", "Branch, tag or commit to read the directory at, instead of the work tree")
+	_ = cmd.RegisterFlagCompletionFunc("git-ref", cobra.NoFileCompletions)
+}
+
 func installOwner(cmd *cobra.Command, owner *string) {
 	*owner = "skep"
 	cmd.Flags().Var((*ownerValue)(owner), "owner", "Name of the controller; several may share a Swarm under names of their own")

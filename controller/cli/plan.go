@@ -32,6 +32,7 @@ func (a *app) plan() *cobra.Command {
 		strict bool
 		quiet  bool
 		whole  bool
+		ref    string
 	)
 	cmd := &cobra.Command{
 		Use:     "plan --specs DIR [STACK...]",
@@ -41,12 +42,21 @@ func (a *app) plan() *cobra.Command {
 of them or those that are named: field by field, as the compose file has them,
 what restarts, and in which order. Nothing is written.
 
+With --git-ref it is what another branch, tag or commit of the repository around the
+directory says. The work tree stays as it is, nothing is fetched, and what is not
+committed does not count.
+
+--format markdown is a comment for a merge request: values of files stand in it as
+code, it mentions nobody and has no links, and it is cut where a forge takes no more.
+
 Exit code 1 says that there are differences, or that a stack is invalid, and with
---strict that the plan warns of something. What files alone give warning of is for
-skep validate to tell.`,
+--strict that the plan warns of something; 2, that nobody can tell. What files alone
+give warning of is for skep validate to tell.`,
 		Example: `  skep plan --specs stacks/
   skep plan --specs stacks/ shop blog
   skep plan --specs stacks/ --strict
+  skep plan --specs stacks/ --git-ref origin/main
+  skep plan --specs stacks/ --format markdown > comment.md
   skep plan --specs stacks/ --format json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := format.parse()
@@ -57,7 +67,7 @@ skep validate to tell.`,
 			if err != nil {
 				return err
 			}
-			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
+			snapshot, err := a.readSpecsAt(cmd.Context(), dir, ref, &specs)
 			if err != nil {
 				return err
 			}
@@ -85,6 +95,8 @@ skep validate to tell.`,
 				p.printNames(a.out, acting.pruneStacks)
 			case format.value == "text":
 				err = p.print(a.out, a.colour(a.out), acting.pruneStacks)
+			case format.value == "markdown":
+				err = p.printComment(a.out, commentOn(snapshot, args), acting.pruneStacks)
 			default:
 				err = printEach(a.out, t, p.documents(acting.pruneStacks))
 			}
@@ -98,8 +110,9 @@ skep validate to tell.`,
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
-	format.install(cmd, "text", "json")
+	format.install(cmd, "text", "json", "markdown")
 	installSpecs(cmd, &dir)
+	installGitRef(cmd, &ref)
 	installNoTrunc(cmd, &whole)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the names of stacks that differ only")

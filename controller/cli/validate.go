@@ -26,6 +26,7 @@ func (a *app) validate() *cobra.Command {
 		strict bool
 		quiet  bool
 		guard  guardFlags
+		ref    string
 	)
 	cmd := &cobra.Command{
 		Use:     "validate [--specs DIR] [PATH...]",
@@ -42,11 +43,15 @@ of a policy are those below the specs directory, which for a PATH is that of --s
 SKEP_SPECS. Without one a warning tells the rules that cannot be judged: the PATH is
 taken as it is written.
 
+With --git-ref it is what another branch, tag or commit of the repository around the
+directory of --specs says.
+
 Exit code 1 says that there are errors, and with --strict warnings; 2 that a file
 could not be read.`,
 		Example: `  skep validate
   skep validate stacks/shop.yml stacks/blog
   skep validate --specs .
+  skep validate --specs stacks/ --git-ref origin/main
   skep validate --format github --strict stacks/`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := format.parse()
@@ -61,7 +66,13 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
-			report := validation{guard: guarded, specs: dir}
+			if a.byVariable["git-ref"] && (dir == "" || len(args) > 0) {
+				ref = "" // who names paths means these
+			}
+			report := validation{guard: guarded, specs: dir, ref: ref}
+			if err := report.checkRef(args); err != nil {
+				return err
+			}
 			if len(args) > 0 && a.byVariable["specs"] {
 				dir = "" // who names paths means these
 			}
@@ -99,6 +110,7 @@ could not be read.`,
 	guard.install(cmd)
 	format.install(cmd, "text", "json", "github")
 	installSpecs(cmd, &dir)
+	installGitRef(cmd, &ref)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print errors only; with --strict, warnings too")
 	return cmd
@@ -108,11 +120,20 @@ could not be read.`,
 type validation struct {
 	guard    reconcile.Guard
 	specs    string // the specs directory, as far as it was named
+	ref      string // the git ref to read it at, empty for the work tree
 	findings []spec.Finding
 	stacks   map[string]bool     // the absolute path of each stack's file
 	sites    map[string][]string // the files of stacks of specs directories, as rules see them
 	unread   []error             // why one cannot tell
 	taken    []string            // the folders that were taken for specs directories
+}
+
+// checkRef refuses a git ref without the directory to read at it.
+func (v *validation) checkRef(paths []string) error {
+	if v.ref != "" && (v.specs == "" || len(paths) > 0) {
+		return usagef("--git-ref reads the directory of --specs as another commit has it (give --specs DIR, and no PATH)")
+	}
+	return nil
 }
 
 // readAll takes in a specs directory, if one is named, and paths.
@@ -203,9 +224,9 @@ func isSpecsDirectory(findings []spec.Finding) bool {
 
 // scan takes in a specs directory.
 func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
-	snapshot := spec.Scan(ctx, dir, o)
-	if !snapshot.Complete {
-		v.unread = append(v.unread, snapshot.Err)
+	snapshot, err := v.snapshot(ctx, dir, o)
+	if err != nil {
+		v.unread = append(v.unread, err)
 		return
 	}
 	if v.sites == nil {
@@ -222,6 +243,18 @@ func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
 		v.add(dir, nil, problems)
 	}
 	v.note(dir, snapshot.Findings)
+}
+
+// snapshot is all of a specs directory.
+func (v *validation) snapshot(ctx context.Context, dir string, o spec.Options) (*spec.Snapshot, error) {
+	if v.ref != "" {
+		return scanRef(ctx, dir, v.ref, o)
+	}
+	snapshot := spec.Scan(ctx, dir, o)
+	if !snapshot.Complete {
+		return nil, snapshot.Err
+	}
+	return snapshot, nil
 }
 
 // add takes in a stack, nil where it did not load, with its findings, whose files
