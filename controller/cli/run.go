@@ -38,6 +38,7 @@ func (a *app) run() *cobra.Command {
 		acting    actingFlags
 		dir       string
 		notify    notifyFlags
+		git       forgeFlags
 		config    controller.Config
 		logLevel  string
 		logFormat string
@@ -72,6 +73,9 @@ says that another one acts.`,
 				return err
 			}
 			if err := notify.apply(&config); err != nil {
+				return err
+			}
+			if err := git.apply(&config); err != nil {
 				return err
 			}
 			o, err := specs.options(a.lookup)
@@ -112,6 +116,7 @@ says that another one acts.`,
 	specs.install(cmd)
 	acting.install(cmd)
 	notify.install(cmd)
+	git.install(cmd)
 	installSpecs(cmd, &dir)
 	f := cmd.Flags()
 	f.StringVar(&config.Listen, "listen", defaultListen, "Address of the page, /metrics, /healthz and /readyz")

@@ -47,12 +47,13 @@ type Hook struct {
 	// Now is the time.
 	Now func() time.Time
 
-	limits *limiter
+	limits   *limiter
+	patience time.Duration // how long a body may take
 }
 
 // NewHook is a Hook with nothing counted yet.
 func NewHook(secrets func() Secrets, look func(), count func(result string), now func() time.Time) *Hook {
-	return &Hook{Secrets: secrets, Look: look, Count: count, Now: now, limits: newLimiter(now())}
+	return &Hook{Secrets: secrets, Look: look, Count: count, Now: now, limits: newLimiter(now()), patience: hookTime}
 }
 
 // ServeHTTP answers in words of its own: 202 where the hook is genuine, 401 where not, 405
@@ -95,7 +96,7 @@ const tooLarge = "the body has more than a megabyte"
 // check reads the body within its bounds.
 func (h *Hook) check(w http.ResponseWriter, r *http.Request) (bool, error) {
 	// Where a connection has no deadlines, its server's own have to do.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(hookTime))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.patience))
 	return h.Secrets().genuine(r.Header, http.MaxBytesReader(w, r.Body, maxHook), h.Now())
 }
 
