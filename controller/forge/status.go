@@ -69,6 +69,8 @@ const (
 	laterMost = time.Hour
 	// answerMost is how much of an answer is read, in bytes.
 	answerMost = 64 << 10
+	// errorMost is how much of a connection's error is told, in characters.
+	errorMost = 300
 	// redirectsMost is how many are followed, on the same host.
 	redirectsMost = 3
 )
@@ -126,6 +128,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	}
 	transport = transport.Clone()
 	transport.DisableKeepAlives = true // statuses are rare
+	transport.MaxResponseHeaderBytes = answerMost
 	x.http = &http.Client{Transport: transport, CheckRedirect: x.mayFollow}
 	return x, nil
 }
@@ -167,7 +170,11 @@ func (c *Client) mayFollow(next *http.Request, via []*http.Request) error {
 // Post writes a status at a commit of a repository. The same one again does no harm. Its
 // error is ErrRefused, or a *LaterError, or that of a connection, which may be tried again.
 func (c *Client) Post(ctx context.Context, repo Repository, s Status) error {
-	req, err := c.request(ctx, repo, s)
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	req, err := c.request(ctx, repo, s, token)
 	if err != nil {
 		return err
 	}
@@ -177,16 +184,27 @@ func (c *Client) Post(ctx context.Context, repo Repository, s Status) error {
 		if errors.As(err, &at) {
 			err = at.Err
 		}
-		return fmt.Errorf("reach the API at %s: %w", c.api.Host, err)
+		return &unreachedError{oneLine("reach the API at "+c.api.Host+": "+strings.ReplaceAll(err.Error(), token, "…"), errorMost), err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, answerMost)) // a number is all that counts, but for one
 	return c.verdict(resp, answer, repo, s)
 }
 
+// An unreachedError is that of a connection, in words that may be told: HTTP's own repeat
+// what the other side sent.
+type unreachedError struct {
+	text string
+	err  error
+}
+
+func (e *unreachedError) Error() string { return e.text }
+func (e *unreachedError) Unwrap() error { return e.err }
+
 var fullHash = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
 
-func (c *Client) request(ctx context.Context, repo Repository, s Status) (*http.Request, error) {
+// request is what is asked of the API.
+func (c *Client) request(ctx context.Context, repo Repository, s Status, token string) (*http.Request, error) {
 	if !fullHash.MatchString(s.Commit) {
 		return nil, fmt.Errorf("%w: %q is no commit in full", ErrRefused, s.Commit)
 	}
@@ -200,10 +218,6 @@ func (c *Client) request(ctx context.Context, repo Repository, s Status) (*http.
 	body, err := json.Marshal(c.body(s))
 	if err != nil {
 		return nil, fmt.Errorf("encode the status: %w", err)
-	}
-	token, err := c.token()
-	if err != nil {
-		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
 	if err != nil {
@@ -241,7 +255,9 @@ func (c *Client) address(repo Repository, commit string) (*url.URL, error) {
 	if strings.Count(path, "/") != 1 {
 		return nil, fmt.Errorf("%w: %s is no OWNER/NAME, as a repository at %s is called", ErrRefused, path, c.kind)
 	}
-	return c.api.JoinPath("repos", path, "statuses", commit), nil
+	to := *c.api
+	to.Path += "/repos/" + path + "/statuses/" + commit
+	return &to, nil
 }
 
 // A statusBody is a status in JSON, by the names that the APIs have in common.
