@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skep-io/skep/controller/forge"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -272,7 +273,12 @@ func (l ledger) text() string {
 		}
 		l.Behind = nil
 		l.Lines = fewer(l.Lines, func(x line) int { return len(x.Open) })
-		l.Commits = fewer(l.Commits, func(x commitLine) int { return len(x.Commit) })
+		l.Commits = fewer(l.Commits, func(x commitLine) int {
+			if x.State == forge.Pending {
+				return 1
+			}
+			return 0
+		})
 	}
 }
 

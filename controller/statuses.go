@@ -27,9 +27,9 @@ import (
 //	                       failed, or later so     failure, and so it stays: that an
 //	                                               earlier release runs again is not
 //	                                               this commit's, nor news of the other
-//	a newer one came while it was pending          how it ended, or canceled
+//	a newer one came before that was told          how it ended, or canceled
 //
-// Releases by hand and without a commit are told of nobody.
+// Of releases by hand, without a commit, or of files that differ from theirs nobody is told.
 
 const (
 	// statusPace is between two statuses: forges ask for a second between writes.
@@ -56,7 +56,7 @@ type CommitPoster interface {
 type commitLine struct {
 	Release int         `json:"r"`
 	State   forge.State `json:"s"`
-	Commit  string      `json:"c,omitempty"` // while it is pending: a newer release ends that
+	Commit  string      `json:"c"` // what more is to be told of it, though a newer release came
 }
 
 // A commitSight is how a release and its commit stand.
@@ -69,11 +69,7 @@ type commitSight struct {
 }
 
 func (s commitSight) line() commitLine {
-	l := commitLine{Release: s.release, State: s.state}
-	if s.state == forge.Pending {
-		l.Commit = s.commit
-	}
-	return l
+	return commitLine{s.release, s.state, s.commit}
 }
 
 // seeCommit is what a pass saw of its newest release's commit.
@@ -83,7 +79,7 @@ func seeCommit(r reconcile.Result) (commitSight, bool) {
 		return commitSight{}, false
 	}
 	s := commitSight{release: rel.Number, commit: rel.Commit, ended: rel.Ended}
-	if rel.By == reconcile.ByHand {
+	if rel.By == reconcile.ByHand || strings.HasSuffix(rel.Revision, "-dirty") { // which is nobody's commit
 		s.commit = ""
 	}
 	s.state, s.text = standsAs(rel.Number, rel.Phase, rel.Message, rel.Ended.Sub(rel.Started))
@@ -116,18 +112,20 @@ func (l *commitLine) compare(s commitSight, now time.Time, ended func(release in
 		}
 		return []commitSight{s}
 	}
-	if l.Release == s.release {
-		if s.commit == "" || l.State == s.state {
+	if l.Release == s.release { // of another commit where all was forgotten, and numbers began anew
+		if s.commit == "" || l.State == s.state && l.Commit == s.commit {
 			return nil
 		}
 		return []commitSight{s}
 	}
 	var out []commitSight
-	if l.State == forge.Pending {
-		was, ok := ended(l.Release)
-		if !ok || was.state == forge.Pending {
-			was.state, was.text = standsAs(l.Release, reconcile.PhaseSuperseded, "", 0)
-		}
+	was, ok := ended(l.Release)
+	if l.State == forge.Pending && (!ok || was.state == forge.Pending) {
+		was.state, was.text = standsAs(l.Release, reconcile.PhaseSuperseded, "", 0)
+	} else if !ok {
+		was.state = l.State
+	}
+	if was.state != l.State {
 		was.release, was.commit = l.Release, l.Commit
 		out = append(out, was)
 	}
