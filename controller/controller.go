@@ -205,6 +205,7 @@ func Run(ctx context.Context, c Config) error {
 		policy: policy,
 		events: c.Client,
 		notes:  fenced,
+		beside: c.Client,
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
 		leader: lease,
@@ -216,6 +217,7 @@ type edges struct {
 	reconciler Reconciler
 	events     Events
 	notes      notes // where what the controller alone knows is kept; nil: nowhere
+	beside     notes // the same for one that stands by; nil: nowhere
 	scan       func(context.Context) *spec.Snapshot
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
 	policy     *policyFile                           // nil: there is none
@@ -239,6 +241,7 @@ type controller struct {
 	report  *report
 	health  *health
 	notices *notices // nil: nobody is told
+	relay   *relay   // nil: there is nobody to pass looks on to
 	page    *page
 
 	atListing  atomic.Pointer[[]string] // see lived
@@ -268,6 +271,7 @@ func newController(cfg Config, e edges) *controller {
 	c.kept = newKept(cfg, e.notes, c.leads)
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
 	c.notices.knows(c.endedAs)
+	c.relay = newRelay(e.beside, cfg.Owner)
 	c.page = newPage(c)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
@@ -331,6 +335,9 @@ func (c *controller) daemon(ctx context.Context) error {
 	p.start("source", endless(c.readFiles))
 	if c.policy != nil {
 		p.start("policy", endless(c.watchPolicy))
+	}
+	if c.relay != nil && c.WebhookSecretFile != "" {
+		p.start("relay", endless(c.passOn))
 	}
 	p.start("report", endless(c.keep))
 	broken := p.wait(ctx)

@@ -80,13 +80,4 @@ func (c *controller) hook() (http.Handler, error) {
 	return forge.NewHook(secrets.newest, c.look, c.metrics.heard, c.Now), nil
 }
 
-// look is told that there may be something new. Looks that come while one is due are
-// that one.
-func (c *controller) look() {
-	if c.Look != nil {
-		c.Look()
-	}
-	poke(c.rescan)
-}
-
 var errNoListener = errors.New("webhooks need an address to come to: give --listen one, or leave out --git-webhook-secret-file")

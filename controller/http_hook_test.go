@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/skep-io/skep/controller/forge"
@@ -259,4 +260,62 @@ func TestHooksOverTheNetwork(t *testing.T) {
 			t.Errorf("%s: %v were counted, want %v", result, got, want)
 		}
 	}
+}
+
+// A hook that reaches one that stands by is passed on, once however many come; and who
+// acts looks when another one says so, and passes nothing on.
+func TestHooksArePassedOn(t *testing.T) {
+	f := newFakeNotes()
+	var looks atomic.Int32
+	besideAnother(t, func(w *world) {
+		w.snapshot = snapshot(stack("a", "1"))
+		w.Look = func() { looks.Add(1) }
+		w.relay = newRelay(f, "skep")
+		file := filepath.Join(t.TempDir(), "secrets")
+		write(t, file, hookSecret)
+		w.WebhookSecretFile = file // no address: the test looks by itself
+	}, func(t *testing.T, w *world, l *stagedLease) {
+		l.stands(hers)
+		for range 100 {
+			w.look()
+		}
+		w.sleep(500 * time.Millisecond)
+		if n := f.takeWrites(); n != 1 || looks.Load() != 100 {
+			t.Errorf("%d writes, %d looks", n, looks.Load())
+		}
+		for range 100 {
+			w.look()
+		}
+		w.sleep(10 * time.Second)
+		if n := f.takeWrites(); n != 1 {
+			t.Errorf("%d writes after that", n)
+		}
+		looks.Store(0)
+		if !w.hears("skep-look-skep") || looks.Load() != 0 {
+			t.Errorf("it looked %d times for itself", looks.Load())
+		}
+		l.stands(Standing{Term: 1})
+		w.sleep(time.Second)
+		w.hears("skep-look-other")
+		if looks.Load() != 0 {
+			t.Error("it looked for another owner's hook")
+		}
+		w.hears("skep-look-skep")
+		if looks.Load() != 1 {
+			t.Errorf("it looked %d times", looks.Load())
+		}
+		w.look()
+		w.sleep(10 * time.Second)
+		if n := f.takeWrites(); n != 0 {
+			t.Errorf("who acts passed on %d", n)
+		}
+		l.stands(hers)
+		f.cutOff()
+		before := len(w.loud())
+		w.look()
+		w.sleep(10 * time.Second)
+		if w.told(zapcore.DebugLevel, "a hook cannot be passed on to the controller that acts") != 1 || len(w.loud()) != before {
+			t.Errorf("it says: %v", w.loud())
+		}
+	})
 }
