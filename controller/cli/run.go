@@ -51,9 +51,10 @@ func (a *app) run() *cobra.Command {
 is new, roll out what changed, correct what drifts, tell what cannot be done.
 
 An engine that is away, or files that cannot be read, do not end it: it waits for
-them, for the file of --policy too. Those of --http-token-file, --http-tls-cert and
---http-tls-key have to be there when it starts, else it ends with exit code 2. With
---once it ends when every stack is settled, or with 2 where --policy cannot be read.
+them, for the file of --policy too. Those of --http-token-file, --http-tls-cert,
+--http-tls-key, --git-webhook-secret-file and --commit-status-token-file have to be
+there when it starts, else it ends with exit code 2. With --once it ends when every
+stack is settled, or with 2 where --policy cannot be read.
 
 Several may run on one Swarm. Of those of one --owner one acts, which holds a lease,
 and the others stand by; each owner's stacks are its own. With --once, exit code 2
