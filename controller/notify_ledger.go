@@ -273,12 +273,7 @@ func (l ledger) text() string {
 		}
 		l.Behind = nil
 		l.Lines = fewer(l.Lines, func(x line) int { return len(x.Open) })
-		l.Commits = fewer(l.Commits, func(x commitLine) int {
-			if x.State == forge.Pending {
-				return 1
-			}
-			return 0
-		})
+		l.Commits = fewer(l.Commits, func(x commitLine) int { return boolInt(x.State == forge.Pending) })
 	}
 }
 

@@ -154,7 +154,7 @@ type statuses struct {
 	due   []dueStatus
 	busy  bool // the first of them is being posted
 	wake  chan struct{}
-	bad   bool // the last attempt failed, and that was told; the poster's own
+	bad   string // the stack of which it was told that an attempt failed; the poster's own
 }
 
 func newStatuses(c Config, m *metrics) *statuses {
@@ -319,32 +319,40 @@ func (c *notices) postStatus(ctx context.Context, d dueStatus) error {
 	if err != nil {
 		c.statuses.count(attempted)
 		level := zapcore.DebugLevel
-		if !c.statuses.bad {
-			c.statuses.bad, level = true, zapcore.WarnLevel
+		if c.statuses.bad == "" {
+			c.statuses.bad, level = d.stack, zapcore.WarnLevel
 		}
 		c.log.Log(level, "a commit's status cannot be posted", zap.String("stack", d.stack), zap.Error(err))
 		return err
 	}
-	if c.statuses.count(sent); c.statuses.bad {
-		c.statuses.bad = false
+	if c.statuses.count(sent); c.statuses.bad == d.stack {
+		c.statuses.bad = ""
 		c.log.Info("statuses of commits can be posted again")
 	}
 	return nil
 }
 
 // statusDone takes a status out that was posted, or given up, which is over: both count
-// as told.
+// as told. Else those of its stack go behind the others, which may be of a repository
+// that is well.
 func (c *notices) statusDone(d dueStatus, err error, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	due := c.statuses.due
 	c.statuses.busy = false
-	if !over || len(due) == 0 || due[0] != d { // not the first: another controller acted meanwhile
+	if len(due) == 0 || due[0] != d { // another controller acted meanwhile
+		return
+	}
+	if !over {
+		slices.SortStableFunc(due, func(a, b dueStatus) int { return boolInt(a.stack == d.stack) - boolInt(b.stack == d.stack) })
 		return
 	}
 	c.statuses.due = slices.Delete(due, 0, 1)
 	if err != nil {
 		c.statuses.count(givenUp)
+		if c.statuses.bad == d.stack {
+			c.statuses.bad = ""
+		}
 		c.log.Debug("a commit's status was given up", zap.String("stack", d.stack), zap.String("commit", d.commit), zap.Error(err))
 	}
 	if c.ledger.Commits == nil {
@@ -356,6 +364,13 @@ func (c *notices) statusDone(d dueStatus, err error, over bool) {
 
 // jitter is d, longer or shorter by up to a half.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 // endedAs says how a release of a stack stands that is not its newest.
 func (c *controller) endedAs(stack string, release int) (commitSight, bool) {

@@ -28,6 +28,7 @@ type board struct {
 	posts []forge.Status
 	at    []time.Time // of all attempts
 	fails error
+	only  string // the stack that it fails for; empty: all
 	hangs bool
 }
 
@@ -35,6 +36,9 @@ func (b *board) Post(ctx context.Context, repo forge.Repository, s forge.Status)
 	b.mu.Lock()
 	b.at = append(b.at, time.Now())
 	fails, hangs := b.fails, b.hangs
+	if b.only != "" && !strings.HasSuffix(s.Context, "/"+b.only) {
+		fails = nil
+	}
 	b.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
@@ -391,6 +395,34 @@ func TestBrokenForgeHarmsNobody(t *testing.T) {
 		}
 		if n := testutil.ToFloat64(w.metrics.commitStatuses.WithLabelValues(givenUp)); n != 2 {
 			t.Errorf("%v were given up", n)
+		}
+	})
+}
+
+// A repository that is not well holds up no other, and what is told of its stack stays in
+// order.
+func TestBrokenRepositoryHoldsUpNoOther(t *testing.T) {
+	f, b := newFakeNotes(), &board{fails: errors.New("answered 500"), only: "a"}
+	inDaemon(t, func(w *world) {
+		w.shows(f, b)
+		w.snapshot = snapshot(stack("a", "1"), stack("b", "1"))
+		w.finds(map[string]passed{"a": waits.of(1, progressing).by("1"), "b": inSync.of(1, healthy).by("1")})
+	}, func(t *testing.T, w *world) {
+		w.sleep(10 * time.Second)
+		equal(t, "statuses", b.take(), []string{"b success 1"})
+		for i := range 5 {
+			w.finds(map[string]passed{"a": waits.of(1, progressing).by("1"), "b": inSync.of(2+i, healthy).by("2")})
+			w.lookAgain()
+			w.sleep(10 * time.Minute)
+			equal(t, "statuses", b.take(), []string{"b success 2"})
+		}
+		w.finds(map[string]passed{"a": back.of(1, failedPhase).by("1"), "b": inSync.of(6, healthy).by("2")})
+		w.lookAgain()
+		b.set(nil, false)
+		w.sleep(10 * time.Minute)
+		equal(t, "statuses", b.take(), []string{"a failure 1"})
+		if w.told(zapcore.WarnLevel, "a commit's status cannot be posted") != 1 || w.told(zapcore.InfoLevel, "statuses of commits can be posted again") != 1 {
+			t.Errorf("it says: %v", w.loud())
 		}
 	})
 }
