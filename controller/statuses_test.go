@@ -339,7 +339,7 @@ func TestBrokenForgeHarmsNobody(t *testing.T) {
 	inDaemon(t, func(w *world) {
 		w.shows(f, b)
 		w.snapshot = snapshot(stack("a", "1"), stack("b", "1"))
-		w.finds(map[string]passed{"a": waits.of(1, progressing).by("1"), "b": good2("b")})
+		w.finds(map[string]passed{"a": waits.of(1, progressing).by("1"), "b": passed(good())})
 	}, func(t *testing.T, w *world) {
 		for i := range 500 {
 			w.finds(map[string]passed{"a": waits.of(2+i, progressing).by(string("23456789"[i%8]))})
@@ -426,9 +426,6 @@ func TestBrokenRepositoryHoldsUpNoOther(t *testing.T) {
 		}
 	})
 }
-
-// good2 is a stack beside, of which nothing is to be told.
-func good2(string) passed { return passed(good()) }
 
 func TestStandbyPostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -394,3 +394,31 @@ func FuzzHook(f *testing.F) {
 		}
 	})
 }
+
+// What a hook costs that is forged in every form there is, against as many secrets as
+// there may be: the most that somebody without one can have skep do.
+func BenchmarkHook(b *testing.B) {
+	var lines []string
+	for i := range maxSecrets {
+		lines = append(lines, fmt.Sprintf("secret number %d of this length", i))
+	}
+	s := secretsOf(b, lines...)
+	none := strings.Repeat("00", 32)
+	h := http.Header{}
+	for _, name := range []string{headerGitHub, headerBitbucket, headerSkep} {
+		h.Set(name, "sha256="+none)
+	}
+	h.Set(headerGitea, none)
+	h.Set(headerForgejo, none)
+	h.Set(headerSkepTime, strconv.FormatInt(vectorTime.Unix(), 10))
+	for _, size := range []int{20 << 10, maxHook} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			body := strings.Repeat("x", size)
+			for b.Loop() {
+				if ok, err := s.genuine(h, io.LimitReader(strings.NewReader(body), maxHook), vectorTime); ok || err != nil {
+					b.Fatal(ok, err)
+				}
+			}
+		})
+	}
+}

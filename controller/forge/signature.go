@@ -60,15 +60,19 @@ type claim struct {
 // claims are those of a request. known is false where it has none that could hold, so
 // that its body need not be read.
 func (s Secrets) claims(h http.Header, now time.Time) (claims []claim, known bool) {
+	body := claim{keys: s.plain} // hashed once, whoever it may be of
 	for _, name := range []string{headerGitHub, headerBitbucket} {
 		if mac, ok := prefixedHex(h.Get(name)); ok {
-			claims = append(claims, claim{keys: s.plain, macs: [][]byte{mac}})
+			body.macs = append(body.macs, mac)
 		}
 	}
 	for _, name := range []string{headerGitea, headerForgejo} {
 		if mac, ok := hexMAC(h.Get(name)); ok {
-			claims = append(claims, claim{keys: s.plain, macs: [][]byte{mac}})
+			body.macs = append(body.macs, mac)
 		}
+	}
+	if len(body.macs) > 0 {
+		claims = append(claims, body)
 	}
 	if at := h.Get(headerSkepTime); isRecent(at, now) {
 		if mac, ok := prefixedHex(h.Get(headerSkep)); ok {
