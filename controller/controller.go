@@ -28,6 +28,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/skep-io/skep/controller/forge"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -102,6 +103,20 @@ type Config struct {
 	// does not say; none is of everything. With Once nobody is.
 	Notify   []Target
 	NotifyOn []spec.Event
+	// CommitStatus writes at commits what became of them; nil: nobody does. Repository says
+	// where a stack's commits are from, nil: from the remote "origin" of the work tree that
+	// the specs directory lies in. PageURL is where skep's page is, which statuses lead to;
+	// empty: they lead nowhere. With Once no status is written.
+	CommitStatus CommitPoster
+	Repository   func(stack string) (forge.Repository, bool)
+	PageURL      string
+	// WebhookSecretFile names the file of the secrets by which forges say, at /hooks/git,
+	// that there is something new; empty: there is no such path. It is read anew when it
+	// changes. Look has every source look at its remote soon, if not nil: it returns at
+	// once. The directory is read again in any case.
+	WebhookSecretFile string
+	Look              func()
+
 	Registry *prometheus.Registry
 	Logger   *zap.Logger
 	Version  string
@@ -115,6 +130,9 @@ func (c *Config) check() error {
 	}
 	if c.Resync < 0 || c.Workers < 0 || c.History < 0 {
 		return errors.New("resync, workers and history must not be negative")
+	}
+	if c.WebhookSecretFile != "" && c.Listen == "" {
+		return errNoListener
 	}
 	if c.Owner == "" {
 		c.Owner = "skep"
@@ -187,6 +205,7 @@ func Run(ctx context.Context, c Config) error {
 		policy: policy,
 		events: c.Client,
 		notes:  fenced,
+		beside: c.Client,
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
 		leader: lease,
@@ -198,6 +217,7 @@ type edges struct {
 	reconciler Reconciler
 	events     Events
 	notes      notes // where what the controller alone knows is kept; nil: nowhere
+	beside     notes // the same for one that stands by; nil: nowhere
 	scan       func(context.Context) *spec.Snapshot
 	watch      func(context.Context) <-chan struct{} // a value when files may have changed
 	policy     *policyFile                           // nil: there is none
@@ -221,6 +241,7 @@ type controller struct {
 	report  *report
 	health  *health
 	notices *notices // nil: nobody is told
+	relay   *relay   // nil: there is nobody to pass looks on to
 	page    *page
 
 	atListing  atomic.Pointer[[]string] // see lived
@@ -249,6 +270,8 @@ func newController(cfg Config, e edges) *controller {
 	c.scans = &scans{dir: cfg.Specs, scan: c.scanUnderPolicy, limit: cfg.ScanLimit}
 	c.kept = newKept(cfg, e.notes, c.leads)
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
+	c.notices.knows(c.endedAs)
+	c.relay = newRelay(e.beside, cfg.Owner)
 	c.page = newPage(c)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
@@ -285,13 +308,10 @@ func run(ctx context.Context, cfg Config, e edges) error {
 // daemon starts every part, waits until ctx ends or a part breaks, and stops them
 // in the opposite order.
 func (c *controller) daemon(ctx context.Context) error {
-	var site *site
-	if c.Listen != "" {
-		var err error
-		if site, err = c.site(); err != nil {
-			c.queue.work.ShutDown()
-			return err
-		}
+	site, err := c.openSite()
+	if err != nil {
+		c.queue.work.ShutDown()
+		return err
 	}
 	c.Logger.Info("started", zap.String("version", c.Version), zap.String("specs", c.Specs), zap.Duration("resync", c.Resync))
 	p := newParts(ctx)
@@ -316,9 +336,12 @@ func (c *controller) daemon(ctx context.Context) error {
 	if c.policy != nil {
 		p.start("policy", endless(c.watchPolicy))
 	}
+	if c.relay != nil && c.WebhookSecretFile != "" {
+		p.start("relay", endless(c.passOn))
+	}
 	p.start("report", endless(c.keep))
 	broken := p.wait(ctx)
-	err := errors.Join(broken, p.stop(stopLimit))
+	err = errors.Join(broken, p.stop(stopLimit))
 	c.Logger.Info("stopped", zap.Error(err))
 	return err
 }

@@ -12,6 +12,9 @@ import (
 //
 // It answers in words of its own: nothing that a client sent is ever repeated.
 type door struct {
+	// hook answers at hookPath; nil: nothing is there. Its own signature is its key: a
+	// forge has no token, and calls this machine by whatever name it has.
+	hook  http.Handler
 	token *token // nil: the pages are open
 	// ownNameOnly has it answer under names of this machine alone. Without a token, on
 	// loopback, nothing else keeps a web page that somebody looks at from reading what
@@ -19,12 +22,16 @@ type door struct {
 	ownNameOnly bool
 }
 
-// guard lets everyone to the paths that open knows, and to all others those who have
-// the token.
+// guard lets everyone to the paths that open knows, forges to their hook, and to all
+// others those who have the token.
 func (d *door) guard(open byPath, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		harden(w.Header())
 		switch {
+		case r.URL.Path == hookPath && d.hook != nil:
+			d.hook.ServeHTTP(w, r)
+		case r.URL.Path == hookPath:
+			refuse(w, http.StatusNotFound, "there is nothing here")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			refuse(w, http.StatusMethodNotAllowed, "nothing here changes anything: only GET and HEAD")

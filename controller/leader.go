@@ -96,12 +96,16 @@ func (c *controller) role() string {
 
 // hears is told of a config that an event names, and says whether that was all there is
 // to do: leases are renewed every few seconds, by each owner's controllers, and nothing
-// of a stack is in them.
-func (c *controller) hears(config string) (lease bool) {
-	if reconcile.OwnKind(config) != reconcile.KindLease {
+// of a stack is in them, nor in the looks that they pass on to each other.
+func (c *controller) hears(config string) (all bool) {
+	switch reconcile.OwnKind(config) {
+	case reconcile.KindLease:
+		c.leader.hint()
+	case reconcile.KindLook:
+		c.relayed(config)
+	default:
 		return false
 	}
-	c.leader.hint()
 	return true
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/skep-io/skep/controller/forge"
 	"github.com/skep-io/skep/reconcile"
 )
 
@@ -46,6 +47,8 @@ type metrics struct {
 	corrections     *prometheus.CounterVec
 	reconnects      prometheus.Counter
 	notifications   *prometheus.CounterVec
+	commitStatuses  *prometheus.CounterVec
+	webhooks        *prometheus.CounterVec
 
 	mu     sync.Mutex
 	stacks map[string]*tally
@@ -81,7 +84,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "skep_events_reconnects_total",
 			Help: "Times that the engine's event stream was opened again after it had ended.",
 		})),
-		notifications: counter("skep_notifications_total", "Messages by notifier: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.", "notifier", "result"),
+		notifications:  counter("skep_notifications_total", "Messages by notifier: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.", "notifier", "result"),
+		commitStatuses: counter("skep_commit_statuses_total", "Statuses of commits: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.", "result"),
+		webhooks:       counter("skep_webhooks_total", "Requests to /hooks/git: accepted, forged (no good signature), large (too large a body), limited (too many forged ones before), broken (no whole POST).", "result"),
 	}
 	for _, result := range []string{rolloutHealthy, rolloutFailed} {
 		m.rolloutDuration.WithLabelValues(result)
@@ -183,6 +188,26 @@ func (m *metrics) notifies(notifier string) {
 func (m *metrics) notified(notifier, result string) {
 	m.notifications.WithLabelValues(notifier, result).Inc()
 }
+
+// tellsCommits puts 0 where no status was posted yet.
+func (m *metrics) tellsCommits() {
+	for _, result := range statusResults {
+		m.commitStatuses.WithLabelValues(result)
+	}
+}
+
+// commitTold counts a commit's status, or an attempt, by what became of it.
+func (m *metrics) commitTold(result string) { m.commitStatuses.WithLabelValues(result).Inc() }
+
+// hears puts 0 where no hook came yet.
+func (m *metrics) hears() {
+	for _, result := range forge.HookResults() {
+		m.webhooks.WithLabelValues(result)
+	}
+}
+
+// heard counts a request to the webhook, by what came of it.
+func (m *metrics) heard(result string) { m.webhooks.WithLabelValues(result).Inc() }
 
 // lastReady is when a pass found the stack Ready the last time; zero: none did.
 func (m *metrics) lastReady(stack string) time.Time {

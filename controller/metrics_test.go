@@ -38,6 +38,8 @@ func everything(t *testing.T) *world {
 	r.Services = []reconcile.ServiceStatus{{Name: "a_web", Desired: 3, Running: 2, Failed: 1}}
 	w.take(reconcile.Input{Name: "a", Stack: stack("a", "1")}, r, 1)
 	w.metrics.notifies("hook")
+	w.metrics.tellsCommits()
+	w.metrics.hears()
 	return w
 }
 

@@ -29,7 +29,7 @@ const (
 // acts, or what people confirm to it.
 func isNote(name string) bool {
 	switch reconcile.OwnKind(name) {
-	case reconcile.KindLease, reconcile.KindReport, reconcile.KindPrune, reconcile.KindTold:
+	case reconcile.KindLease, reconcile.KindReport, reconcile.KindPrune, reconcile.KindTold, reconcile.KindLook:
 		return true
 	}
 	return false

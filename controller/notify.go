@@ -50,6 +50,8 @@ type notices struct {
 	all   []*notifier
 	hint  chan struct{} // the ledger is to be read, or written
 
+	statuses *statuses // nil: no forge is told
+
 	mu     sync.Mutex
 	read   bool
 	ledger ledger // Behind is what was read, and is worked off; what waits is in queues
@@ -65,12 +67,13 @@ type early struct {
 }
 
 func newNotices(c Config, n notes, leads func() bool, m *metrics) *notices {
-	if len(c.Notify) == 0 {
+	if len(c.Notify) == 0 && c.CommitStatus == nil {
 		return nil
 	}
 	x := &notices{
 		log: c.Logger, owner: c.Owner, now: c.Now, leads: leads, on: c.NotifyOn, hint: make(chan struct{}, 1),
-		count: func(n *notifier, result string) { m.notified(n.id, result) },
+		count:    func(n *notifier, result string) { m.notified(n.id, result) },
+		statuses: newStatuses(c, m),
 	}
 	if n != nil {
 		x.note = &note{n, reconcile.KindTold, c.Owner}
@@ -93,6 +96,7 @@ func (c *notices) forget() {
 	for _, n := range c.all {
 		n.queue = nil
 	}
+	c.statuses.forget()
 }
 
 // stands is told that this controller began to act, or ceased to.
@@ -107,7 +111,7 @@ func (c *notices) stands() {
 func (c *notices) see(stack string, s sight, to []spec.Receiver) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.leads() {
+	if !c.leads() || len(c.all) == 0 {
 		return
 	}
 	c.check(stack, to)
@@ -221,7 +225,7 @@ func (c *notices) changed() {
 
 // standing is the ledger as it is to be kept: those for whom letters wait are behind.
 func (c *notices) standing() ledger {
-	out := ledger{Lines: c.ledger.Lines}
+	out := ledger{Lines: c.ledger.Lines, Commits: c.ledger.Commits}
 	for _, n := range c.all {
 		behind := map[string]line{}
 		for _, l := range n.queue {
@@ -249,6 +253,9 @@ func (c *controller) notify(ctx context.Context) {
 	var senders sync.WaitGroup
 	for _, n := range c.notices.all {
 		senders.Go(func() { c.notices.deliver(ctx, flush, n) })
+	}
+	if c.notices.statuses != nil {
+		senders.Go(func() { c.notices.tellCommits(ctx, flush) })
 	}
 	c.notice(ctx)
 	senders.Wait()
@@ -321,6 +328,12 @@ func (c *notices) open(ctx context.Context) bool {
 		}
 	}
 	c.early = map[string][]early{}
+	if c.statuses != nil {
+		for _, stack := range slices.Sorted(maps.Keys(c.statuses.early)) {
+			c.takeCommit(stack, c.statuses.early[stack])
+		}
+		c.statuses.early = map[string]commitSight{}
+	}
 	return true
 }
 
@@ -353,6 +366,9 @@ func (c *controller) told(in reconcile.Input, r reconcile.Result) {
 		return
 	}
 	c.notices.see(in.Name, seeStack(in, r), receivers(in.Stack))
+	if s, ok := seeCommit(r); ok {
+		c.notices.seeCommit(in.Name, s)
+	}
 }
 
 func receivers(s *spec.Stack) []spec.Receiver {
@@ -427,12 +443,21 @@ func (c *controller) seeDirectory(d *desired) sight {
 func (c *notices) only(d *desired, known map[string]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	over := func(name string) bool {
+		return name != "" && !known[name] && !d.knows(name) && d.missing[name].IsZero()
+	}
 	for name := range c.ledger.Lines {
-		if name != "" && !known[name] && !d.knows(name) && d.missing[name].IsZero() {
+		if over(name) {
 			delete(c.ledger.Lines, name)
 			for _, behind := range c.ledger.Behind {
 				delete(behind, name)
 			}
+			c.changed()
+		}
+	}
+	for name := range c.ledger.Commits {
+		if over(name) {
+			delete(c.ledger.Commits, name)
 			c.changed()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skep-io/skep/controller/forge"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -240,6 +241,8 @@ func aboutOf(in reconcile.Input, r reconcile.Result) about {
 type ledger struct {
 	Lines  map[string]line            `json:"lines"`
 	Behind map[string]map[string]line `json:"behind,omitempty"` // by notifier and stack
+	// Commits is what forges were told of each stack (see statuses).
+	Commits map[string]commitLine `json:"commits,omitempty"`
 }
 
 // maxLedger is how many bytes are kept: thousands of stacks. What is left out counts as
@@ -258,21 +261,32 @@ func parseLedger(text string) ledger {
 }
 
 // text is the ledger within maxLedger: where it is more, lines without a trouble go
-// first, a tenth at a time.
+// first, and of commits those that nothing more is to be told of, a tenth at a time.
 func (l ledger) text() string {
 	for {
 		b, err := json.Marshal(l)
 		if err != nil {
 			panic("encode what was told: " + err.Error()) // plain data
 		}
-		if len(b) <= maxLedger || len(l.Lines) == 0 {
+		if len(b) <= maxLedger || len(l.Lines)+len(l.Commits) == 0 {
 			return string(b)
 		}
-		names := slices.Sorted(maps.Keys(l.Lines))
-		slices.SortStableFunc(names, func(a, b string) int { return len(l.Lines[a].Open) - len(l.Lines[b].Open) })
-		l.Lines, l.Behind = maps.Clone(l.Lines), nil
-		for _, name := range names[:len(names)/10+1] {
-			delete(l.Lines, name)
-		}
+		l.Behind = nil
+		l.Lines = fewer(l.Lines, func(x line) int { return len(x.Open) })
+		l.Commits = fewer(l.Commits, func(x commitLine) int { return boolInt(x.State == forge.Pending) })
 	}
+}
+
+// fewer is most of m, without a tenth of the least worth.
+func fewer[V any](m map[string]V, worth func(V) int) map[string]V {
+	if len(m) == 0 {
+		return m
+	}
+	names := slices.Sorted(maps.Keys(m))
+	slices.SortStableFunc(names, func(a, b string) int { return worth(m[a]) - worth(m[b]) })
+	out := maps.Clone(m)
+	for _, name := range names[:len(names)/10+1] {
+		delete(out, name)
+	}
+	return out
 }

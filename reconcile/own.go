@@ -24,9 +24,10 @@ const (
 	KindReport  = "report"  // what that one tells: skep-report-OWNER
 	KindTold    = "told"    // what it sent messages about: skep-told-OWNER
 	KindPrune   = "prune"   // which removal a person confirmed to it: skep-prune-OWNER
+	KindLook    = "look"    // that a forge told another one of a push: skep-look-OWNER
 )
 
-var ownKinds = []string{KindRelease, KindState, KindKey, KindLease, KindReport, KindTold, KindPrune}
+var ownKinds = []string{KindRelease, KindState, KindKey, KindLease, KindReport, KindTold, KindPrune, KindLook}
 
 const (
 	labelKind = LabelKind

@@ -37,7 +37,7 @@ func TestOwnNames(t *testing.T) {
 			stateName(of): KindState,
 			keyName:       KindKey,
 		}
-		for _, kind := range []string{KindLease, KindReport, KindTold, KindPrune} {
+		for _, kind := range []string{KindLease, KindReport, KindTold, KindPrune, KindLook} {
 			own[OwnName(kind, of)] = kind
 		}
 		if len(own) != len(ownKinds) {
@@ -107,7 +107,7 @@ func TestOwnObjectsChangeNoStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pass() // looks at what it has written last
-	for _, kind := range []string{KindLease, KindReport, KindTold, KindPrune} {
+	for _, kind := range []string{KindLease, KindReport, KindTold, KindPrune, KindLook} {
 		spec := swarm.ConfigSpec{Annotations: swarm.Annotations{Name: OwnName(kind, "skep"), Labels: map[string]string{LabelKind: kind, LabelOwner: "skep"}}}
 		made, err := w.engine.ConfigCreate(t.Context(), spec)
 		if err != nil {

@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts use the verbs as people do, each in a process of its own. $ENGINE is the
-// address of a Swarm that plays along, $HOOK that of a webhook that writes the file messages.
+// address of a Swarm that plays along, $HOOK that of a webhook that writes the file messages,
+// $FORGE that of a forge's API that writes the file statuses.
 func TestScripts(t *testing.T) {
 	deploy, err := filepath.Abs("../../deploy")
 	if err != nil {
@@ -33,6 +34,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DEPLOY", deploy)
 			e.Setenv("ENGINE", newSmallEngine(e.Defer))
 			e.Setenv("HOOK", newHook(e.Defer, filepath.Join(e.WorkDir, "messages")))
+			e.Setenv("FORGE", newForge(e.Defer, filepath.Join(e.WorkDir, "statuses")))
 			return nil
 		},
 		Dir:                 "testdata/script",

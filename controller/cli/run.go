@@ -38,6 +38,7 @@ func (a *app) run() *cobra.Command {
 		acting    actingFlags
 		dir       string
 		notify    notifyFlags
+		git       forgeFlags
 		config    controller.Config
 		logLevel  string
 		logFormat string
@@ -50,9 +51,10 @@ func (a *app) run() *cobra.Command {
 is new, roll out what changed, correct what drifts, tell what cannot be done.
 
 An engine that is away, or files that cannot be read, do not end it: it waits for
-them, for the file of --policy too. Those of --http-token-file, --http-tls-cert and
---http-tls-key have to be there when it starts, else it ends with exit code 2. With
---once it ends when every stack is settled, or with 2 where --policy cannot be read.
+them, for the file of --policy too. Those of --http-token-file, --http-tls-cert,
+--http-tls-key, --git-webhook-secret-file and --commit-status-token-file have to be
+there when it starts, else it ends with exit code 2. With --once it ends when every
+stack is settled, or with 2 where --policy cannot be read.
 
 Several may run on one Swarm. Of those of one --owner one acts, which holds a lease,
 and the others stand by; each owner's stacks are its own. With --once, exit code 2
@@ -72,6 +74,9 @@ says that another one acts.`,
 				return err
 			}
 			if err := notify.apply(&config); err != nil {
+				return err
+			}
+			if err := git.apply(&config); err != nil {
 				return err
 			}
 			o, err := specs.options(a.lookup)
@@ -112,6 +117,7 @@ says that another one acts.`,
 	specs.install(cmd)
 	acting.install(cmd)
 	notify.install(cmd)
+	git.install(cmd)
 	installSpecs(cmd, &dir)
 	f := cmd.Flags()
 	f.StringVar(&config.Listen, "listen", defaultListen, "Address of the page, /metrics, /healthz and /readyz")
