@@ -414,6 +414,9 @@ func (s *scene) fail(format string, args ...any) {
 		cli.Main(s.t.Context(), []string{"history", s.stack, fmt.Sprint(v.newest(s.stack).number), "--host", s.lab.DockerHost(s.door.node()), "--owner", actor}, strings.NewReader(""), &out, &out)
 		s.t.Logf("%s: its newest release:\n%s", s.stack, &out)
 	}
+	tasks, _ := s.lab.Docker(s.t.Context(), s.door.node(), "stack", "ps", "--no-trunc", s.stack, "--format",
+		"{{.Name}} {{.ID}} {{.Image}} {{.Node}} {{.DesiredState}} {{.CurrentState}} {{.Error}}")
+	s.t.Logf("%s: its tasks:\n%s", s.stack, tasks)
 	runtime.Goexit()
 }
 

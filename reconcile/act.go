@@ -410,7 +410,11 @@ func (r *Reconciler) correct(ctx context.Context, p *pass, st *stackState, d Dec
 	}
 	if marks := mergeMarks(d.Release.index.corrected, marksOf(changes, p.live)); !maps.Equal(marks, d.Release.index.corrected) {
 		rel := *d.Release
-		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, r.time.now(), false
+		now := r.time.now()
+		if d.Act == ActRollBack && (rel.index.back || rel.index.backFrom.IsZero()) {
+			rel.index.backFrom = now
+		}
+		rel.index.corrected, rel.index.correctedAt, rel.index.back = marks, now, false
 		if err := r.memory.update(ctx, p.stack.Name, &rel); err != nil {
 			return err
 		}

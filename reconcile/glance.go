@@ -235,7 +235,9 @@ func glanceReleases(releases []*Release, state State, now time.Time) []ReleaseGl
 			g.Until = rel.Converged.Add(rel.index.bake)
 		}
 		if rel.Phase == PhaseFailed {
-			g.BackAt, g.Back = rel.index.correctedAt, rel.index.back
+			if g.BackAt, g.Back = rel.index.backFrom, rel.index.back; g.BackAt.IsZero() {
+				g.BackAt = rel.index.correctedAt
+			}
 			if back := goesBackTo(releases[:i+1], rel); back != nil && (g.Back || len(rel.index.corrected) > 0) {
 				g.BackTo = back.Number
 			}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+
+	"github.com/skep-io/skep/spec"
 )
 
 // glance is one that has to cost nothing.
@@ -65,6 +67,37 @@ func TestGlanceTellsOfARollback(t *testing.T) {
 	r := w.glance().Releases
 	if len(r) != 2 || r[0].Phase != PhaseFailed || r[0].BackTo != 1 || r[0].BackAt.Before(r[0].Ended) || !r[0].Back || r[1].BackTo != -1 || !r[1].Running {
 		t.Errorf("releases %+v", r)
+	}
+}
+
+// Going back takes a step a wave; it began with the first of them.
+func TestGlanceTellsWhenGoingBackBegan(t *testing.T) {
+	after := func(web, db string) *spec.Stack {
+		return watched(makeStack("shop", service("shop", "web", web, "db"), service("shop", "db", db)))
+	}
+	w := newWorld(t, after("app:1", "db:1"))
+	w.settle()
+	w.stack = after("app:bad", "db:2")
+	var began time.Time
+	steps := map[time.Time]bool{}
+	for range 200 {
+		w.pass()
+		w.engine.turn()
+		r := w.glance().Releases[0]
+		releases, err := w.r.memory.releases(t.Context(), "shop")
+		must(t, err)
+		if steps[releases[len(releases)-1].index.correctedAt] = true; began.IsZero() {
+			began = r.BackAt
+		}
+		if !r.BackAt.Equal(began) {
+			t.Fatalf("going back began at %s, and then at %s", began, r.BackAt)
+		}
+		if r.Back {
+			break
+		}
+	}
+	if began.IsZero() || len(steps) < 3 {
+		t.Fatalf("it went back at once: from %s, steps %v", began, steps)
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 	labelEnded    = "skep.ended"
 	labelCorrect  = "skep.corrected"
 	labelSince    = "skep.corrected-at"
+	labelBackFrom = "skep.back-since"
 	labelBack     = "skep.rolled-back"
 	labelUntried  = "skep.untried"
 	labelHeld     = "skep.held"
@@ -89,8 +90,9 @@ type index struct {
 	changed  map[string]string
 	// corrected maps services to the mark they had when their drift was corrected.
 	corrected map[string]string
-	// correctedAt is when that began.
-	correctedAt time.Time
+	// correctedAt is when that began, of the last ones; backFrom when going back from a
+	// failed release did, which takes several steps where services depend on each other.
+	correctedAt, backFrom time.Time
 	// back says that the rollback from this failed release has come to its end.
 	back bool
 	// untried says that nothing was ever written of this release: it failed before.
@@ -177,6 +179,7 @@ func parseRelease(c *swarm.Config) *Release {
 	}
 	r.index.corrected = parseMarks(l[labelCorrect])
 	r.index.correctedAt, _ = time.Parse(time.RFC3339Nano, l[labelSince])
+	r.index.backFrom, _ = time.Parse(time.RFC3339Nano, l[labelBackFrom])
 	r.index.back, r.index.untried, r.index.held = l[labelBack] != "", l[labelUntried] != "", l[labelHeld] != ""
 	if r.By = ByFile; l[labelBy] == ByHand {
 		r.By = ByHand
@@ -205,6 +208,9 @@ func (r *Release) labels(owner, stack string) map[string]string {
 	set(labelCorrect, formatMarks(r.index.corrected))
 	if len(r.index.corrected) > 0 {
 		l[labelSince] = r.index.correctedAt.UTC().Format(time.RFC3339Nano)
+	}
+	if !r.index.backFrom.IsZero() {
+		l[labelBackFrom] = r.index.backFrom.UTC().Format(time.RFC3339Nano)
 	}
 	if r.index.back {
 		l[labelBack] = "true"

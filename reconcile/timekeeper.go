@@ -115,15 +115,15 @@ func (k *timekeeper) rebase(releases []*Release) []*Release {
 	for i, r := range releases {
 		started, ended := k.today(r.Started, uptime), k.today(r.Ended, uptime)
 		converged, corrected := k.today(r.Converged, uptime), k.today(r.index.correctedAt, uptime)
-		resumed := k.today(r.Resumed, uptime)
-		if started.Equal(r.Started) && ended.Equal(r.Ended) && converged.Equal(r.Converged) && resumed.Equal(r.Resumed) && corrected.Equal(r.index.correctedAt) {
+		resumed, back := k.today(r.Resumed, uptime), k.today(r.index.backFrom, uptime)
+		if started.Equal(r.Started) && ended.Equal(r.Ended) && converged.Equal(r.Converged) && resumed.Equal(r.Resumed) && corrected.Equal(r.index.correctedAt) && back.Equal(r.index.backFrom) {
 			continue
 		}
 		if &out[0] == &releases[0] {
 			out = slices.Clone(releases)
 		}
 		moved := *r
-		moved.Started, moved.Ended, moved.Converged, moved.Resumed, moved.index.correctedAt = started, ended, converged, resumed, corrected
+		moved.Started, moved.Ended, moved.Converged, moved.Resumed, moved.index.correctedAt, moved.index.backFrom = started, ended, converged, resumed, corrected, back
 		out[i] = &moved
 	}
 	return out
