@@ -32,6 +32,7 @@ type cacheDir struct {
 
 	before  string // the tree that was in force before the one that is, and is kept
 	suspect bool   // the newest store is damaged
+	packs   int    // maxPacks
 	write   func(f *os.File, r io.Reader) (int64, error)
 }
 
@@ -47,7 +48,7 @@ func openCache(dir string, of identity) (*cacheDir, error) {
 			return nil, err
 		}
 	}
-	c := &cacheDir{dir: dir, write: func(f *os.File, r io.Reader) (int64, error) { return io.Copy(f, r) }}
+	c := &cacheDir{dir: dir, packs: maxPacks, write: func(f *os.File, r io.Reader) (int64, error) { return io.Copy(f, r) }}
 	if c.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func (c *cacheDir) store() (st *store, fresh bool, err error) {
 	}
 	if newest > 0 && !c.suspect {
 		st, err := openStore(c.path("repo", strconv.Itoa(newest)))
-		if err != nil || st.packCount() < maxPacks {
+		if err != nil || st.packCount() < c.packs {
 			return st, false, err
 		}
 	}

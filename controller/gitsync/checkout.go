@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -20,9 +21,9 @@ const maxNesting = 64
 // maxTarget is how long a symlink's target may be, as with the kernel.
 const maxTarget = 4096
 
-// A checkout writes a tree to a directory. It believes nothing of the tree: names are
-// checked, all is bounded, and what is written never leaves the directory, nor does what
-// its symlinks point to.
+// A checkout writes a tree to a directory. It believes nothing of the tree: all of it is
+// looked through before the first byte is written, names are checked, all is bounded, and
+// what is written never leaves the directory, nor does what its symlinks point to.
 type checkout struct {
 	ctx    context.Context
 	from   *filesystem.Storage
@@ -30,13 +31,17 @@ type checkout struct {
 	limits Limits
 	write  func(f *os.File, r io.Reader) (int64, error) // what a test makes fail
 
-	entries int
-	bytes   int64
-	dirs    []string
-	pending []pendingLink
+	plan  []planned // folders before what is in them
+	bytes int64
 }
 
-type pendingLink struct{ name, target string }
+// A planned is something to write: a folder, a file, or a symlink to target.
+type planned struct {
+	name   string // from the directory, with slashes
+	kind   kind
+	hash   plumbing.Hash
+	target string
+}
 
 // run writes what tree has at dir, a slash path without a slash at its ends, "" for all.
 func (c *checkout) run(tree plumbing.Hash, dir string) error {
@@ -47,18 +52,13 @@ func (c *checkout) run(tree plumbing.Hash, dir string) error {
 	if err := c.walk(tree, dir, 0); err != nil {
 		return err
 	}
-	if err := c.makeLinks(); err != nil {
+	if err := c.put(); err != nil {
 		return err
 	}
-	for _, name := range append(c.dirs, ".") {
-		if err := c.sync(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.sync()
 }
 
-// descend finds the tree of dir, and makes the folders on the way.
+// descend finds the tree of dir, and plans the folders on the way.
 func (c *checkout) descend(tree plumbing.Hash, dir string) (plumbing.Hash, error) {
 	if dir == "" {
 		return tree, nil
@@ -70,22 +70,17 @@ func (c *checkout) descend(tree plumbing.Hash, dir string) (plumbing.Hash, error
 		if err != nil {
 			return tree, err
 		}
-		found := false
-		for _, e := range entries {
-			if e.name == part && e.kind == kindDir {
-				tree, found = e.hash, true
-			}
-		}
-		if !found {
+		found := slices.IndexFunc(entries, func(e treeEntry) bool { return e.name == part && e.kind == kindDir })
+		if found < 0 {
 			return tree, refused(GitPathGone, "the commit has no folder %s", clean(at))
 		}
-		if err := c.mkdir(at); err != nil {
-			return tree, err
-		}
+		tree = entries[found].hash
+		c.plan = append(c.plan, planned{name: at, kind: kindDir})
 	}
 	return tree, nil
 }
 
+// walk looks through a tree, and plans what is in it.
 func (c *checkout) walk(tree plumbing.Hash, dir string, depth int) error {
 	if depth > maxNesting {
 		return tooLarge("its folders lie deeper in each other than %d", maxNesting)
@@ -101,122 +96,117 @@ func (c *checkout) walk(tree plumbing.Hash, dir string, depth int) error {
 		if bad := badName(e.name); bad != "" {
 			return refused(GitRefused, "%q in folder %q of the commit %s", clean(e.name), clean(dir), bad)
 		}
-		if c.entries++; c.entries > c.limits.Files {
+		if len(c.plan) >= c.limits.Files {
 			return tooLarge("it has more than %d files and folders", c.limits.Files)
 		}
-		if err := c.put(e, path.Join(dir, e.name), depth); err != nil {
+		if err := c.consider(e, path.Join(dir, e.name), depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checkout) put(e treeEntry, name string, depth int) error {
+func (c *checkout) consider(e treeEntry, name string, depth int) error {
+	p := planned{name: name, kind: e.kind, hash: e.hash}
+	var err error
 	switch e.kind {
-	case kindDir:
-		if err := c.mkdir(name); err != nil {
-			return err
-		}
-		return c.walk(e.hash, name, depth+1)
 	case kindSubmodule:
-		return c.mkdir(name) // empty: submodules are not fetched
+		p.kind = kindDir // empty: submodules are not fetched
+	case kindFile, kindExecutable:
+		err = c.count(p, c.limits.File)
 	case kindLink:
-		return c.readLink(e.hash, name)
-	case kindExecutable:
-		return c.file(e.hash, name, 0o755)
+		p.target, err = c.readLink(p)
 	}
-	return c.file(e.hash, name, 0o644)
-}
-
-func (c *checkout) mkdir(name string) error {
-	if err := c.root.Mkdir(name, 0o755); err != nil {
-		return c.failed(name, err)
-	}
-	c.dirs = append(c.dirs, name)
-	return nil
-}
-
-// failed tells of what the file system does not take. Two entries of one name are the
-// commit's fault.
-func (c *checkout) failed(name string, err error) error {
-	if errors.Is(err, fs.ErrExist) {
-		return refused(GitRefused, "the commit has %q twice, or names that the cache's file system takes for one", clean(name))
-	}
-	return fmt.Errorf("write %q: %w", clean(name), err)
-}
-
-func (c *checkout) file(hash plumbing.Hash, name string, mode fs.FileMode) error {
-	r, err := c.blob(hash, name, c.limits.File)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	f, err := c.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return c.failed(name, err)
+	c.plan = append(c.plan, p)
+	if e.kind == kindDir {
+		return c.walk(e.hash, name, depth+1)
 	}
-	defer f.Close()
-	if err := f.Chmod(mode); err != nil { // whatever the umask says
-		return c.failed(name, err)
-	}
-	if _, err := c.write(f, r); err != nil {
-		return c.failed(name, err)
-	}
-	if err := f.Sync(); err != nil {
-		return c.failed(name, err)
-	}
-	return f.Close()
-}
-
-// blob reads a file's content, and counts it.
-func (c *checkout) blob(hash plumbing.Hash, name string, limit int64) (io.ReadCloser, error) {
-	o, err := c.from.EncodedObject(plumbing.BlobObject, hash)
-	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", clean(name), err)
-	}
-	if o.Size() > limit {
-		return nil, tooLarge("%q has %s, and %s is the limit", clean(name), size(o.Size()), size(limit))
-	}
-	if c.bytes += o.Size(); c.bytes > c.limits.Tree {
-		return nil, tooLarge("its files have more than %s together", size(c.limits.Tree))
-	}
-	r, err := o.Reader()
-	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", clean(name), err)
-	}
-	return r, nil
-}
-
-// readLink notes a symlink. It is made after all files, so that none is written through.
-func (c *checkout) readLink(hash plumbing.Hash, name string) error {
-	r, err := c.blob(hash, name, maxTarget)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	target, err := io.ReadAll(r)
-	if err != nil {
-		return fmt.Errorf("read %q: %w", clean(name), err)
-	}
-	if t := string(target); t == "" || strings.ContainsAny(t, "\x00") || path.IsAbs(t) || leaves(path.Join(path.Dir(name), t)) {
-		return refused(GitRefused, "the symlink %q leads out of the repository (make it relative, to something in it)", clean(name))
-	}
-	c.pending = append(c.pending, pendingLink{name, string(target)})
 	return nil
+}
+
+// count counts a file's bytes.
+func (c *checkout) count(p planned, limit int64) error {
+	n, err := c.from.EncodedObjectSize(p.hash)
+	if err != nil {
+		return fmt.Errorf("read %q: %w", clean(p.name), err)
+	}
+	if n > limit {
+		return tooLarge("%q has %s, and %s is the limit", clean(p.name), size(n), size(limit))
+	}
+	if c.bytes += n; c.bytes > c.limits.Tree {
+		return tooLarge("its files have more than %s together", size(c.limits.Tree))
+	}
+	return nil
+}
+
+// readLink reads where a symlink leads to, by its own words.
+func (c *checkout) readLink(p planned) (string, error) {
+	if err := c.count(p, maxTarget); err != nil {
+		return "", err
+	}
+	r, err := c.blob(p)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(io.LimitReader(r, maxTarget))
+	if err != nil {
+		return "", fmt.Errorf("read %q: %w", clean(p.name), err)
+	}
+	if t := string(text); t == "" || strings.Contains(t, "\x00") || path.IsAbs(t) || leaves(path.Join(path.Dir(p.name), t)) {
+		return "", refused(GitRefused, "the symlink %q leads out of the repository (make it relative, to something in it)", clean(p.name))
+	}
+	return string(text), nil
 }
 
 // leaves says that a clean slash path leads above where it begins.
 func leaves(p string) bool { return p == ".." || strings.HasPrefix(p, "../") }
 
-// makeLinks makes the symlinks, and sees where they lead as a file system does, by way of
-// each other.
-func (c *checkout) makeLinks() error {
-	for _, l := range c.pending {
-		if err := c.root.Symlink(l.target, l.name); err != nil {
-			return c.failed(l.name, err)
+// blob reads a file's content.
+func (c *checkout) blob(p planned) (io.ReadCloser, error) {
+	o, err := c.from.EncodedObject(plumbing.BlobObject, p.hash)
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", clean(p.name), err)
+	}
+	r, err := o.Reader()
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", clean(p.name), err)
+	}
+	return r, nil
+}
+
+// put writes what is planned: symlinks after all else, so that none is written through,
+// and then sees where they lead as a file system does, by way of each other.
+func (c *checkout) put() error {
+	var links []planned
+	for _, p := range c.plan {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		switch p.kind {
+		case kindDir:
+			err = c.root.Mkdir(p.name, 0o755)
+		case kindLink:
+			links = append(links, p)
+		case kindExecutable:
+			err = c.file(p, 0o755)
+		default:
+			err = c.file(p, 0o644)
+		}
+		if err != nil {
+			return failed(p, err)
 		}
 	}
-	for _, l := range c.pending {
+	for _, l := range links {
+		if err := c.root.Symlink(l.target, l.name); err != nil {
+			return failed(l, err)
+		}
+	}
+	for _, l := range links {
 		if _, err := c.root.Stat(l.name); err != nil && escapes(err) {
 			return refused(GitRefused, "the symlink %q leads out of the repository by way of others", clean(l.name))
 		}
@@ -224,16 +214,72 @@ func (c *checkout) makeLinks() error {
 	return nil
 }
 
+// failed tells of what the file system does not take. Two entries of one name are the
+// commit's fault.
+func failed(p planned, err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return refused(GitRefused, "the commit has %q twice, or names that the cache's file system takes for one", clean(p.name))
+	}
+	return fmt.Errorf("write %q: %w", clean(p.name), err)
+}
+
 // escapes tells os.Root's refusal from a link to nothing, or in circles.
 func escapes(err error) bool {
 	return strings.Contains(err.Error(), "escapes from parent")
 }
 
-func (c *checkout) sync(name string) error {
-	d, err := c.root.Open(name)
+func (c *checkout) file(p planned, mode fs.FileMode) error {
+	r, err := c.blob(p)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer r.Close()
+	f, err := c.root.OpenFile(p.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Chmod(mode); err != nil { // whatever the umask says
+		return err
+	}
+	if _, err := c.write(f, r); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// fewFiles is up to how many files are put on the disk one by one: of more, the whole file
+// system is, which takes one wait instead of thousands.
+const fewFiles = 200
+
+// sync puts all that was written on the disk.
+func (c *checkout) sync() error {
+	if len(c.plan) > fewFiles {
+		d, err := c.root.Open(".")
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		if all, err := syncFileSystem(d); all {
+			return err
+		}
+	}
+	for _, p := range slices.Backward(append([]planned{{name: ".", kind: kindDir}}, c.plan...)) {
+		if p.kind == kindLink {
+			continue // its folder has it
+		}
+		if err := c.syncOne(p.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checkout) syncOne(name string) error {
+	f, err := c.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }

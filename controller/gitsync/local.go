@@ -221,7 +221,10 @@ func (p *packing) writeOne(out io.Writer, hash plumbing.Hash) error {
 	if _, err := out.Write(entryHead(o.Type(), o.Size())); err != nil {
 		return err
 	}
-	z := zlib.NewWriter(out)
+	z, err := zlib.NewWriterLevel(out, zlib.BestSpeed)
+	if err != nil {
+		return err
+	}
 	if _, err := io.Copy(z, r); err != nil {
 		return err
 	}

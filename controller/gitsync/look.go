@@ -19,7 +19,7 @@ const (
 	askLimit   = time.Minute      // a list of refs
 	fetchLimit = 15 * time.Minute // a pack, and its checkout
 	stallLimit = time.Minute      // without a byte of it
-	maxPacks   = 64               // of one store
+	maxPacks   = 64               // of one store, before a new one is begun
 )
 
 // depths are how much history is fetched: the first as a rule, so that a commit can be

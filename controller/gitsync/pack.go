@@ -466,7 +466,9 @@ func patch(delta *bufio.Reader, base *body, target int64, w io.Writer) error {
 		case op == 0:
 			err = fmt.Errorf("%w: a delta has an unknown part", errMalformed)
 		default:
-			_, err = io.CopyN(w, delta, n)
+			if _, err = io.CopyN(w, delta, n); err == io.EOF {
+				err = cut(err)
+			}
 		}
 		if err != nil {
 			return err

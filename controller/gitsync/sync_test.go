@@ -319,7 +319,8 @@ func TestStoreIsRenewed(t *testing.T) {
 	r := newRepo(t)
 	var last string
 	s := open(t, Config{URL: r.url()})
-	for i := range maxPacks + 2 {
+	s.cache.packs = 4
+	for i := range s.cache.packs + 2 {
 		last = r.manyOrOne(i)
 		looked(t, s)
 		wantState(t, s, "")
@@ -369,8 +370,8 @@ func TestDiskFull(t *testing.T) {
 	wantCommit(t, s, second)
 }
 
-// A remote that stops in the middle is given up.
-func TestStall(t *testing.T) {
+// A look that is cut off by the end of all says nothing.
+func TestCutOff(t *testing.T) {
 	r := newRepo(t)
 	r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
 	backend := httpBackend(t, filepath.Dir(r.dir))
@@ -392,6 +393,40 @@ func TestStall(t *testing.T) {
 	defer cancel()
 	s.lookOnce(ctx, func() { t.Error("a look that was cut off is told") })
 	wantState(t, s, GitNotRead)
+}
+
+// A silent remote answers, and then never sends what it promised.
+type silent struct{ mute }
+
+func (silent) fetch(ctx context.Context, _ request) (*delivery, error) {
+	return &delivery{pack: blocked{ctx}, close: func() error { return nil }}, nil
+}
+
+type blocked struct{ ctx context.Context }
+
+func (b blocked) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+// A remote that stops in the middle is given up.
+func TestStall(t *testing.T) {
+	s := open(t, Config{URL: "file:///nowhere"})
+	synctest.Test(t, func(t *testing.T) {
+		st, _, err := s.cache.store()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &fetching{s: s, remote: silent{}, adv: packp.NewAdvRefs(), st: st}
+		begun := time.Now()
+		err = f.fetchTo(t.Context(), 1)
+		if reasonOf(err) != GitUnreachable || !strings.Contains(err.Error(), "nothing came for") {
+			t.Errorf("the error is %v", err)
+		}
+		if d := time.Since(begun); d > headerLimit {
+			t.Errorf("it took %s", d)
+		}
+	})
 }
 
 func TestDelay(t *testing.T) {
