@@ -88,6 +88,7 @@ type packing struct {
 	listed  map[plumbing.Hash]bool
 	depth   map[plumbing.Hash]int // of commits that were seen
 	update  packp.ShallowUpdate
+	deflate *zlib.Writer
 }
 
 // list goes through history, the nearest commits first, and through their trees.
@@ -185,6 +186,10 @@ func (p *packing) addTree(tree plumbing.Hash) error {
 
 // write makes the pack.
 func (p *packing) write(w io.Writer) error {
+	var err error
+	if p.deflate, err = zlib.NewWriterLevel(w, zlib.BestSpeed); err != nil {
+		return err
+	}
 	sum := sha1.New()
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	out := io.MultiWriter(buffered, sum)
@@ -221,14 +226,11 @@ func (p *packing) writeOne(out io.Writer, hash plumbing.Hash) error {
 	if _, err := out.Write(entryHead(o.Type(), o.Size())); err != nil {
 		return err
 	}
-	z, err := zlib.NewWriterLevel(out, zlib.BestSpeed)
-	if err != nil {
+	p.deflate.Reset(out)
+	if _, err := io.Copy(p.deflate, r); err != nil {
 		return err
 	}
-	if _, err := io.Copy(z, r); err != nil {
-		return err
-	}
-	return z.Close()
+	return p.deflate.Close()
 }
 
 // entryHead is how an object in a pack begins: its kind, and its size in groups of bits.
