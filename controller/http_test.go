@@ -48,8 +48,8 @@ func TestDaemonOnRealFilesAndHTTP(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, cfg, edges{reconciler: e, events: e, scan: scanner.Scan,
-			watch: func(ctx context.Context) <-chan struct{} { return Watch(ctx, dir) }})
+		done <- run(ctx, cfg, edges{reconciler: e, events: e, scan: func(ctx context.Context, _ Source) *spec.Snapshot { return scanner.Scan(ctx) },
+			watch: func(ctx context.Context, _ Source) <-chan struct{} { return Watch(ctx, dir) }})
 	}()
 	base := "http://" + (<-address).String()
 

@@ -74,20 +74,24 @@ type SettleOptions struct {
 // asksCommits has passes find out, until they have, whether the commit of a stack is older
 // than what was rolled out of it last.
 func (s *settling) asksCommits(snapshot *spec.Snapshot) {
-	ancestry, current := spec.NewAncestry(snapshot.Dir), map[string]bool{}
+	directories, current := snapshot.Directories(), map[string]bool{}
+	var ancestries []*spec.Ancestry
+	for _, o := range directories {
+		ancestries = append(ancestries, spec.NewAncestry(o.Dir))
+	}
 	s.found = func(stack string, result reconcile.Result) { current[stack] = current[stack] || result.Current }
 	s.question = func(stack string) *reconcile.SourceCheck {
 		s.mu.Lock()
 		known := current[stack]
 		s.mu.Unlock()
-		commit := snapshot.Commit
-		if x := snapshot.Stacks[stack]; x != nil {
-			commit = x.Source.Commit
-		}
-		if commit == nil || known {
+		check := &reconcile.SourceCheck{}
+		askCommits(check, snapshot.Stacks[stack], directories, func(i int, commit, other string) (spec.Descent, error) {
+			return ancestries[i].Descent(commit, other)
+		})
+		if check.Commit == nil || known {
 			return nil
 		}
-		return &reconcile.SourceCheck{Commit: commit, Descent: func(other string) (spec.Descent, error) { return ancestry.Descent(commit.Hash, other) }}
+		return check
 	}
 }
 
@@ -421,7 +425,7 @@ func (c *controller) once(ctx context.Context) error {
 	for _, name := range orphans {
 		gone[name] = true
 	}
-	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true,
+	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, directories: snapshot.Directories(), gone: gone, loaded: true,
 		listed: true, counted: len(c.reconciler.Stacks())}
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
@@ -469,9 +473,8 @@ func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orp
 	}
 	missing := c.reconciler.Stacks()
 	for again := c.PruneStacks; ; again = false {
-		snapshot = c.scans.make(ctx)
-		if !snapshot.Complete {
-			return nil, nil, fmt.Errorf("read %s: %w", c.Specs, snapshot.Err)
+		if snapshot = c.readAll(ctx); !snapshot.Complete {
+			return nil, nil, fmt.Errorf("read %s: %w", snapshot.Dir, snapshot.Err)
 		}
 		missing = slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return !snapshot.Gone(name) })
 		if len(missing) == 0 || !again {
@@ -484,4 +487,23 @@ func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orp
 		case <-time.After(c.VanishAfter):
 		}
 	}
+}
+
+// readAll reads all sources, side by side.
+func (c *controller) readAll(ctx context.Context) *spec.Snapshot {
+	parts := make([]spec.Part, len(c.feeds.all))
+	var all sync.WaitGroup
+	for i, f := range c.feeds.all {
+		all.Go(func() {
+			scan := f.scans.make(ctx)
+			if err := f.ask(); err != nil && scan.Complete {
+				old := *scan
+				old.Complete, old.Err = false, err
+				scan = &old
+			}
+			parts[i] = spec.Part{Name: f.Name, Snapshot: scan}
+		})
+	}
+	all.Wait()
+	return spec.Join(parts...)
 }
