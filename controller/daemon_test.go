@@ -234,6 +234,9 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		return d.take(view{scan, []standing{s.now(nil, now)}, now}, live, now)
 	}
 	f := feed{stands: s}
+	if d.loaded {
+		f.last = &spec.Snapshot{Stacks: d.stacks, Problems: d.problems, Findings: d.findings, Revision: d.revision}
+	}
 	f.takeScan(scan, now, now)
 	return d.take(view{f.inForce(), []standing{f.stands}, now}, live, now)
 }

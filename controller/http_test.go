@@ -68,7 +68,7 @@ func TestDaemonOnRealFilesAndHTTP(t *testing.T) {
 	for _, want := range []string{
 		`skep_stack_condition{condition="Ready",stack="shop"} 1`,
 		`skep_reconcile_total{result="unchanged",stack="shop"}`,
-		"skep_source_ready 1", "skep_engine_ready 1", `version="v1"`,
+		`skep_source_ready{source="specs"} 1`, "skep_engine_ready 1", `version="v1"`,
 		"go_goroutines", "process_resident_memory_bytes", `workqueue_depth{name="stacks"} 0`,
 	} {
 		if !strings.Contains(body, want) {

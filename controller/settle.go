@@ -474,7 +474,7 @@ func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orp
 	missing := c.reconciler.Stacks()
 	for again := c.PruneStacks; ; again = false {
 		if snapshot = c.readAll(ctx); !snapshot.Complete {
-			return nil, nil, fmt.Errorf("read %s: %w", snapshot.Dir, snapshot.Err)
+			return nil, nil, fmt.Errorf("read %s: %w", c.places(), snapshot.Err)
 		}
 		missing = slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return !snapshot.Gone(name) })
 		if len(missing) == 0 || !again {
