@@ -180,7 +180,8 @@ func (w *world) loud() []string {
 	return out
 }
 
-func newWorld() *world {
+// newWorld makes one of these sources, of one directory where there are none.
+func newWorld(sources ...Source) *world {
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{
 		events:   make(chan events.Message),
@@ -191,6 +192,9 @@ func newWorld() *world {
 	}
 	w.reconcile = func(context.Context, reconcile.Input) reconcile.Result { return good() }
 	cfg := Config{Specs: "specs", Logger: zap.New(core), Registry: prometheus.NewRegistry(), Version: "test"}
+	if len(sources) > 0 {
+		cfg.Specs, cfg.Sources = "", sources
+	}
 	if err := cfg.check(); err != nil {
 		panic(err)
 	}
@@ -205,8 +209,18 @@ func newWorld() *world {
 // has still to be done.
 func inDaemon(t *testing.T, prepare func(*world), test func(t *testing.T, w *world)) {
 	t.Helper()
+	inDaemonOf(t, nil, prepare, test)
+}
+
+// inDaemonOf is inDaemon for the sources that it is given inside the bubble.
+func inDaemonOf(t *testing.T, sources func() []Source, prepare func(*world), test func(t *testing.T, w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		var all []Source
+		if sources != nil {
+			all = sources()
+		}
+		w := newWorld(all...)
 		if prepare != nil {
 			prepare(w)
 		}
