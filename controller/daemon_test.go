@@ -239,7 +239,7 @@ func inDaemonOf(t *testing.T, sources func() []Source, prepare func(*world), tes
 
 // fold takes in what one directory says.
 func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desired, []string) {
-	s := standing{name: defaultSource}
+	s := standing{name: DefaultSource}
 	if len(d.sources) > 0 {
 		s = d.sources[0]
 	}

@@ -45,8 +45,8 @@ type Source struct {
 	Look func()
 }
 
-// defaultSource is the name of Config.Specs.
-const defaultSource = "specs"
+// DefaultSource is the name of Config.Specs.
+const DefaultSource = "specs"
 
 // sourceName is what a source can be called: it stands in findings, before the file.
 var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
@@ -65,7 +65,7 @@ func CheckSourceName(name string) error {
 // checkSources takes Specs for a source like the others, and says what is wrong with them.
 func (c *Config) checkSources() error {
 	if c.Specs != "" {
-		c.Sources = append([]Source{{Name: defaultSource, Dir: c.Specs}}, c.Sources...)
+		c.Sources = append([]Source{{Name: DefaultSource, Dir: c.Specs}}, c.Sources...)
 		c.Specs = ""
 	}
 	switch n := len(c.Sources); {
