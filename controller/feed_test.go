@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap/zapcore"
@@ -474,5 +475,63 @@ func TestAskCommits(t *testing.T) {
 		if err != nil || got != tt.is || check.Commit.Hash != tt.want {
 			t.Errorf("%s: %q of commit %s, %v", what, got, check.Commit.Hash, err)
 		}
+	}
+}
+
+// A run that ends waits until what keeps a source has brought it up to date, and ends that
+// with itself. What never comes ends it with an error.
+func TestOnceWaitsForKeep(t *testing.T) {
+	for what, tt := range map[string]struct {
+		after time.Duration // Keep is done; 0: never
+		state bool          // it has one
+		want  string
+	}{
+		"with a state":        {5 * time.Second, true, ""},
+		"without one":         {5 * time.Second, false, ""},
+		"which is never good": {0, true, "specs: not fetched yet"},
+		"that does not fetch": {0, false, "specs: nothing has come yet"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var ended bool
+			synctest.Test(t, func(t *testing.T) {
+				fetched := make(chan struct{})
+				source := Source{Name: "specs", Dir: "/git", Keep: func(ctx context.Context, changed func()) {
+					defer func() { ended = true }()
+					if tt.after > 0 {
+						time.Sleep(tt.after)
+						close(fetched)
+						changed()
+					}
+					<-ctx.Done()
+				}}
+				if tt.state {
+					source.State = func() error {
+						select {
+						case <-fetched:
+							return nil
+						default:
+							return errors.New("not fetched yet")
+						}
+					}
+				}
+				w := newWorld(source)
+				defer w.queue.work.ShutDown()
+				w.snapshot = snapshot(stack("a", "1"))
+				begun := time.Now()
+				err := w.once(t.Context())
+				passes, _ := w.taken()
+				if tt.want == "" {
+					if err != nil || time.Since(begun) < tt.after {
+						t.Errorf("after %s: %v", time.Since(begun), err)
+					}
+					equal(t, "passes", slices.Compact(passes), []string{"a"})
+				} else if err == nil || err.Error() != tt.want || len(passes) > 0 {
+					t.Errorf("error %v, passes %v", err, passes)
+				}
+			})
+			if !ended {
+				t.Error("Keep goes on")
+			}
+		})
 	}
 }

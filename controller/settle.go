@@ -415,6 +415,11 @@ func (c *controller) once(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	stop, err := c.bringUpToDate(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	term := c.termNow()
 	ctx = inTerm(ctx, term)
 	snapshot, orphans, err := c.readOnce(ctx)
@@ -506,4 +511,53 @@ func (c *controller) readAll(ctx context.Context) *spec.Snapshot {
 	}
 	all.Wait()
 	return spec.Join(parts...)
+}
+
+// upToDateLimit is how long a run that ends waits for what keeps its sources.
+const upToDateLimit = 2 * time.Minute
+
+// bringUpToDate begins what keeps sources, and waits until none of those may be old: until
+// State has nothing to say or, without one, Keep has changed the directory. Stop ends what
+// was begun.
+func (c *controller) bringUpToDate(ctx context.Context) (stop func(), err error) {
+	keeping, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	stop = func() {
+		cancel()
+		all.Wait()
+	}
+	var waits []*feed
+	for _, f := range c.feeds.all {
+		if f.Keep == nil {
+			continue
+		}
+		waits = append(waits, f)
+		all.Go(func() { c.keepSource(keeping, f) })
+	}
+	late := time.NewTimer(upToDateLimit)
+	defer late.Stop()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		var why []error
+		for _, f := range waits {
+			if err := f.ask(); err != nil {
+				why = append(why, fmt.Errorf("%s: %w", c.called(f.stands), err))
+			} else if f.State == nil && len(f.rescan) == 0 { // by which Keep says that it did
+				why = append(why, fmt.Errorf("%s: nothing has come yet", c.called(f.stands)))
+			}
+		}
+		if why == nil {
+			return stop, nil
+		}
+		select {
+		case <-ctx.Done():
+			stop()
+			return nil, context.Cause(ctx)
+		case <-late.C:
+			stop()
+			return nil, errors.Join(why...)
+		case <-look.C:
+		}
+	}
 }
