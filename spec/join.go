@@ -175,6 +175,18 @@ func (e partErrors) Error() string {
 
 func (e partErrors) Unwrap() []error { return e }
 
+// siteSeparator stands between a source and a file in it: no path has it.
+const siteSeparator = "\x00"
+
+// Site is the compose file as rules of a policy see it: nothing that a file or folder can
+// be called makes it one of another source.
+func (s Source) Site() string {
+	if s.Name == "" {
+		return s.File
+	}
+	return s.Name + siteSeparator + s.File
+}
+
 // at is the compose file as people are told it, with its source where there are several.
 func (s Source) at() string {
 	if s.Name == "" {
