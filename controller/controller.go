@@ -178,7 +178,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	scanners := map[string]*spec.Scanner{}
 	for _, s := range c.Sources {
-		scanners[s.Name] = spec.NewScanner(s.Dir, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize, Part: len(c.Sources) > 1})
+		scanners[s.Name] = spec.NewScanner(s.Dir, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize, Part: len(c.Sources) > 1 || s.Name != DefaultSource})
 	}
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)

@@ -284,12 +284,21 @@ type view struct {
 	seen time.Time
 }
 
+// called is what stacks and findings call a source: nothing where it is the only one, and
+// nobody gave it a name.
+func (x *feeds) called(f *feed) string {
+	if len(x.all) == 1 && f.Name == DefaultSource {
+		return ""
+	}
+	return f.Name
+}
+
 // view joins what is in force. The caller has the lock.
 func (x *feeds) view() view {
 	var v view
 	var parts []spec.Part
 	for i, f := range x.all {
-		parts = append(parts, spec.Part{Name: f.Name, Snapshot: f.inForce()})
+		parts = append(parts, spec.Part{Name: x.called(f), Snapshot: f.inForce()})
 		v.sources = append(v.sources, f.stands)
 		if i == 0 || f.began.Before(v.seen) {
 			v.seen = f.began

@@ -506,7 +506,7 @@ func (c *controller) readAll(ctx context.Context) *spec.Snapshot {
 				old.Complete, old.Err = false, err
 				scan = &old
 			}
-			parts[i] = spec.Part{Name: f.Name, Snapshot: scan}
+			parts[i] = spec.Part{Name: c.feeds.called(f), Snapshot: scan}
 		})
 	}
 	all.Wait()

@@ -31,7 +31,8 @@ func (s *Snapshot) Directories() []Directory {
 }
 
 // Join makes one Snapshot of what several sources say, which it leaves as they are; one
-// alone is that source's. The names of sources are told with whatever is of them:
+// alone that has no name is that source's. The names of sources are told with whatever is
+// of them:
 //
 //	a stack in    is
 //	one source    as that source has it
@@ -44,10 +45,10 @@ func (s *Snapshot) Directories() []Directory {
 // other is found as it is among those of one directory, if the sources were scanned as
 // Options.Part.
 func Join(parts ...Part) *Snapshot {
-	switch len(parts) {
-	case 0:
+	switch {
+	case len(parts) == 0:
 		return &Snapshot{Err: errors.New("there is no source to read")} // of which nothing is gone
-	case 1:
+	case len(parts) == 1 && parts[0].Name == "":
 		return parts[0].Snapshot
 	}
 	all := &Snapshot{Stacks: map[string]*Stack{}, Problems: map[string][]Finding{}, Complete: true, directories: []Directory{}, kept: map[string]bool{}}

@@ -98,8 +98,11 @@ func TestJoinTellsWhereEachIs(t *testing.T) {
 		t.Errorf("nameless %q, findings %v", s.Nameless, s.Findings)
 	}
 	one := &Snapshot{Dir: "/i", Revision: "aaaaaaa", Commit: commit}
-	if Join(Part{"infra", one}) != one || !reflect.DeepEqual(one.Directories(), []Directory{{Dir: "/i", Revision: "aaaaaaa", Commit: commit}}) {
+	if Join(Part{"", one}) != one || !reflect.DeepEqual(one.Directories(), []Directory{{Dir: "/i", Revision: "aaaaaaa", Commit: commit}}) {
 		t.Error("one alone is not as it is")
+	}
+	if s := Join(Part{"infra", one}); !reflect.DeepEqual(s.Directories(), []Directory{{"infra", "/i", "aaaaaaa", commit}}) {
+		t.Errorf("one with a name: %v", s.Directories())
 	}
 }
 
@@ -167,9 +170,10 @@ func TestJoinLosesNothing(t *testing.T) {
 			!slices.Equal(sortedKeys(all.Problems), sortedKeys(other.Problems)) || all.Complete != other.Complete {
 			t.Fatalf("in another order: %s, and %s", outline(all), outline(other))
 		}
+		twice := slices.ContainsFunc(names, func(name string) bool { return len(claimed(parts)[name]) > 1 })
 		for _, name := range names {
 			var has []Part
-			gone := true
+			gone := !twice // as among files of one directory, a name that two have keeps all
 			for _, p := range parts {
 				if p.Stacks[name] != nil || p.Problems[name] != nil {
 					has = append(has, p)

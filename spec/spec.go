@@ -90,7 +90,7 @@ type Stack struct {
 
 // Source says where a stack came from.
 type Source struct {
-	Name        string   // of the source, where there are several
+	Name        string   // of the source, where it has one
 	File        string   // the compose file, relative to the specs directory
 	Files       []string // every file that was read for it, or may be there and was not, likewise
 	Fingerprint string   // "sha256:" and 64 hex digits

@@ -178,7 +178,7 @@ func (a *app) scan(ctx context.Context, flags *sourceFlags, specs *specFlags) (*
 	if err != nil {
 		return nil, err
 	}
-	o.Part = len(configs) > 1
+	o.Part = configs[0].Name != ""
 	var parts []spec.Part
 	for _, c := range configs {
 		if c.Git != "" {

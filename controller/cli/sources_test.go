@@ -204,3 +204,28 @@ func TestPlanReadsSeveralDirectories(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What a rule says of a source is judged where the directory has its name, and of that
+// alone.
+func TestValidateKnowsWhichSourceADirectoryIs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "stacks", "proxy"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{
+		"stacks/proxy/compose.yaml": "services: {web: {image: 'proxy:1'}}\n",
+		"policy.yml":                "rules:\n- name: proxy\n  directories: ['infra:proxy']\n  allow: {images: ['**']}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stacks := filepath.Join(dir, "stacks")
+	for specs, want := range map[string]int{"infra=" + stacks: exitGood, "shops=" + stacks: exitNo, stacks: exitNo} {
+		var out, said strings.Builder
+		got := Main(t.Context(), []string{"validate", "--policy", filepath.Join(dir, "policy.yml"), "--specs", specs}, strings.NewReader(""), &out, &said)
+		if got != want || (want == exitNo) != strings.Contains(out.String(), "policy-image") || strings.Contains(out.String(), "infra:proxy/") {
+			t.Errorf("--specs %s: exit code %d, want %d\n%s%s", specs, got, want, out.String(), said.String())
+		}
+	}
+}
