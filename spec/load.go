@@ -44,6 +44,9 @@ type Options struct {
 	Profiles []string
 	// MaxFileSize bounds compose files and what they include, in bytes; 0: 1 MiB.
 	MaxFileSize int64
+	// Part says that the directory is one of several that are joined: what their stacks
+	// do to each other is for Join to tell.
+	Part bool
 }
 
 // LoadFile loads the stack of a compose file, or of the folder of one, apart from

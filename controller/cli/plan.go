@@ -28,7 +28,7 @@ func (a *app) plan() *cobra.Command {
 		specs  specFlags
 		acting actingFlags
 		format formatFlag
-		dir    string
+		from   sourceFlags
 		strict bool
 		quiet  bool
 		whole  bool
@@ -57,7 +57,7 @@ skep validate to tell.`,
 			if err != nil {
 				return err
 			}
-			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
+			snapshot, err := a.readSpecs(cmd.Context(), &from, &specs)
 			if err != nil {
 				return err
 			}
@@ -94,12 +94,12 @@ skep validate to tell.`,
 			return p.verdict(invalid || strict && p.warns(), acting.pruneStacks)
 		},
 	}
-	a.completeFiles(cmd, &dir, &specs)
+	a.completeFiles(cmd, &from, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
 	format.install(cmd, "text", "json")
-	installSpecs(cmd, &dir)
+	from.install(cmd)
 	installNoTrunc(cmd, &whole)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print the names of stacks that differ only")

@@ -36,7 +36,7 @@ func (a *app) run() *cobra.Command {
 		engine    engineFlags
 		specs     specFlags
 		acting    actingFlags
-		dir       string
+		from      sourceFlags
 		notify    notifyFlags
 		config    controller.Config
 		logLevel  string
@@ -54,15 +54,19 @@ them, for the file of --policy too. Those of --http-token-file, --http-tls-cert 
 --http-tls-key have to be there when it starts, else it ends with exit code 2. With
 --once it ends when every stack is settled, or with 2 where --policy cannot be read.
 
+Several directories are read as one: --specs with a name for each, or --sources with a
+file that names them. One that cannot be read stops no other.
+
 Several may run on one Swarm. Of those of one --owner one acts, which holds a lease,
 and the others stand by; each owner's stacks are its own. With --once, exit code 2
 says that another one acts.`,
 		Example: `  skep run --specs stacks/
   skep run --specs stacks/ --listen :9470 --env REGISTRY --resync 30s
+  skep run --specs infra=/srv/infra --specs shops=/srv/shops
   SKEP_SPECS=stacks SKEP_LOG_FORMAT=json skep run`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
+			if from.none() {
 				return errNoSpecs
 			}
 			if config.Resync <= 0 {
@@ -76,6 +80,9 @@ says that another one acts.`,
 			}
 			o, err := specs.options(a.lookup)
 			if err != nil {
+				return err
+			}
+			if config.Sources, err = a.sources(&from); err != nil {
 				return err
 			}
 			if config.Logger, err = controller.NewLogger(a.err, logLevel, logFormat); err != nil {
@@ -93,7 +100,7 @@ says that another one acts.`,
 			if err := firstCheck(cmd.Context(), swarm, config.Once); err != nil {
 				return err
 			}
-			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize
+			config.Env, config.Profiles, config.MaxFileSize = o.Env, o.Profiles, o.MaxFileSize
 			config.Client, config.Credentials = swarm, acting.credentials()
 			config.Check = func(ctx context.Context) error { return controller.CheckEngine(ctx, swarm) }
 			config.Explain = func(err error) error { return controller.ExplainEngine(swarm.DaemonHost(), err) }
@@ -112,7 +119,7 @@ says that another one acts.`,
 	specs.install(cmd)
 	acting.install(cmd)
 	notify.install(cmd)
-	installSpecs(cmd, &dir)
+	from.install(cmd)
 	f := cmd.Flags()
 	f.StringVar(&config.Listen, "listen", defaultListen, "Address of the page, /metrics, /healthz and /readyz")
 	f.StringVar(&config.TokenFile, "http-token-file", "", "File with the token that all needs but /metrics, /healthz and /readyz")

@@ -61,7 +61,8 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
-			report := validation{guard: guarded, specs: dir}
+			source, dir, _ := namedDirectory(dir)
+			report := validation{guard: guarded, source: source, specs: dir}
 			if len(args) > 0 && a.byVariable["specs"] {
 				dir = "" // who names paths means these
 			}
@@ -107,6 +108,7 @@ could not be read.`,
 // A validation gathers what was found in several paths.
 type validation struct {
 	guard    reconcile.Guard
+	source   string // what the specs directory is called, empty for nothing
 	specs    string // the specs directory, as far as it was named
 	findings []spec.Finding
 	stacks   map[string]bool     // the absolute path of each stack's file
@@ -171,6 +173,9 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 		if !known {
 			v.note("", v.guard.Policy.Unjudged(stack.Name))
 		}
+		if known {
+			file = spec.Source{Name: v.source, File: file}.Site()
+		}
 		v.note("", v.guard.CheckStackAt(stack, file))
 	}
 	v.add("", stack, findings)
@@ -203,7 +208,12 @@ func isSpecsDirectory(findings []spec.Finding) bool {
 
 // scan takes in a specs directory.
 func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
-	snapshot := spec.Scan(ctx, dir, o)
+	source := ""
+	if dir == v.specs {
+		source = v.source
+	}
+	o.Part = source != ""
+	snapshot := spec.Join(spec.Part{Name: source, Snapshot: spec.Scan(ctx, dir, o)})
 	if !snapshot.Complete {
 		v.unread = append(v.unread, snapshot.Err)
 		return
@@ -253,7 +263,7 @@ func unreadable(f spec.Finding) bool { return f.Code == "unreadable" || f.Code =
 
 func (v *validation) note(dir string, findings []spec.Finding) {
 	for _, f := range findings {
-		f.File = filepath.ToSlash(filepath.Join(dir, f.File))
+		f.File, f.Source = filepath.ToSlash(filepath.Join(dir, f.File)), "" // the path tells
 		if unreadable(f) {
 			v.unread = append(v.unread, fmt.Errorf("%s could not be read", f.File))
 		}
