@@ -43,7 +43,7 @@ func (a *app) run() *cobra.Command {
 		logFormat string
 	)
 	cmd := &cobra.Command{
-		Use:     "run --specs DIR",
+		Use:     "run (--specs DIR | --git URL)",
 		Short:   "Keep the Swarm as the directory says, until it is stopped",
 		GroupID: groupEngine,
 		Long: `Keep the Swarm as the stacks in a directory say, until it is stopped: deploy what
@@ -57,12 +57,16 @@ them, for the file of --policy too. Those of --http-token-file, --http-tls-cert 
 Several directories are read as one: --specs with a name for each, or --sources with a
 file that names them. One that cannot be read stops no other.
 
+With --git a repository is fetched, and the stacks of its branch are kept; what fails
+leaves the last commit in force.
+
 Several may run on one Swarm. Of those of one --owner one acts, which holds a lease,
 and the others stand by; each owner's stacks are its own. With --once, exit code 2
 says that another one acts.`,
 		Example: `  skep run --specs stacks/
   skep run --specs stacks/ --listen :9470 --env REGISTRY --resync 30s
   skep run --specs infra=/srv/infra --specs shops=/srv/shops
+  skep run --git https://git.example/platform/stacks.git --git-path stacks --git-token-file token
   SKEP_SPECS=stacks SKEP_LOG_FORMAT=json skep run`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -82,6 +86,10 @@ says that another one acts.`,
 			if err != nil {
 				return err
 			}
+			if a.openGit == nil {
+				a.openGit = from.git.open
+			}
+			defer from.git.close()
 			if config.Sources, err = a.sources(&from); err != nil {
 				return err
 			}
@@ -120,6 +128,7 @@ says that another one acts.`,
 	acting.install(cmd)
 	notify.install(cmd)
 	from.install(cmd)
+	from.git.install(cmd)
 	f := cmd.Flags()
 	f.StringVar(&config.Listen, "listen", defaultListen, "Address of the page, /metrics, /healthz and /readyz")
 	f.StringVar(&config.TokenFile, "http-token-file", "", "File with the token that all needs but /metrics, /healthz and /readyz")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/skep-io/skep/controller"
+	"github.com/skep-io/skep/controller/gitsync"
 	"github.com/skep-io/skep/spec"
 )
 
@@ -26,14 +28,18 @@ type SourceConfig struct {
 	Name  string
 	Specs string // the directory, empty for a git repository
 
-	Git        string // the repository's URL, empty for a directory
-	Ref        string // empty: what the repository's HEAD is
-	Path       string // the folder in it that holds the stacks, empty: its top
-	Interval   time.Duration
-	Username   string
-	TokenFile  string
-	SSHKeyFile string
-	KnownHosts string
+	Git       string // the repository's URL, empty for a directory
+	Ref       string // empty: what the repository's HEAD is
+	Path      string // the folder in it that holds the stacks, empty: its top
+	Interval  time.Duration
+	Username  string
+	TokenFile string
+	// PasswordFile holds user:password.
+	PasswordFile      string
+	SSHKeyFile        string
+	SSHPassphraseFile string
+	KnownHosts        string
+	CAFile            string
 	// AllowRewind lets the ref move to a commit that does not descend from the one before.
 	AllowRewind bool
 	Verify      string // file of those whose signature a commit needs, empty: it needs none
@@ -49,6 +55,7 @@ const maxSourcesFile = 1 << 20
 type sourceFlags struct {
 	specs specsValue
 	file  string
+	git   gitFlags // of run alone
 }
 
 func (s *sourceFlags) install(cmd *cobra.Command) {
@@ -59,7 +66,7 @@ func (s *sourceFlags) install(cmd *cobra.Command) {
 }
 
 // none says that no source was named.
-func (s *sourceFlags) none() bool { return len(s.specs) == 0 && s.file == "" }
+func (s *sourceFlags) none() bool { return len(s.specs) == 0 && s.file == "" && len(s.git.urls) == 0 }
 
 // specsValue are directories, each with a name or without.
 type specsValue []string
@@ -93,6 +100,11 @@ func (s *sourceFlags) configs() ([]SourceConfig, error) {
 		name, dir, _ := namedDirectory(value)
 		all = append(all, SourceConfig{Name: name, Specs: dir})
 	}
+	repositories, err := s.git.configs()
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, repositories...)
 	if s.file != "" {
 		more, err := readSources(s.file)
 		if err != nil {
@@ -106,9 +118,9 @@ func (s *sourceFlags) configs() ([]SourceConfig, error) {
 	for i := range all {
 		x := &all[i]
 		if x.Name == "" && len(all) > 1 {
-			x.Name = filepath.Base(filepath.Clean(x.Specs))
+			x.Name = x.base()
 			if controller.CheckSourceName(x.Name) != nil {
-				return nil, usagef("--specs %s: a source cannot be called %q (give it a name: --specs NAME=%s)", x.Specs, x.Name, x.Specs)
+				return nil, usagef("%s: a source cannot be called %q (%s)", x.place(), x.Name, x.named("give it a name:"))
 			}
 		}
 		if n := slices.IndexFunc(all[:i], func(o SourceConfig) bool { return o.Name == x.Name }); n >= 0 {
@@ -123,15 +135,40 @@ func (c *SourceConfig) place() string {
 	if c.File != "" {
 		return fmt.Sprintf("%s:%d", c.File, c.Line)
 	}
+	if c.Git != "" {
+		return strings.TrimSpace("--git " + c.shown())
+	}
 	return "--specs " + c.Specs
+}
+
+// shown is the repository's URL as people may see it.
+func (c *SourceConfig) shown() string {
+	shown, _ := gitsync.Redacted(c.Git)
+	return shown
+}
+
+// base is what a source is called that nobody gave a name.
+func (c *SourceConfig) base() string {
+	if c.Git != "" {
+		return strings.TrimSuffix(path.Base(c.shown()), ".git")
+	}
+	return filepath.Base(filepath.Clean(c.Specs))
 }
 
 // rename is how it gets another name.
 func (c *SourceConfig) rename() string {
-	if c.File != "" {
-		return "give one another name:"
+	return c.named("give one another name:")
+}
+
+// named is an advice to give a name, with how.
+func (c *SourceConfig) named(advice string) string {
+	switch {
+	case c.File != "":
+		return advice
+	case c.Git != "":
+		return advice + " --git NAME=" + c.shown()
 	}
-	return "give one another name: --specs NAME=" + c.Specs
+	return advice + " --specs NAME=" + c.Specs
 }
 
 // sources are the sources as a daemon takes them.
@@ -256,22 +293,23 @@ func (r *sourcesReader) document(doc *yaml.Node) (all []SourceConfig) {
 }
 
 // ofGit are the keys that a directory has no use for.
-var ofGit = []string{"ref", "path", "interval", "username", "token-file", "ssh-key-file", "known-hosts", "allow-rewind", "verify"}
+var ofGit = []string{"ref", "path", "interval", "username", "token-file", "password-file", "ssh-key-file", "ssh-passphrase-file", "known-hosts", "ca-file", "allow-rewind", "verify"}
 
 func (r *sourcesReader) source(n *yaml.Node) SourceConfig {
 	keys := r.mapping(n, "a source", append([]string{"name", "specs", "git"}, ofGit...))
 	file := func(key string) string {
-		path := r.text(keys, key)
-		if path == "" || filepath.IsAbs(path) {
-			return path
+		name := r.text(keys, key)
+		if name == "" || filepath.IsAbs(name) {
+			return name
 		}
-		return filepath.Join(filepath.Dir(r.file), path)
+		return filepath.Join(filepath.Dir(r.file), name)
 	}
 	c := SourceConfig{
 		Name: r.text(keys, "name"), Specs: file("specs"),
 		Git: r.text(keys, "git"), Ref: r.text(keys, "ref"), Path: r.text(keys, "path"), Interval: r.duration(keys, "interval"),
 		Username: r.text(keys, "username"), TokenFile: file("token-file"), SSHKeyFile: file("ssh-key-file"), KnownHosts: file("known-hosts"),
 		AllowRewind: r.truth(keys, "allow-rewind"), Verify: file("verify"),
+		PasswordFile: file("password-file"), SSHPassphraseFile: file("ssh-passphrase-file"), CAFile: file("ca-file"),
 		File: r.file, Line: n.Line,
 	}
 	if n.Kind != yaml.MappingNode {

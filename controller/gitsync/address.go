@@ -17,6 +17,16 @@ type address struct {
 	path   string // as the server is asked for it
 }
 
+// Redacted is a repository's URL as people may see it, and Host the host that its
+// credentials are for; both are empty where it is none.
+func Redacted(raw string) (shown, host string) {
+	a, err := parseAddress(raw, true)
+	if err != nil {
+		return "", ""
+	}
+	return a.String(), a.host
+}
+
 // scpLike is ssh's short form: user@host:path.
 var scpLike = regexp.MustCompile(`^(?:([^@/:]+)@)?([^@/:]+|\[[0-9A-Fa-f:]+\]):([^:].*)$`)
 

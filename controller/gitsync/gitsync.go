@@ -43,7 +43,7 @@ const DefaultInterval = time.Minute
 // A Config says what is fetched, and with what.
 type Config struct {
 	URL   string // https://…, ssh://…, user@host:path or file:///…; never with a password
-	Ref   string // a branch or a tag, or a full name that begins with refs/; default main
+	Ref   string // a branch or a tag, HEAD, or a full name that begins with refs/; default main
 	Path  string // the folder of the commit that is wanted, with slashes; "": all of it
 	Cache string // a directory that is this source's alone
 
@@ -51,6 +51,7 @@ type Config struct {
 	Limits   Limits        // each 0: that of DefaultLimits
 
 	// Files, read anew for each look.
+	Username          string // https: goes with the token; "": that of the URL, else git
 	TokenFile         string // https: a token, one line
 	PasswordFile      string // https: user:password, one line
 	SSHKeyFile        string // ssh: a private key
@@ -118,6 +119,9 @@ func (c *Config) complete() (address, error) {
 	at, err := parseAddress(c.URL, c.AllowHTTP)
 	if err != nil {
 		return at, err
+	}
+	if c.Username != "" {
+		at.user = c.Username
 	}
 	if c.Ref == "" {
 		c.Ref = "main"

@@ -46,10 +46,15 @@ func (l *localRemote) refs(context.Context) (*packp.AdvRefs, error) {
 		return nil, fmt.Errorf("read the refs of %s: %w", l.at, err)
 	}
 	err = refs.ForEach(func(r *plumbing.Reference) error {
-		if r, err := storer.ResolveReference(l.storage, r.Name()); err == nil {
-			adv.References[r.Name().String()] = r.Hash()
+		to, err := storer.ResolveReference(l.storage, r.Name())
+		if err != nil {
+			return nil // a symbolic ref to nothing is none
 		}
-		return nil // a symbolic ref to nothing is none
+		hash := to.Hash()
+		if adv.References[r.Name().String()] = hash; r.Name() == plumbing.HEAD {
+			adv.Head = &hash
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the refs of %s: %w", l.at, err)

@@ -177,11 +177,15 @@ func clean(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// find is the object that a ref names: a branch, or else a tag, of that name.
+// find is the object that a ref names: a branch, or else a tag, of that name, or what the
+// remote itself is at.
 func find(adv *packp.AdvRefs, ref string) (plumbing.Hash, bool) {
 	names := []string{"refs/heads/" + ref, "refs/tags/" + ref}
-	if strings.HasPrefix(ref, "refs/") {
+	switch {
+	case strings.HasPrefix(ref, "refs/"):
 		names = []string{ref}
+	case ref == "HEAD" && adv.Head != nil:
+		return *adv.Head, true
 	}
 	for _, name := range names {
 		if hash, ok := adv.References[name]; ok {

@@ -178,7 +178,7 @@ func TestRefs(t *testing.T) {
 	srv := httptest.NewServer(httpBackend(t, filepath.Dir(r.dir)))
 	defer srv.Close()
 	for ref, want := range map[string]string{
-		"v1": first, "light": first, "v1-again": first, "refs/tags/v1": first, "both": second, "refs/tags/both": first, "refs/heads/main": second,
+		"v1": first, "light": first, "v1-again": first, "refs/tags/v1": first, "both": second, "refs/tags/both": first, "refs/heads/main": second, "HEAD": second,
 	} {
 		for _, u := range []string{r.url(), srv.URL + "/stacks/.git"} {
 			s := open(t, Config{URL: u, Ref: ref})
