@@ -187,7 +187,16 @@ func (c *cacheDir) stores() []int {
 	return out
 }
 
-func (c *cacheDir) dropStore(st *store) { _ = os.RemoveAll(st.dir) } // else the next tidy does
+// keepFresh keeps a new store, unless err says that it did not get what it was made for,
+// or makes room where there is none.
+func (c *cacheDir) keepFresh(st *store, err error) {
+	switch reasonOf(err) {
+	case GitUnreachable, GitDenied, GitTooLarge, GitCacheFull, GitCacheBroken:
+		_ = os.RemoveAll(st.dir) // else the next tidy does
+	default: // what is refused may not be tomorrow, and is not fetched again for that
+		c.suspect = false
+	}
+}
 
 // swap writes a commit out, and puts it in force. Where that fails what was in force
 // still is, and nothing is left behind.

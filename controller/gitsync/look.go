@@ -119,11 +119,9 @@ func (s *Source) takeInOnce(ctx context.Context, r remote, adv *packp.AdvRefs, t
 	if err != nil {
 		return blamed(GitCacheBroken, err)
 	}
-	defer func() {
-		if err != nil && fresh {
-			s.cache.dropStore(st)
-		}
-	}()
+	if fresh {
+		defer func() { s.cache.keepFresh(st, err) }()
+	}
 	f := &fetching{s: s, remote: r, adv: adv, st: st, tip: tip}
 	commit, err := f.bring(ctx)
 	if err != nil {

@@ -99,6 +99,9 @@ func TestSignersAreReadAnew(t *testing.T) {
 	s := open(t, cfg)
 	looked(t, s)
 	wantState(t, s, GitUnverified, "no commit is there yet")
+	if n := s.cache.stores(); len(n) != 1 {
+		t.Errorf("what was fetched is not kept until it may be used: %v", n)
+	}
 	writeFile(t, signers, "ann "+annPublic+"\n")
 	looked(t, s)
 	wantState(t, s, "")
