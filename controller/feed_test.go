@@ -428,6 +428,38 @@ func TestNothingIsRemovedWhileASourceIsNotReady(t *testing.T) {
 	})
 }
 
+// Why a source is not ready is what a person has to see to first.
+func TestWhyASourceIsNotReady(t *testing.T) {
+	missing, old, good := away(spec.SourceMissing), &spec.SourceError{Reason: "GitUnreachable", Err: errors.New("no answer")}, snapshot()
+	for what, tt := range map[string]struct {
+		scans []*spec.Snapshot
+		state error
+		want  string
+		kept  bool
+	}{
+		"good":                                {[]*spec.Snapshot{good}, nil, "", false},
+		"gone":                                {[]*spec.Snapshot{good, missing}, nil, spec.SourceMissing, false},
+		"back":                                {[]*spec.Snapshot{missing, good}, nil, "", false},
+		"old":                                 {[]*spec.Snapshot{good}, old, "GitUnreachable", true},
+		"old, and gone":                       {[]*spec.Snapshot{good, missing}, old, spec.SourceMissing, false},
+		"not there, since it was not fetched": {[]*spec.Snapshot{missing}, old, "GitUnreachable", true},
+		"without a reason":                    {[]*spec.Snapshot{{}}, nil, spec.SourceUnreadable, false},
+	} {
+		f := feed{stands: standing{name: "a"}}
+		at := time.Unix(1000, 0)
+		for i, scan := range tt.scans {
+			f.takeScan(scan, at, at.Add(time.Duration(i)*time.Second))
+		}
+		f.takeState(tt.state, at)
+		if got := spec.SourceReason(f.stands.problem()); got != tt.want || f.stands.kept != tt.kept || (tt.want == "") != f.stands.since.IsZero() {
+			t.Errorf("%s: %q since %s, kept %t", what, got, f.stands.since, f.stands.kept)
+		}
+		if in := f.inForce(); in.Complete != (tt.want == "") || (f.last != nil) != (in.Stacks != nil) {
+			t.Errorf("%s: in force %+v", what, in)
+		}
+	}
+}
+
 func TestConfigOfSources(t *testing.T) {
 	for what, tt := range map[string]struct {
 		Config
