@@ -20,7 +20,7 @@ import (
 // so that one that hangs holds none of the others up, and what they say is joined:
 //
 //	Keep ──► directory ──► watch ──► scan ──► the last complete snapshot ──┐
-//	                                                                       ├─► join ──► fold
+//	                                                                       ├─► join ──► desired
 //	Keep ──► directory ──► watch ──► scan ──► the last complete snapshot ──┘
 //
 // Of a source that cannot be read, or may be old, what was read last stays in force. Until
