@@ -20,7 +20,7 @@ import (
 // so that one that hangs holds none of the others up, and what they say is joined:
 //
 //	Keep ──► directory ──► watch ──► scan ──► the last complete snapshot ──┐
-//	                                                                       ├─► join ──► fold
+//	                                                                       ├─► join ──► desired
 //	Keep ──► directory ──► watch ──► scan ──► the last complete snapshot ──┘
 //
 // Of a source that cannot be read, or may be old, what was read last stays in force. Until
@@ -191,10 +191,10 @@ func (f *feed) takeState(err error, now time.Time) (news bool) {
 }
 
 // settle finds out how the source stands: that it cannot be read weighs more than that it
-// is not kept up to date.
+// is not kept up to date, unless that is why there was nothing to read yet.
 func (f *feed) settle(now time.Time) {
 	err := f.unread
-	if f.stands.kept = err == nil && f.outdated != nil; f.stands.kept {
+	if f.stands.kept = f.outdated != nil && (err == nil || f.last == nil); f.stands.kept {
 		err = f.outdated
 	}
 	f.stands = f.stands.now(err, now)

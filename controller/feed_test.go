@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/skep-io/skep/reconcile"
@@ -140,6 +145,13 @@ func TestSourcesAreReadApart(t *testing.T) {
 		passes, _ = w.taken()
 		equal(t, "passes without a change", passes, nil)
 		equal(t, "log", w.loud(), nil)
+
+		// A file that is moved is of the other source, as it was.
+		w.say("infra", snapshot(stack("db", "1"), stack("shop", "2")))
+		w.say("shops", snapshot(stack("blog", "1")))
+		if d := w.desired.Load(); d.stacks["shop"].Source.Name != "infra" || len(d.missing)+len(d.problems) > 0 {
+			t.Errorf("a stack that was moved: %+v, missing %v, problems %v", d.stacks["shop"].Source, d.missing, d.problems)
+		}
 	})
 }
 
@@ -247,6 +259,8 @@ func TestSourceThatHangs(t *testing.T) {
 					if err := w.ready(); err == nil || !strings.Contains(err.Error(), "source infra: the directory was not read yet") {
 						t.Errorf("ready: %v", err)
 					}
+					passes, _ := w.taken()
+					equal(t, "passes while infra is waited for no more", slices.Compact(passes), []string{"shop"})
 				}
 				for n := range 5 {
 					w.say("shops", snapshot(stack("shop", fmt.Sprint("v", n))))
@@ -282,8 +296,12 @@ func TestEverySourceHasToMissAStack(t *testing.T) {
 		hang := make(chan struct{})
 		w.hang("infra", hang)
 		w.sleep(VanishAfter + 5*time.Second) // shops is read again, infra is being read
-		if d := w.desired.Load(); len(d.gone) > 0 || d.stacks["shop"] == nil {
+		d := w.desired.Load()
+		if len(d.gone) > 0 || d.stacks["shop"] == nil {
 			t.Fatalf("gone before infra was read: %v", d.gone)
+		}
+		if again := d.again(w.Now()); again != VanishAfter {
+			t.Errorf("the next scan is due in %s", again)
 		}
 		infra, shops := w.readsSince()
 		if infra+shops > 10 {
@@ -410,6 +428,38 @@ func TestNothingIsRemovedWhileASourceIsNotReady(t *testing.T) {
 	})
 }
 
+// Why a source is not ready is what a person has to see to first.
+func TestWhyASourceIsNotReady(t *testing.T) {
+	missing, old, good := away(spec.SourceMissing), &spec.SourceError{Reason: "GitUnreachable", Err: errors.New("no answer")}, snapshot()
+	for what, tt := range map[string]struct {
+		scans []*spec.Snapshot
+		state error
+		want  string
+		kept  bool
+	}{
+		"good":                                {[]*spec.Snapshot{good}, nil, "", false},
+		"gone":                                {[]*spec.Snapshot{good, missing}, nil, spec.SourceMissing, false},
+		"back":                                {[]*spec.Snapshot{missing, good}, nil, "", false},
+		"old":                                 {[]*spec.Snapshot{good}, old, "GitUnreachable", true},
+		"old, and gone":                       {[]*spec.Snapshot{good, missing}, old, spec.SourceMissing, false},
+		"not there, since it was not fetched": {[]*spec.Snapshot{missing}, old, "GitUnreachable", true},
+		"without a reason":                    {[]*spec.Snapshot{{}}, nil, spec.SourceUnreadable, false},
+	} {
+		f := feed{stands: standing{name: "a"}}
+		at := time.Unix(1000, 0)
+		for i, scan := range tt.scans {
+			f.takeScan(scan, at, at.Add(time.Duration(i)*time.Second))
+		}
+		f.takeState(tt.state, at)
+		if got := spec.SourceReason(f.stands.problem()); got != tt.want || f.stands.kept != tt.kept || (tt.want == "") != f.stands.since.IsZero() {
+			t.Errorf("%s: %q since %s, kept %t", what, got, f.stands.since, f.stands.kept)
+		}
+		if in := f.inForce(); in.Complete != (tt.want == "") || (f.last != nil) != (in.Stacks != nil) {
+			t.Errorf("%s: in force %+v", what, in)
+		}
+	}
+}
+
 func TestConfigOfSources(t *testing.T) {
 	for what, tt := range map[string]struct {
 		Config
@@ -533,5 +583,85 @@ func TestOnceWaitsForKeep(t *testing.T) {
 				t.Error("Keep goes on")
 			}
 		})
+	}
+}
+
+// With real directories, watches and scanners: a source that is swapped by what keeps it,
+// and one that goes away and comes back.
+func TestDaemonOnTwoRealDirectories(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	top := t.TempDir()
+	put := func(file, image string) {
+		t.Helper()
+		file = filepath.Join(top, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("services: {web: {image: '"+image+"'}}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	current := filepath.Join(top, "git", "current")
+	swap := func(tree string) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(filepath.Join("trees", tree), current+".new"), os.Rename(current+".new", current)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("infra/db.yml", "db:1")
+	put("git/trees/1/stacks/shop.yml", "shop:1")
+	put("git/trees/2/stacks/shop.yml", "shop:2")
+	fetched := make(chan string)
+	cfg := Config{Logger: zap.NewNop(), Registry: prometheus.NewRegistry(), Resync: time.Hour, Sources: []Source{
+		{Name: "infra", Dir: filepath.Join(top, "infra")},
+		{Name: "shops", Dir: filepath.Join(current, "stacks"), Keep: func(ctx context.Context, changed func()) {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case tree := <-fetched:
+					swap(tree)
+					changed()
+				}
+			}
+		}},
+	}}
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	scanners := map[string]*spec.Scanner{}
+	for _, s := range cfg.Sources {
+		scanners[s.Name] = spec.NewScanner(s.Dir, spec.Options{Part: true})
+	}
+	e := &quietEngine{images: make(chan string, 100)}
+	c := newController(cfg, edges{reconciler: e, events: e,
+		scan:  func(ctx context.Context, s Source) *spec.Snapshot { return scanners[s.Name].Scan(ctx) },
+		watch: func(ctx context.Context, s Source) <-chan struct{} { return Watch(ctx, s.Dir) }})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.daemon(ctx) }()
+
+	e.await(t, "db:1") // shops was never fetched
+	if err := c.ready(); err == nil || !strings.HasPrefix(err.Error(), "source shops: ") || spec.SourceReason(c.sourceReady()) != spec.SourceMissing {
+		t.Errorf("ready: %v", err)
+	}
+	fetched <- "1"
+	e.await(t, "shop:1")
+	eventually(t, func() bool { return c.ready() == nil })
+	if err := os.Rename(filepath.Join(top, "infra"), filepath.Join(top, "away")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return c.ready() != nil })
+	fetched <- "2"
+	e.await(t, "shop:2")
+	if d := c.desired.Load(); d.stacks["db"] == nil || d.stacks["shop"].Source.Name != "shops" || !strings.HasPrefix(d.err.Error(), "source infra: ") {
+		t.Errorf("in force: %v, error %v", d.names(), d.err)
+	}
+	put("infra/db.yml", "db:2")
+	e.await(t, "db:2")
+	eventually(t, func() bool { return c.ready() == nil })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

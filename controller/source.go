@@ -18,7 +18,7 @@ import (
 const VanishAfter = 30 * time.Second
 
 // desired is what the files say, as far as they could be read. It is never
-// changed after it was made; fold makes the next one.
+// changed after it was made; take makes the next one.
 type desired struct {
 	// stacks are in force: the newest version of each that could be loaded, while
 	// its file is there or not yet known to be gone.
