@@ -167,7 +167,7 @@ func leaves(p string) bool { return p == ".." || strings.HasPrefix(p, "../") }
 
 // blob reads a file's content.
 func (c *checkout) blob(p planned) (io.ReadCloser, error) {
-	o, err := c.from.EncodedObject(plumbing.BlobObject, p.hash)
+	o, err := ofKind(c.from, plumbing.BlobObject, p.hash)
 	if err != nil {
 		return nil, fmt.Errorf("read %q: %w", clean(p.name), err)
 	}

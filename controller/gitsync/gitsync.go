@@ -205,9 +205,6 @@ func dial(c *Config, at address) (connection, error) {
 	return newHTTPRemote(c, at)
 }
 
-// Name is the repository as people may see it: without a user.
-func (s *Source) Name() string { return s.at.String() }
-
 // Dir is the directory that is kept: a path by way of a symlink that is swapped. It is
 // not there before the first commit was fetched.
 func (s *Source) Dir() string {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -199,6 +198,20 @@ func TestIndexOfAnyPack(t *testing.T) {
 	})
 }
 
+func FuzzIndexPack(f *testing.F) {
+	base := entryOf(plumbing.BlobObject, []byte("0123456789"))
+	back := byte(len(packOf(base)) - 12 - 20)
+	f.Add(packOf(base, deltaOf(back, []byte{10, 5, 0x91, 2, 3, 2, 'x', 'y'})))
+	f.Add(packOf(base, base, [2][]byte{append(entryHead(plumbing.REFDeltaObject, 4), bytes.Repeat([]byte{7}, 20)...), {10, 1, 1, 'x'}}))
+	f.Fuzz(func(t *testing.T, pack []byte) {
+		if len(pack) > 20 { // or else nothing gets beyond the sum at its end
+			sum := sha1.Sum(pack[:len(pack)-20])
+			copy(pack[len(pack)-20:], sum[:])
+		}
+		_, _ = indexed(t, bytes.Clone(pack))
+	})
+}
+
 // distance is how far back a delta's base is, as a pack has it.
 func distance(n int) []byte {
 	out := []byte{byte(n & 0x7f)}
@@ -299,5 +312,3 @@ func TestLargeHistory(t *testing.T) {
 	wantState(t, s, "")
 	wantCommit(t, s, last)
 }
-
-var _ io.Writer = (*body)(nil)

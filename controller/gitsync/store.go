@@ -210,9 +210,22 @@ func (s *store) setShallow(add, remove []plumbing.Hash) error {
 	return os.Rename(temp, s.shallowFile())
 }
 
+// ofKind finds an object. One of another kind is the fault of who named it, and one that
+// is missing the store's.
+func ofKind(st *filesystem.Storage, kind plumbing.ObjectType, hash plumbing.Hash) (plumbing.EncodedObject, error) {
+	o, err := st.EncodedObject(plumbing.AnyObject, hash)
+	if err != nil {
+		return nil, err
+	}
+	if o.Type() != kind {
+		return nil, refused(GitRefused, "%s is a %s where a %s should be", hash, o.Type(), kind)
+	}
+	return o, nil
+}
+
 // readMeta reads a commit, tree or tag.
 func readMeta(st *filesystem.Storage, kind plumbing.ObjectType, hash plumbing.Hash) ([]byte, error) {
-	o, err := st.EncodedObject(kind, hash)
+	o, err := ofKind(st, kind, hash)
 	if err != nil {
 		return nil, err
 	}
