@@ -75,12 +75,14 @@ func (v *specsValue) Set(s string) error {
 	if name, dir, named := namedDirectory(s); s == "" || named && dir == "" {
 		return fmt.Errorf("%q names no directory (give DIR, or NAME=DIR)", cmp.Or(name, s))
 	}
-	*v = append(*v, s)
+	if !slices.Contains(*v, s) { // the shell's completion parses flags twice
+		*v = append(*v, s)
+	}
 	return nil
 }
 
 func (v *specsValue) String() string { return strings.Join(*v, ", ") }
-func (v *specsValue) Type() string   { return "dir" }
+func (v *specsValue) Type() string   { return "string" }
 
 // namedDirectory takes NAME=DIR apart. A path with = in it is one where a slash comes
 // before that, as in ./a=b.

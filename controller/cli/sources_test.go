@@ -97,6 +97,7 @@ func TestSourcesOfFlags(t *testing.T) {
 	}{
 		"nothing":             {nil, "", "error which stacks? (give --specs DIR, or set SKEP_SPECS)"},
 		"one":                 {[]string{"stacks/"}, "", "specs=stacks/"},
+		"one twice":           {[]string{"stacks/", "stacks/"}, "", "specs=stacks/"},
 		"one with a name":     {[]string{"infra=stacks/"}, "", "infra=stacks/"},
 		"several":             {[]string{"/srv/infra/", "shops=/x"}, "", "infra=/srv/infra/ shops=/x"},
 		"a path with =":       {[]string{"./a=b"}, "", "specs=./a=b"},
