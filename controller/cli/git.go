@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,7 +61,9 @@ func (v *repositoriesValue) Set(s string) error {
 	if s == "" {
 		return fmt.Errorf("it names no repository (give URL, or NAME=URL)")
 	}
-	*v = append(*v, s)
+	if !slices.Contains(*v, s) {
+		*v = append(*v, s)
+	}
 	return nil
 }
 
