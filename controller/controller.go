@@ -28,7 +28,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/skep-io/skep/controller/forge"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
@@ -63,7 +62,9 @@ type Engine interface {
 
 // Config says what a daemon works on and how.
 type Config struct {
-	Specs    string            // the specs directory
+	// Specs is the specs directory: short for a Source of the name "specs".
+	Specs    string
+	Sources  []Source          // directories beside it
 	Env      map[string]string // variables that compose files may use
 	Profiles []string          // compose profiles that are on
 	// MaxFileSize bounds a compose file, in bytes; 0: package spec's default.
@@ -103,19 +104,15 @@ type Config struct {
 	// does not say; none is of everything. With Once nobody is.
 	Notify   []Target
 	NotifyOn []spec.Event
-	// CommitStatus writes at commits what became of them; nil: nobody does. Repository says
-	// where a stack's commits are from, nil: from the remote "origin" of the work tree that
-	// the specs directory lies in. PageURL is where skep's page is, which statuses lead to;
-	// empty: they lead nowhere. With Once no status is written.
+	// CommitStatus writes at commits what became of them; nil: nobody does. PageURL is
+	// where skep's page is, which statuses lead to; empty: they lead nowhere. With Once no
+	// status is written.
 	CommitStatus CommitPoster
-	Repository   func(stack string) (forge.Repository, bool)
 	PageURL      string
 	// WebhookSecretFile names the file of the secrets by which forges say, at /hooks/git,
 	// that there is something new; empty: there is no such path. It is read anew when it
-	// changes. Look has every source look at its remote soon, if not nil: it returns at
-	// once. The directory is read again in any case.
+	// changes. Every source is then looked at soon, and read again.
 	WebhookSecretFile string
-	Look              func()
 
 	Registry *prometheus.Registry
 	Logger   *zap.Logger
@@ -125,8 +122,8 @@ type Config struct {
 
 // check fills in defaults and says what is missing.
 func (c *Config) check() error {
-	if c.Specs == "" {
-		return errors.New("no specs directory (give --specs DIR)")
+	if err := c.checkSources(); err != nil {
+		return err
 	}
 	if c.Resync < 0 || c.Workers < 0 || c.History < 0 {
 		return errors.New("resync, workers and history must not be negative")
@@ -188,11 +185,14 @@ func Run(ctx context.Context, c Config) error {
 		return err // else it waits for a better one, as it does for files
 	}
 	if policy != nil {
-		if how := PolicyInOtherHands(c.PolicyFile, c.Specs); how != "" {
+		if how := PolicyInOtherHands(c.PolicyFile, c.dirs()...); how != "" {
 			c.Logger.Warn("who writes stacks may be able to write the policy", zap.String("detail", c.PolicyFile+": "+how))
 		}
 	}
-	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
+	scanners := map[string]*spec.Scanner{}
+	for _, s := range c.Sources {
+		scanners[s.Name] = spec.NewScanner(s.Dir, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize, Part: len(c.Sources) > 1 || s.Name != DefaultSource})
+	}
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)
 	reconciler := reconcile.New(reconcile.Options{
@@ -206,8 +206,8 @@ func Run(ctx context.Context, c Config) error {
 		events: c.Client,
 		notes:  fenced,
 		beside: c.Client,
-		scan:   scanner.Scan,
-		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
+		scan:   func(ctx context.Context, s Source) *spec.Snapshot { return scanners[s.Name].Scan(ctx) },
+		watch:  func(ctx context.Context, s Source) <-chan struct{} { return Watch(ctx, s.Dir) },
 		leader: lease,
 	})
 }
@@ -218,11 +218,11 @@ type edges struct {
 	events     Events
 	notes      notes // where what the controller alone knows is kept; nil: nowhere
 	beside     notes // the same for one that stands by; nil: nowhere
-	scan       func(context.Context) *spec.Snapshot
-	watch      func(context.Context) <-chan struct{} // a value when files may have changed
-	policy     *policyFile                           // nil: there is none
-	leader     leader                                // nil: nobody else acts
-	sights     sights                                // nil: only what passes find is shown
+	scan       func(context.Context, Source) *spec.Snapshot
+	watch      func(context.Context, Source) <-chan struct{} // a value when files may have changed
+	policy     *policyFile                                   // nil: there is none
+	leader     leader                                        // nil: nobody else acts
+	sights     sights                                        // nil: only what passes find is shown
 }
 
 // A controller is the daemon at work.
@@ -230,8 +230,7 @@ type controller struct {
 	Config
 	edges
 	desired atomic.Pointer[desired]
-	rescan  chan struct{}
-	scans   *scans
+	feeds   *feeds
 	kept    *kept
 	book    *book
 	queue   *queue
@@ -247,30 +246,32 @@ type controller struct {
 	atListing  atomic.Pointer[[]string] // see lived
 	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
-	descents   *descents
+	descents   []*descents // of the sources, in their order
 }
 
 func newController(cfg Config, e edges) *controller {
 	c := &controller{
 		Config:  cfg,
 		edges:   e,
-		rescan:  make(chan struct{}, 1),
 		book:    newBook(),
 		queue:   newQueue(newQueueMetrics(cfg.Registry)),
 		metrics: newMetrics(cfg.Registry),
 		report:  newReport(cfg.Logger),
-		health:  newHealth(cfg.Now, "source", "engine"),
-
-		descents: newDescents(cfg.Specs),
 	}
 	if c.leader == nil {
 		c.leader = alone{}
 	}
-	c.desired.Store(&desired{patience: cfg.VanishAfter})
-	c.scans = &scans{dir: cfg.Specs, scan: c.scanUnderPolicy, limit: cfg.ScanLimit}
+	c.feeds = newFeeds(c)
+	c.health = newHealth(cfg.Now, append(c.feeds.loops(), "engine")...)
+	begin := desired{patience: cfg.VanishAfter}
+	for _, f := range c.feeds.all {
+		begin.sources = append(begin.sources, f.stands)
+		c.descents = append(c.descents, newDescents(f.Dir))
+	}
+	c.desired.Store(&begin)
 	c.kept = newKept(cfg, e.notes, c.leads)
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
-	c.notices.knows(c.endedAs)
+	c.notices.knows(c.endedAs, c.repositoryOf)
 	c.relay = newRelay(e.beside, cfg.Owner)
 	c.page = newPage(c)
 	c.engine = &refresher{
@@ -290,7 +291,7 @@ func newController(cfg Config, e edges) *controller {
 	}
 	c.stream = &stream{source: e.events, gate: &c.engine.gate, opened: c.engine.opened, hints: c.engine.hints, report: c.report, noticed: c.noticed, hears: c.hears, reopened: c.metrics.reconnects.Inc}
 	registerProcess(cfg.Registry, cfg.Version)
-	register(cfg.Registry, prometheus.Collector(&stateCollector{fleet: c.fleet, findings: c.directoryFindings, source: c.sourceReady, scanned: c.scanned,
+	register(cfg.Registry, prometheus.Collector(&stateCollector{fleet: c.fleet, findings: c.directoryFindings, sources: c.sources,
 		policy: func() *policyFile { return c.policy }, engine: c.engine.up, leads: c.leads}))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
 	return c
@@ -313,7 +314,7 @@ func (c *controller) daemon(ctx context.Context) error {
 		c.queue.work.ShutDown()
 		return err
 	}
-	c.Logger.Info("started", zap.String("version", c.Version), zap.String("specs", c.Specs), zap.Duration("resync", c.Resync))
+	c.Logger.Info("started", zap.String("version", c.Version), zap.String("specs", c.places()), zap.Duration("resync", c.Resync))
 	p := newParts(ctx)
 	if site != nil {
 		p.start("http", func(ctx context.Context) error {
@@ -332,6 +333,11 @@ func (c *controller) daemon(ctx context.Context) error {
 	p.start("workers", endless(c.work)).limit = drainLimit + partLimit
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))
+	for _, f := range c.feeds.all {
+		if f.Keep != nil {
+			p.start("source "+f.Name, endless(func(ctx context.Context) { c.keepSource(ctx, f) }))
+		}
+	}
 	p.start("source", endless(c.readFiles))
 	if c.policy != nil {
 		p.start("policy", endless(c.watchPolicy))

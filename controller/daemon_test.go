@@ -98,7 +98,7 @@ func (w *world) Events(ctx context.Context, _ events.ListOptions) (<-chan events
 	return w.events, errs
 }
 
-func (w *world) scan(context.Context) *spec.Snapshot {
+func (w *world) scan(context.Context, Source) *spec.Snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.scans++
@@ -180,7 +180,8 @@ func (w *world) loud() []string {
 	return out
 }
 
-func newWorld() *world {
+// newWorld makes one of these sources, of one directory where there are none.
+func newWorld(sources ...Source) *world {
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{
 		events:   make(chan events.Message),
@@ -191,12 +192,15 @@ func newWorld() *world {
 	}
 	w.reconcile = func(context.Context, reconcile.Input) reconcile.Result { return good() }
 	cfg := Config{Specs: "specs", Logger: zap.New(core), Registry: prometheus.NewRegistry(), Version: "test"}
+	if len(sources) > 0 {
+		cfg.Specs, cfg.Sources = "", sources
+	}
 	if err := cfg.check(); err != nil {
 		panic(err)
 	}
 	w.controller = newController(cfg, edges{
 		reconciler: w, events: w, scan: w.scan,
-		watch: func(context.Context) <-chan struct{} { return w.signal },
+		watch: func(context.Context, Source) <-chan struct{} { return w.signal },
 	})
 	return w
 }
@@ -205,8 +209,18 @@ func newWorld() *world {
 // has still to be done.
 func inDaemon(t *testing.T, prepare func(*world), test func(t *testing.T, w *world)) {
 	t.Helper()
+	inDaemonOf(t, nil, prepare, test)
+}
+
+// inDaemonOf is inDaemon for the sources that it is given inside the bubble.
+func inDaemonOf(t *testing.T, sources func() []Source, prepare func(*world), test func(t *testing.T, w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		var all []Source
+		if sources != nil {
+			all = sources()
+		}
+		w := newWorld(all...)
 		if prepare != nil {
 			prepare(w)
 		}
@@ -221,6 +235,24 @@ func inDaemon(t *testing.T, prepare func(*world), test func(t *testing.T, w *wor
 			t.Errorf("stop: %v", err)
 		}
 	})
+}
+
+// fold takes in what one directory says.
+func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desired, []string) {
+	s := standing{name: DefaultSource}
+	if len(d.sources) > 0 {
+		s = d.sources[0]
+	}
+	if scan.Complete {
+		s.scanned = now
+		return d.take(view{scan, []standing{s.now(nil, now)}, now}, live, now)
+	}
+	f := feed{stands: s}
+	if d.loaded {
+		f.last = &spec.Snapshot{Stacks: d.stacks, Problems: d.problems, Findings: d.findings, Revision: d.revision}
+	}
+	f.takeScan(scan, now, now)
+	return d.take(view{f.inForce(), []standing{f.stands}, now}, live, now)
 }
 
 func snapshot(stacks ...*spec.Stack) *spec.Snapshot {
@@ -751,7 +783,7 @@ func TestTransitionsAndFindingsAreToldOnce(t *testing.T) {
 
 func TestScanThatPanicsIsAnUnreadableDirectory(t *testing.T) {
 	inDaemon(t, func(w *world) {
-		w.controller.scan = func(context.Context) *spec.Snapshot { panic("nil map") }
+		w.controller.scan = func(context.Context, Source) *spec.Snapshot { panic("nil map") }
 	}, func(t *testing.T, w *world) {
 		if err := w.ready(); err == nil {
 			t.Error("ready")
@@ -790,11 +822,11 @@ func TestHungMount(t *testing.T) {
 			var hang chan struct{}
 			hanging := func(w *world) {
 				hang = make(chan struct{})
-				w.controller.scan = func(ctx context.Context) *spec.Snapshot {
+				w.controller.scan = func(ctx context.Context, s Source) *spec.Snapshot {
 					most.Store(max(most.Load(), scanning.Add(1)))
 					defer scanning.Add(-1)
 					<-hang
-					return w.scan(ctx)
+					return w.scan(ctx, s)
 				}
 			}
 			inDaemon(t, func(w *world) {
@@ -849,7 +881,7 @@ func TestHungWatch(t *testing.T) {
 	inDaemon(t, func(w *world) {
 		hang = make(chan struct{})
 		w.snapshot = snapshot(stack("a", "1"))
-		w.watch = func(context.Context) <-chan struct{} { <-hang; return w.signal }
+		w.watch = func(context.Context, Source) <-chan struct{} { <-hang; return w.signal }
 	}, func(t *testing.T, w *world) {
 		w.sleep(2 * watchWait)
 		if err := w.ready(); err != nil {

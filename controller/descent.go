@@ -2,8 +2,11 @@ package controller
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
 
@@ -55,5 +58,37 @@ func (d *descents) tell(commit, other string) (spec.Descent, error) {
 		return a.descent, a.err
 	case <-late.C:
 		return spec.DescentUnknown, hangs
+	}
+}
+
+// askCommits has a check of a stack's source ask for commits. That of a stack is asked of
+// the source that it is of. A stack that has no file was of any of them: that one counts
+// whose repository knows the other commit, and where none does, the one that was committed
+// first. ask asks the source at an index how a commit of its stands to another.
+func askCommits(check *reconcile.SourceCheck, stack *spec.Stack, sources []spec.Directory, ask func(i int, commit, other string) (spec.Descent, error)) {
+	commits := map[int]*spec.Commit{}
+	for i, s := range sources {
+		switch {
+		case stack == nil && s.Commit != nil:
+			commits[i] = s.Commit
+		case stack != nil && stack.Source.Name == s.Name && stack.Source.Commit != nil:
+			commits[i] = stack.Source.Commit
+		}
+	}
+	if len(commits) == 0 {
+		return
+	}
+	may := slices.Sorted(maps.Keys(commits))
+	commit := *slices.MinFunc(slices.Collect(maps.Values(commits)), func(a, b *spec.Commit) int { return a.Time.Compare(b.Time) })
+	check.Commit = &commit
+	check.Descent = func(other string) (spec.Descent, error) {
+		for _, i := range may {
+			d, err := ask(i, commits[i].Hash, other)
+			if err != nil || d != spec.DescentUnknown {
+				commit = *commits[i] // whose descent it is
+				return d, err
+			}
+		}
+		return spec.DescentUnknown, nil
 	}
 }

@@ -182,8 +182,12 @@ func (c *controller) ready() error {
 	}
 	if err := c.policy.missing(); err != nil {
 		why = append(why, "policy: "+err.Error())
-	} else if err := c.sourceReady(); err != nil {
-		why = append(why, "specs: "+err.Error())
+	} else {
+		for _, s := range c.sources() {
+			if err := s.problem(); err != nil {
+				why = append(why, c.called(s)+": "+err.Error())
+			}
+		}
 	}
 	if why == nil {
 		return nil
@@ -191,11 +195,23 @@ func (c *controller) ready() error {
 	return errors.New(strings.Join(why, "\n"))
 }
 
-// sourceReady is nil while the newest scan was complete.
+// sourceReady is nil while the newest scan of every source was complete, and none of them
+// may be old.
 func (c *controller) sourceReady() error {
 	d := c.desired.Load()
 	if d.err == nil && !d.loaded {
 		return errors.New("the directory was not read yet")
 	}
 	return d.err
+}
+
+// sources tell how each source stands.
+func (c *controller) sources() []standing { return c.desired.Load().sources }
+
+// called is what a source is called among what is not ready.
+func (c *controller) called(s standing) string {
+	if len(c.Sources) == 1 {
+		return "specs"
+	}
+	return "source " + s.name
 }

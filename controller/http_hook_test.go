@@ -168,7 +168,7 @@ func TestHookHasTheSourcesLookedAt(t *testing.T) {
 	var looks atomic.Int32
 	inDaemon(t, func(w *world) {
 		w.snapshot = snapshot(stack("a", "1"))
-		w.Look = func() { looks.Add(1) }
+		w.Sources[0].Look = func() { looks.Add(1) }
 	}, func(t *testing.T, w *world) {
 		w.sleep(time.Second)
 		w.taken()
@@ -189,11 +189,13 @@ func TestHooksOverTheNetwork(t *testing.T) {
 	var looks atomic.Int32
 	file := filepath.Join(t.TempDir(), "secrets")
 	write(t, file, hookSecret)
-	c := Config{Specs: t.TempDir(), Listen: "127.0.0.1:0", WebhookSecretFile: file, Registry: prometheus.NewRegistry(), Look: func() { looks.Add(1) }}
+	c := Config{Listen: "127.0.0.1:0", WebhookSecretFile: file, Registry: prometheus.NewRegistry(),
+		Sources: []Source{{Name: "stacks", Dir: t.TempDir(), Look: func() { looks.Add(1) }}}}
 	if err := c.check(); err != nil {
 		t.Fatal(err)
 	}
-	x := &controller{Config: c, metrics: newMetrics(c.Registry), rescan: make(chan struct{}, 1)}
+	x := &controller{Config: c, metrics: newMetrics(c.Registry)}
+	x.feeds = newFeeds(x)
 	s, err := x.openSite()
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +254,7 @@ func TestHooksOverTheNetwork(t *testing.T) {
 	if limited < 60 {
 		t.Errorf("of 100 forged hooks %d were limited", limited)
 	}
-	if looks.Load() != 3 || len(x.rescan) != 1 {
+	if looks.Load() != 3 || len(x.feeds.all[0].rescan) != 1 {
 		t.Errorf("%d looks", looks.Load())
 	}
 	for result, want := range map[string]float64{forge.HookAccepted: 3, forge.HookTooLarge: 1, forge.HookLimited: float64(limited)} {
@@ -269,7 +271,7 @@ func TestHooksArePassedOn(t *testing.T) {
 	var looks atomic.Int32
 	besideAnother(t, func(w *world) {
 		w.snapshot = snapshot(stack("a", "1"))
-		w.Look = func() { looks.Add(1) }
+		w.Sources[0].Look = func() { looks.Add(1) }
 		w.relay = newRelay(f, "skep")
 		file := filepath.Join(t.TempDir(), "secrets")
 		write(t, file, hookSecret)

@@ -48,8 +48,8 @@ func TestDaemonOnRealFilesAndHTTP(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, cfg, edges{reconciler: e, events: e, scan: scanner.Scan,
-			watch: func(ctx context.Context) <-chan struct{} { return Watch(ctx, dir) }})
+		done <- run(ctx, cfg, edges{reconciler: e, events: e, scan: func(ctx context.Context, _ Source) *spec.Snapshot { return scanner.Scan(ctx) },
+			watch: func(ctx context.Context, _ Source) <-chan struct{} { return Watch(ctx, dir) }})
 	}()
 	base := "http://" + (<-address).String()
 
@@ -68,7 +68,7 @@ func TestDaemonOnRealFilesAndHTTP(t *testing.T) {
 	for _, want := range []string{
 		`skep_stack_condition{condition="Ready",stack="shop"} 1`,
 		`skep_reconcile_total{result="unchanged",stack="shop"}`,
-		"skep_source_ready 1", "skep_engine_ready 1", `version="v1"`,
+		`skep_source_ready{source="specs"} 1`, "skep_engine_ready 1", `version="v1"`,
 		"go_goroutines", "process_resident_memory_bytes", `workqueue_depth{name="stacks"} 0`,
 	} {
 		if !strings.Contains(body, want) {

@@ -225,12 +225,9 @@ func (c *controller) question(name string, d *desired) (*reconcile.SourceCheck, 
 }
 
 func (c *controller) sourceCheck(name string, d *desired, doubt string) *reconcile.SourceCheck {
-	check := &reconcile.SourceCheck{Commit: d.commit, Seen: c.beginnings.saw(name), Doubt: doubt}
-	if s := d.stacks[name]; s != nil {
-		check.Commit = s.Source.Commit
-	}
-	if commit := check.Commit; commit != nil {
-		check.Descent = func(other string) (spec.Descent, error) { return c.descents.tell(commit.Hash, other) }
-	}
+	check := &reconcile.SourceCheck{Seen: c.beginnings.saw(name), Doubt: doubt}
+	askCommits(check, d.stacks[name], d.directories, func(i int, commit, other string) (spec.Descent, error) {
+		return c.descents[i].tell(commit, other)
+	})
 	return check
 }

@@ -16,8 +16,7 @@ import (
 type stateCollector struct {
 	fleet    func() []member
 	findings func() []spec.Finding // about the directory itself
-	source   check
-	scanned  func() time.Time   // when the directory was read completely the last time
+	sources  func() []standing
 	policy   func() *policyFile // nil: there is none
 	engine   check
 	leads    func() bool
@@ -51,9 +50,9 @@ var (
 	descFindings = prometheus.NewDesc("skep_findings",
 		"Findings that hold, by severity; with no stack those about the specs directory itself.", []string{"stack", "severity"}, nil)
 	descSource = prometheus.NewDesc("skep_source_ready",
-		"Whether the specs directory could be read completely (1) or not (0).", nil, nil)
+		"Whether a source could be read completely and is up to date (1), or what was read of it before is in force (0).", []string{"source"}, nil)
 	descScanned = prometheus.NewDesc("skep_source_last_scan_timestamp_seconds",
-		"When the specs directory was read completely the last time.", nil, nil)
+		"When a source was read completely the last time.", []string{"source"}, nil)
 	descPolicy = prometheus.NewDesc("skep_policy_ready",
 		"Whether what the policy file says is in force (1), or, since it cannot be read, what it said before or, after a start, nothing (0); not there without a policy.", nil, nil)
 	descEngine = prometheus.NewDesc("skep_engine_ready",
@@ -74,9 +73,11 @@ func (s *stateCollector) Collect(out chan<- prometheus.Metric) {
 		m.collect(out)
 	}
 	collectFindings(out, "", s.findings())
-	out <- yes(descSource, s.source() == nil)
-	if at := s.scanned(); !at.IsZero() {
-		out <- gauge(descScanned, seconds(at))
+	for _, source := range s.sources() {
+		out <- yes(descSource, source.problem() == nil, source.name)
+		if !source.scanned.IsZero() {
+			out <- gauge(descScanned, seconds(source.scanned), source.name)
+		}
 	}
 	if p := s.policy(); p != nil {
 		out <- yes(descPolicy, p.problem() == nil)
@@ -197,8 +198,5 @@ func more(findings, others []spec.Finding) []spec.Finding {
 	return findings
 }
 
-// scanned is when the specs directory was read completely the last time.
-func (c *controller) scanned() time.Time { return c.desired.Load().scanned }
-
-// directoryFindings are about the specs directory itself.
+// directoryFindings are about the specs directories themselves.
 func (c *controller) directoryFindings() []spec.Finding { return c.desired.Load().findings }

@@ -206,7 +206,7 @@ func TestSeriesOfAHundredStacks(t *testing.T) {
 // Nothing that has no bounds is a label.
 func TestLabelsAreFew(t *testing.T) {
 	allowed := map[string]bool{"stack": true, "service": true, "result": true, "cause": true, "condition": true, "state": true, "severity": true,
-		"revision": true, "release": true, "operation": true, "code": true, "notifier": true, "name": true, "version": true, "goversion": true}
+		"revision": true, "release": true, "operation": true, "code": true, "notifier": true, "source": true, "name": true, "version": true, "goversion": true}
 	for name, d := range described(t, everything(t).Registry) {
 		for _, label := range d.labels {
 			if !allowed[label] {

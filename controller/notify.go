@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -423,8 +424,10 @@ func (c *controller) seeDirectory(d *desired) sight {
 	case d.err == nil && d.loaded:
 		s.troubles[spec.EventSourceUnreadable] = trouble{}
 	case d.err != nil && sourceReason(d) == policyUnreadable: // that is told below
-	case d.err != nil && c.Now().Sub(d.since) >= unreadableFor:
-		s.troubles[spec.EventSourceUnreadable] = trouble{Key: "directory", Reason: sourceReason(d), Message: d.err.Error()}
+	case d.err != nil:
+		if t, ok := c.unreadable(d.sources); ok {
+			s.troubles[spec.EventSourceUnreadable] = t
+		}
 	}
 	if b := c.kept.waiting(); b != nil {
 		s.troubles[spec.EventPruneBlocked] = trouble{Key: b.ID, Reason: reconcile.PruneBlocked, Message: b.Why()}
@@ -437,6 +440,29 @@ func (c *controller) seeDirectory(d *desired) sight {
 		s.troubles[spec.EventPolicyUnreadable] = trouble{Key: "file", Reason: policyUnreadable, Message: meanwhile + why}
 	}
 	return s
+}
+
+// unreadable is the trouble of sources that have not been ready for a while; false where
+// none has for so long. With several it names them: another one is news.
+func (c *controller) unreadable(sources []standing) (t trouble, ok bool) {
+	var keys, words []string
+	for _, s := range sources {
+		if s.err == nil || c.Now().Sub(s.since) < unreadableFor {
+			continue
+		}
+		if len(keys) == 0 {
+			t.Reason = spec.SourceReason(s.err)
+		}
+		keys = append(keys, s.name)
+		words = append(words, c.called(s)+": "+s.err.Error())
+	}
+	if len(keys) == 0 {
+		return trouble{}, false
+	}
+	if t.Key, t.Message = strings.Join(keys, ","), strings.Join(words, "; "); len(c.Sources) == 1 {
+		t.Key, t.Message = "directory", sources[0].err.Error()
+	}
+	return t, true
 }
 
 // only drops the lines of stacks that there is nothing of any more.

@@ -340,7 +340,7 @@ func TestStopIsNotHeldUpByWhatHangs(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		hang := make(chan struct{})
-		w.controller.scan = func(context.Context) *spec.Snapshot { <-hang; return snapshot() }
+		w.controller.scan = func(context.Context, Source) *spec.Snapshot { <-hang; return snapshot() }
 		w.signal <- struct{}{}
 		w.sleep(time.Second) // 2.5 s of the pass are left
 		start := time.Now()

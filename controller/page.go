@@ -12,6 +12,7 @@ import (
 
 	"github.com/skep-io/skep/controller/web"
 	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
 )
 
 // What the page asks the engine for is bounded however many look at it: it is made of
@@ -174,7 +175,7 @@ func (p *page) gather() *web.Snapshot {
 	d := c.desired.Load()
 	now := c.Now()
 	standing := c.leader.standing()
-	s := &web.Snapshot{Now: now, Version: c.Version, Owner: c.Owner, Specs: c.Specs, Acts: standing.Acts(),
+	s := &web.Snapshot{Now: now, Version: c.Version, Owner: c.Owner, Specs: c.places(), Acts: standing.Acts(),
 		Findings: d.findings, Revision: d.revision}
 	if trouble := c.policy.problem(); trouble != nil {
 		s.Policy, s.PolicySince, s.NoPolicy = trouble.err.Error(), trouble.since, c.policy.missing() != nil
@@ -182,8 +183,12 @@ func (p *page) gather() *web.Snapshot {
 	if !s.Acts {
 		s.Holder = standing.Holder.String()
 	}
-	if d.commit != nil {
-		s.Subject = d.commit.Subject
+	if len(c.Sources) == 1 {
+		if commit := d.sources[0].commit; commit != nil {
+			s.Subject = commit.Subject
+		}
+	} else {
+		s.Sources = c.shown(d)
 	}
 	s.Engine, s.EngineSince = c.engine.away()
 	if err := c.sourceReady(); err != nil && !s.NoPolicy {
@@ -196,6 +201,9 @@ func (p *page) gather() *web.Snapshot {
 	results := c.book.results()
 	for _, name := range p.names(d, report) {
 		x := web.Stack{Name: name, HasFile: d.stacks[name] != nil || d.problems[name] != nil}
+		if stack := d.stacks[name]; stack != nil {
+			x.Source = stack.Source.Name
+		}
 		if c.sights != nil {
 			if g, ok := c.sights.Glance(name); ok {
 				x.Glance, x.Result = g, g.Result
@@ -214,6 +222,21 @@ func (p *page) gather() *web.Snapshot {
 		s.Listed = now
 	}
 	return s
+}
+
+// shown are the sources, where there are several.
+func (c *controller) shown(d *desired) (all []web.Directory) {
+	for i, s := range d.sources {
+		x := web.Directory{Name: s.name, Dir: c.Sources[i].Dir, Revision: s.revision, Scanned: s.scanned}
+		if s.commit != nil {
+			x.Subject = s.commit.Subject
+		}
+		if err := s.problem(); err != nil {
+			x.Reason, x.Message, x.Since = spec.SourceReason(err), err.Error(), s.since
+		}
+		all = append(all, x)
+	}
+	return all
 }
 
 // told is what is to be told beside results: of one that acts, what it knows now and

@@ -131,18 +131,27 @@ func (p *policyFile) look() (changed bool, err error) {
 }
 
 // PolicyInOtherHands says how those who write stacks may be able to write the policy too;
-// "" if that is not to be seen. Specs is the specs directory, "" where none is known.
-func PolicyInOtherHands(file, specs string) string {
+// "" if that is not to be seen. Specs are the specs directories, "" for one that is not
+// known.
+func PolicyInOtherHands(file string, specs ...string) string {
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o002 != 0 {
 		return "everybody can write it (chmod o-w)"
 	}
-	if specs == "" {
+	file, err := realPath(file)
+	if err != nil {
 		return ""
 	}
-	file, err1 := realPath(file)
-	specs, err2 := realPath(specs)
-	if in, err := filepath.Rel(specs, file); err1 == nil && err2 == nil && err == nil && filepath.IsLocal(in) {
-		return "it is in the specs directory (keep it elsewhere)"
+	for _, dir := range specs {
+		if dir == "" {
+			continue
+		}
+		dir, err := realPath(dir)
+		if err != nil {
+			continue
+		}
+		if in, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(in) {
+			return "it is in the specs directory (keep it elsewhere)"
+		}
 	}
 	return ""
 }
@@ -183,7 +192,7 @@ func (c *controller) watchPolicy(ctx context.Context) {
 			c.page.changed()
 		}
 		if changed {
-			poke(c.rescan) // the first one: no directory was read without it
+			c.feeds.readAgain() // the first one: no directory was read without it
 			c.tellUnusedRules()
 			c.queue.changed(c.desired.Load().names()...)
 		}

@@ -92,7 +92,11 @@ func (c *controller) pruneBlocked(name string) string {
 	if !c.kept.isWeighed() {
 		return "whether its removal was told to wait before is not read yet"
 	}
-	going := c.desired.Load().going()
+	d := c.desired.Load()
+	if d.err != nil && len(c.Sources) > 1 {
+		return "its file may be in a source that is not ready: " + d.err.Error()
+	}
+	going := d.going()
 	return pruneBlocked(name, c.live(), going, c.kept.sure(), c.kept.lately(), c.most(going))
 }
 

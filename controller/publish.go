@@ -26,6 +26,9 @@ import (
 type Published struct {
 	At     time.Time       `json:"at"` // when it was written
 	Source PublishedSource `json:"source"`
+	// Sources are those that are not believed, where there are several: Source says it of
+	// all of them together.
+	Sources []PublishedSource `json:"sources,omitempty"`
 	// Policy says why what the policy file says is not in force; nil: it is.
 	Policy *PublishedPolicy `json:"policy,omitempty"`
 	// Stacks are those with something the matter, sorted by name.
@@ -38,8 +41,9 @@ type Published struct {
 	Omitted int `json:"omitted,omitempty"`
 }
 
-// PublishedSource says whether the specs directory is believed.
+// PublishedSource says whether the specs directory is believed, or one of several.
 type PublishedSource struct {
+	Name    string    `json:"name,omitempty"` // where there are several
 	Ready   bool      `json:"ready"`
 	Reason  string    `json:"reason,omitempty"` // one CamelCase word
 	Message string    `json:"message,omitempty"`
@@ -81,6 +85,7 @@ const (
 	maxPublished        = 64 << 10 // bytes
 	maxPublishedFinding = 5        // of a stack
 	maxPublishedNames   = 200      // of stacks whose removal waits
+	maxPublishedSources = 20       // that are not believed
 	maxPublishedWords   = 500      // characters of a sentence
 
 	publishEvery = 5 * time.Second
@@ -106,6 +111,7 @@ func (c *controller) found(now time.Time) Published {
 	p := Published{Source: PublishedSource{Ready: true}}
 	if err := c.sourceReady(); err != nil && c.policy.missing() == nil {
 		p.Source = PublishedSource{Reason: sourceReason(d), Message: words(err.Error()), Since: d.since}
+		p.Sources = c.unbelieved(d)
 	}
 	if b := c.policy.problem(); b != nil {
 		p.Policy = &PublishedPolicy{Message: words(b.err.Error()), Since: b.since, Missing: c.policy.missing() != nil}
@@ -132,6 +138,16 @@ func (c *controller) found(now time.Time) Published {
 	}
 	p.Lost = c.kept.losses()
 	return p
+}
+
+// unbelieved are the sources that are not believed, where there are several.
+func (c *controller) unbelieved(d *desired) (found []PublishedSource) {
+	for _, s := range d.sources {
+		if err := s.problem(); err != nil && len(c.Sources) > 1 && len(found) < maxPublishedSources {
+			found = append(found, PublishedSource{Name: s.name, Reason: spec.SourceReason(err), Message: words(err.Error()), Since: s.since})
+		}
+	}
+	return found
 }
 
 func publishedPrune(b *reconcile.Blockade) *PublishedPrune {
@@ -193,6 +209,13 @@ func (p Published) after(old *Published) Published {
 	if p.Source.Reason == old.Source.Reason {
 		p.Source.Since = old.Source.Since
 	}
+	p.Sources = slices.Clone(p.Sources)
+	for i := range p.Sources {
+		s := &p.Sources[i]
+		if n := slices.IndexFunc(old.Sources, func(o PublishedSource) bool { return o.Name == s.Name && o.Reason == s.Reason }); n >= 0 {
+			s.Since = old.Sources[n].Since
+		}
+	}
 	if p.Policy != nil && old.Policy != nil {
 		p.Policy = &PublishedPolicy{Message: p.Policy.Message, Since: old.Policy.Since, Missing: p.Policy.Missing}
 	}
@@ -229,6 +252,9 @@ func (p Published) news(old *Published) (differs, wordsOnly bool) {
 // wordless is what p tells, without its sentences.
 func (p Published) wordless() []string {
 	out := []string{p.Source.Reason, fmt.Sprint(p.Policy != nil, p.Policy != nil && p.Policy.Missing), fmt.Sprint(p.Omitted), fmt.Sprint(p.Lost)}
+	for _, s := range p.Sources {
+		out = append(out, s.Name, s.Reason)
+	}
 	for _, s := range p.Stacks {
 		out = append(out, s.Stack, s.Reason, fmt.Sprint(s.Release))
 		for _, f := range s.Findings {

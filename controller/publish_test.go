@@ -211,3 +211,17 @@ func FuzzPublished(f *testing.F) {
 		}
 	})
 }
+
+// What is the matter with a source began when that was told of this source first.
+func TestSourcesArePublishedSince(t *testing.T) {
+	at := func(n int) time.Time { return time.Unix(int64(n), 0).UTC() }
+	was := Published{Sources: []PublishedSource{{Name: "infra", Reason: "SourceMissing", Since: at(1)}, {Name: "shops", Reason: "SourceEmpty", Since: at(2)}}}
+	now := Published{Sources: []PublishedSource{{Name: "shops", Reason: "SourceMissing", Since: at(9)}, {Name: "infra", Reason: "SourceMissing", Since: at(9)}}}
+	got := now.after(&was)
+	if !got.Sources[0].Since.Equal(at(9)) || !got.Sources[1].Since.Equal(at(1)) || !now.Sources[1].Since.Equal(at(9)) {
+		t.Errorf("%+v", got.Sources)
+	}
+	if differs, wordsOnly := got.news(&was); !differs || wordsOnly {
+		t.Errorf("news: %t, of words only %t", differs, wordsOnly)
+	}
+}

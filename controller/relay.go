@@ -44,10 +44,12 @@ func (c *controller) look() {
 
 // lookHere has the sources of this controller looked at.
 func (c *controller) lookHere() {
-	if c.Look != nil {
-		c.Look()
+	for _, s := range c.Sources {
+		if s.Look != nil {
+			s.Look()
+		}
 	}
-	poke(c.rescan)
+	c.feeds.readAgain()
 }
 
 // relayed is told of a config of KindLook that somebody wrote.

@@ -22,11 +22,11 @@ type report struct {
 	mu     sync.Mutex
 	engine string // why the engine is away, as told; empty while it is not
 	stream string
-	specs  string
-	broken string          // why the policy file cannot be read
-	kept   string          // why nothing can be kept in the Swarm
-	told   map[string]told // by stack
-	unused []spec.Finding  // rules of the policy that are for no stack, as told
+	specs  map[string]string // by source: why it is not ready, as told
+	broken string            // why the policy file cannot be read
+	kept   string            // why nothing can be kept in the Swarm
+	told   map[string]told   // by stack
+	unused []spec.Finding    // rules of the policy that are for no stack, as told
 	// findings are those about the directory itself, which hold and were told.
 	findings []spec.Finding
 }
@@ -40,7 +40,9 @@ type told struct {
 	findings []spec.Finding
 }
 
-func newReport(log *zap.Logger) *report { return &report{log: log, told: map[string]told{}} }
+func newReport(log *zap.Logger) *report {
+	return &report{log: log, told: map[string]told{}, specs: map[string]string{}}
+}
 
 // again keeps *said up to date and says how loudly text is to be told: level where
 // it is new, debug where it was said before.
@@ -136,9 +138,8 @@ func (r *report) source(before, next desired, changed []string) {
 }
 
 func (r *report) readable(next desired) {
-	if next.err != nil {
-		r.log.Log(again(&r.specs, next.err.Error(), zapcore.ErrorLevel), "specs cannot be read, what was read last stays in force", zap.Error(next.err))
-		return
+	for _, s := range next.sources {
+		r.sourceStands(s, len(next.sources) > 1)
 	}
 	for _, f := range next.findings {
 		if !slices.Contains(r.findings, f) {
@@ -146,10 +147,26 @@ func (r *report) readable(next desired) {
 		}
 	}
 	r.findings = next.findings
-	if r.specs != "" {
-		r.specs = ""
-		r.log.Info("specs can be read again", zap.String("revision", next.revision))
+}
+
+// sourceStands tells of a source that is not ready, and when it is again. Why one may be
+// old has an age in it, and is told by its reason, once.
+func (r *report) sourceStands(s standing, named bool) {
+	log, said := r.log, r.specs[s.name]
+	if named {
+		log = log.With(zap.String("source", s.name))
 	}
+	switch {
+	case s.err != nil && s.kept:
+		log.Log(again(&said, spec.SourceReason(s.err), zapcore.ErrorLevel), "source is not up to date, what was read last stays in force",
+			zap.String("reason", spec.SourceReason(s.err)), zap.Error(s.err))
+	case s.err != nil:
+		log.Log(again(&said, s.err.Error(), zapcore.ErrorLevel), "specs cannot be read, what was read last stays in force", zap.Error(s.err))
+	case said != "":
+		said = ""
+		log.Info("specs can be read again", zap.String("revision", s.revision))
+	}
+	r.specs[s.name] = said
 }
 
 // rules tells of rules of the policy that are for no stack, once for as long as they are.
@@ -168,7 +185,7 @@ func (r *report) stackChanged(name string, before, next desired) {
 	log := r.log.With(zap.String("stack", name))
 	switch was := before.stacks[name]; {
 	case next.stacks[name] != nil:
-		log = log.With(zap.String("revision", next.revision))
+		log = log.With(zap.String("revision", next.stacks[name].Source.Revision))
 	case was != nil: // the directory's is not that of a stack which left it
 		log = log.With(zap.String("revision", was.Source.Revision))
 	}

@@ -86,11 +86,11 @@ func (s *scans) incomplete(reason string, err error) *spec.Snapshot {
 
 // scanUnderPolicy scans, unless there is to be a policy and none could be read since the
 // start: without files no stack gets a pass.
-func (c *controller) scanUnderPolicy(ctx context.Context) *spec.Snapshot {
+func (c *controller) scanUnderPolicy(ctx context.Context, f *feed) *spec.Snapshot {
 	if err := c.policy.missing(); err != nil {
-		return &spec.Snapshot{Dir: c.Specs, Err: &spec.SourceError{Reason: policyUnreadable, Err: fmt.Errorf("nothing is read before the policy can be: %w", err)}}
+		return &spec.Snapshot{Dir: f.Dir, Err: &spec.SourceError{Reason: policyUnreadable, Err: fmt.Errorf("nothing is read before the policy can be: %w", err)}}
 	}
-	return c.scan(ctx)
+	return c.scan(ctx, f.Source)
 }
 
 // returned is readable when a scan that was stuck has come back; nil while none is.

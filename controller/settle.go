@@ -74,20 +74,24 @@ type SettleOptions struct {
 // asksCommits has passes find out, until they have, whether the commit of a stack is older
 // than what was rolled out of it last.
 func (s *settling) asksCommits(snapshot *spec.Snapshot) {
-	ancestry, current := spec.NewAncestry(snapshot.Dir), map[string]bool{}
+	directories, current := snapshot.Directories(), map[string]bool{}
+	var ancestries []*spec.Ancestry
+	for _, o := range directories {
+		ancestries = append(ancestries, spec.NewAncestry(o.Dir))
+	}
 	s.found = func(stack string, result reconcile.Result) { current[stack] = current[stack] || result.Current }
 	s.question = func(stack string) *reconcile.SourceCheck {
 		s.mu.Lock()
 		known := current[stack]
 		s.mu.Unlock()
-		commit := snapshot.Commit
-		if x := snapshot.Stacks[stack]; x != nil {
-			commit = x.Source.Commit
-		}
-		if commit == nil || known {
+		check := &reconcile.SourceCheck{}
+		askCommits(check, snapshot.Stacks[stack], directories, func(i int, commit, other string) (spec.Descent, error) {
+			return ancestries[i].Descent(commit, other)
+		})
+		if check.Commit == nil || known {
 			return nil
 		}
-		return &reconcile.SourceCheck{Commit: commit, Descent: func(other string) (spec.Descent, error) { return ancestry.Descent(commit.Hash, other) }}
+		return check
 	}
 }
 
@@ -411,6 +415,11 @@ func (c *controller) once(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	stop, err := c.bringUpToDate(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	term := c.termNow()
 	ctx = inTerm(ctx, term)
 	snapshot, orphans, err := c.readOnce(ctx)
@@ -421,7 +430,7 @@ func (c *controller) once(ctx context.Context) error {
 	for _, name := range orphans {
 		gone[name] = true
 	}
-	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, commit: snapshot.Commit, gone: gone, loaded: true,
+	d := &desired{stacks: snapshot.Stacks, problems: snapshot.Problems, directories: snapshot.Directories(), gone: gone, loaded: true,
 		listed: true, counted: len(c.reconciler.Stacks())}
 	c.desired.Store(d)
 	c.beginnings.begin(term, d)
@@ -469,9 +478,8 @@ func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orp
 	}
 	missing := c.reconciler.Stacks()
 	for again := c.PruneStacks; ; again = false {
-		snapshot = c.scans.make(ctx)
-		if !snapshot.Complete {
-			return nil, nil, fmt.Errorf("read %s: %w", c.Specs, snapshot.Err)
+		if snapshot = c.readAll(ctx); !snapshot.Complete {
+			return nil, nil, fmt.Errorf("read %s: %w", c.places(), snapshot.Err)
 		}
 		missing = slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return !snapshot.Gone(name) })
 		if len(missing) == 0 || !again {
@@ -482,6 +490,74 @@ func (c *controller) readOnce(ctx context.Context) (snapshot *spec.Snapshot, orp
 		case <-ctx.Done():
 			return nil, nil, context.Cause(ctx)
 		case <-time.After(c.VanishAfter):
+		}
+	}
+}
+
+// readAll reads all sources, side by side.
+func (c *controller) readAll(ctx context.Context) *spec.Snapshot {
+	parts := make([]spec.Part, len(c.feeds.all))
+	var all sync.WaitGroup
+	for i, f := range c.feeds.all {
+		all.Go(func() {
+			scan := f.scans.make(ctx)
+			if err := f.ask(); err != nil && scan.Complete {
+				old := *scan
+				old.Complete, old.Err = false, err
+				scan = &old
+			}
+			parts[i] = spec.Part{Name: c.feeds.called(f), Snapshot: scan}
+		})
+	}
+	all.Wait()
+	return spec.Join(parts...)
+}
+
+// upToDateLimit is how long a run that ends waits for what keeps its sources.
+const upToDateLimit = 2 * time.Minute
+
+// bringUpToDate begins what keeps sources, and waits until none of those may be old: until
+// State has nothing to say or, without one, Keep has changed the directory. Stop ends what
+// was begun.
+func (c *controller) bringUpToDate(ctx context.Context) (stop func(), err error) {
+	keeping, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	stop = func() {
+		cancel()
+		all.Wait()
+	}
+	var waits []*feed
+	for _, f := range c.feeds.all {
+		if f.Keep == nil {
+			continue
+		}
+		waits = append(waits, f)
+		all.Go(func() { c.keepSource(keeping, f) })
+	}
+	late := time.NewTimer(upToDateLimit)
+	defer late.Stop()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		var why []error
+		for _, f := range waits {
+			if err := f.ask(); err != nil {
+				why = append(why, fmt.Errorf("%s: %w", c.called(f.stands), err))
+			} else if f.State == nil && len(f.rescan) == 0 { // by which Keep says that it did
+				why = append(why, fmt.Errorf("%s: nothing has come yet", c.called(f.stands)))
+			}
+		}
+		if why == nil {
+			return stop, nil
+		}
+		select {
+		case <-ctx.Done():
+			stop()
+			return nil, context.Cause(ctx)
+		case <-late.C:
+			stop()
+			return nil, errors.Join(why...)
+		case <-look.C:
 		}
 	}
 }

@@ -2,11 +2,11 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/skep-io/skep/spec"
@@ -18,7 +18,7 @@ import (
 const VanishAfter = 30 * time.Second
 
 // desired is what the files say, as far as they could be read. It is never
-// changed after it was made; fold makes the next one.
+// changed after it was made; take makes the next one.
 type desired struct {
 	// stacks are in force: the newest version of each that could be loaded, while
 	// its file is there or not yet known to be gone.
@@ -35,13 +35,14 @@ type desired struct {
 	counted int
 	listed  bool // the newest complete scan was held against what lives
 
-	findings []spec.Finding // about the directory itself, not about a stack
-	revision string
-	commit   *spec.Commit
-	err      error     // why the newest scan was not complete
-	since    time.Time // when that began
-	scanned  time.Time // when the newest complete scan was taken in
-	loaded   bool      // there was a complete scan
+	findings    []spec.Finding // about the directories themselves, not about a stack
+	revision    string
+	directories []spec.Directory
+	sources     []standing // how each source stands
+	err         error      // why what is in force may be old, of any source
+	since       time.Time  // when that began
+	joined      bool       // the sources were put in force at least once, be it without some
+	loaded      bool       // there was a complete scan, of any source
 
 	patience time.Duration // VanishAfter, where it is 0
 }
@@ -62,37 +63,36 @@ func (d desired) going() []string {
 	return names
 }
 
-// fold takes in a scan at a moment, given the stacks that live in the Swarm. It
-// returns what is desired now and, sorted, the stacks that it is new for.
+// take takes in what the sources say at a moment, given the stacks that live in the
+// Swarm. It returns what is desired now and, sorted, the stacks that it is new for.
 //
-//	the scan          the stack in it     what is in force
-//	not complete      whatever            what was
-//	complete          loaded              the scan's version
-//	complete          has a problem       what was; nothing, if it never loaded
-//	complete          missed              what was, for VanishAfter; then gone
-func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desired, []string) {
-	if !scan.Complete {
-		if d.err == nil {
-			d.since = now
-		}
-		d.err = scan.Err
-		if d.err == nil {
-			d.err = errors.New("the specs directory could not be read completely")
-		}
+//	all sources      the stack in it     what is in force
+//	none was read    whatever            what was
+//	complete         loaded              the scan's version
+//	                 has a problem       what was; nothing, if it never loaded
+//	                 missed              what was, for VanishAfter; then gone
+//	some may be old  loaded              the version of the scans, or of the last complete one
+//	                 has a problem       what was; nothing, if it never loaded
+//	                 missed              what was: it goes no further, and not back
+func (d desired) take(v view, live []string, now time.Time) (desired, []string) {
+	if !slices.ContainsFunc(v.sources, func(s standing) bool { return !s.scanned.IsZero() }) {
+		d.unready(v, now)
 		return d, nil
 	}
 	next := desired{
-		stacks:   maps.Clone(scan.Stacks),
-		problems: scan.Problems,
-		missing:  map[string]time.Time{},
-		gone:     map[string]bool{},
-		findings: scan.Findings,
-		revision: scan.Revision,
-		commit:   scan.Commit,
-		loaded:   true,
-		scanned:  now,
-		patience: d.patience,
+		stacks:      maps.Clone(v.Stacks),
+		problems:    v.Problems,
+		missing:     map[string]time.Time{},
+		gone:        map[string]bool{},
+		findings:    v.Findings,
+		revision:    v.Revision,
+		directories: v.Directories(),
+		err:         d.err,
+		since:       d.since,
+		loaded:      true,
+		patience:    d.patience,
 	}
+	next.unready(v, now)
 	if next.stacks == nil {
 		next.stacks = map[string]*spec.Stack{}
 	}
@@ -102,12 +102,29 @@ func (d desired) fold(scan *spec.Snapshot, live []string, now time.Time) (desire
 		}
 	}
 	for name := range d.known(live) {
-		if next.stacks[name] == nil {
-			next.keep(name, d, scan.Gone(name), slices.Contains(live, name), now)
+		switch {
+		case next.stacks[name] != nil:
+		case !v.Complete:
+			next.hold(name, d)
+		default:
+			next.keep(name, d, v.Gone(name), slices.Contains(live, name), v.seen, now)
 		}
 	}
-	next.counted = next.count(d, scan, live)
+	next.counted = next.count(d, v.Snapshot, live)
 	return next, next.differs(d)
+}
+
+// unready takes in how the sources stand.
+func (d *desired) unready(v view, now time.Time) {
+	d.sources = v.sources
+	switch {
+	case v.Complete:
+		d.err, d.since = nil, time.Time{}
+		return
+	case d.err == nil:
+		d.since = now
+	}
+	d.err = v.Err
 }
 
 // count is d's counted. It stays while any stack has no file that loads: one that is
@@ -126,7 +143,7 @@ func (d desired) count(before desired, scan *spec.Snapshot, live []string) int {
 // sameStack says that two readings gave the same stack, of the same revision.
 func sameStack(a, b *spec.Stack) bool {
 	return a != nil && a.Source.Fingerprint == b.Source.Fingerprint && a.Source.Fingerprint != "" &&
-		a.Source.Revision == b.Source.Revision && (a.Source.Commit == nil) == (b.Source.Commit == nil) &&
+		a.Source.Revision == b.Source.Revision && a.Source.Name == b.Source.Name && (a.Source.Commit == nil) == (b.Source.Commit == nil) &&
 		(a.Source.Commit == nil || *a.Source.Commit == *b.Source.Commit)
 }
 
@@ -145,8 +162,23 @@ func (d desired) known(live []string) map[string]bool {
 	return known
 }
 
-// keep decides about a stack that the scan behind d did not load.
-func (d *desired) keep(name string, before desired, surelyGone, lives bool, now time.Time) {
+// hold leaves a stack as it was that the scans behind d did not load, where some source
+// may have its file.
+func (d *desired) hold(name string, before desired) {
+	if before.gone[name] {
+		d.gone[name] = true
+	}
+	if since, missed := before.missing[name]; missed {
+		d.missing[name] = since
+	}
+	if old := before.stacks[name]; old != nil {
+		d.stacks[name] = old
+	}
+}
+
+// keep decides about a stack that the scans behind d did not load, all of which were begun
+// at seen or later.
+func (d *desired) keep(name string, before desired, surelyGone, lives bool, seen, now time.Time) {
 	old := before.stacks[name]
 	since, missed := before.missing[name]
 	switch {
@@ -159,7 +191,7 @@ func (d *desired) keep(name string, before desired, surelyGone, lives bool, now 
 		if lives {
 			d.gone[name] = true
 		}
-	case missed && now.Sub(since) >= before.vanishAfter():
+	case missed && seen.Sub(since) >= before.vanishAfter():
 		d.gone[name] = true
 	default:
 		if !missed {
@@ -213,13 +245,14 @@ func (d desired) names() []string {
 }
 
 // again says how long after now the next scan has to be so that a stack that is
-// missing can be told to be gone; 0 where none is. While scans cannot be completed
-// its time is over and it is still not gone: then there is no hurry.
+// missing can be told to be gone; 0 where none is. While scans cannot be completed, or
+// one of several sources takes long, its time is over and it is still not gone: then
+// there is no hurry.
 func (d desired) again(now time.Time) time.Duration {
 	var wait time.Duration
 	for _, since := range d.missing {
-		left := max(since.Add(d.vanishAfter()).Sub(now), time.Millisecond)
-		if d.err != nil {
+		left := since.Add(d.vanishAfter()).Sub(now)
+		if d.err != nil || left <= 0 {
 			left = d.vanishAfter()
 		}
 		if wait == 0 || left < wait {
@@ -257,20 +290,29 @@ func firstError(findings []spec.Finding) string {
 	return "its file could not be loaded"
 }
 
-// readFiles scans at the start, when the watch says so, at every resync, and when
-// a stack that is missing may be gone, until ctx ends.
+// readFiles reads every source until ctx ends.
 func (c *controller) readFiles(ctx context.Context) {
-	signals, watching := c.beginWatch(ctx)
+	var all sync.WaitGroup
+	for _, f := range c.feeds.all {
+		all.Go(func() { c.readSource(ctx, f) })
+	}
+	all.Wait()
+}
+
+// readSource scans at the start, when the watch says so, at every resync, when Keep
+// changed the directory, and when a stack that is missing may be gone, until ctx ends.
+func (c *controller) readSource(ctx context.Context, f *feed) {
+	signals, watching := c.beginWatch(ctx, f)
 	resync := time.NewTicker(c.Resync)
 	defer resync.Stop()
 	pulse := time.NewTicker(pulseEvery)
 	defer pulse.Stop()
-	again := c.scanOnce(ctx)
+	c.scanOnce(ctx, f)
 	settleHeap()
-	for ; ; again = c.scanOnce(ctx) {
+	for ; ; c.scanOnce(ctx, f) {
 	wait:
 		for {
-			c.health.beat("source")
+			c.health.beat(f.loop)
 			select {
 			case <-ctx.Done():
 				return
@@ -283,16 +325,15 @@ func (c *controller) readFiles(ctx context.Context) {
 			case signals = <-watching:
 				watching = nil
 				break wait
-			case <-c.scans.returned():
-				c.scans.taken()
+			case <-f.scans.returned():
+				f.scans.taken()
 				break wait
 			case <-resync.C:
 				break wait
-			case <-c.rescan:
-				break wait
-			case <-again:
+			case <-f.rescan:
 				break wait
 			case <-pulse.C:
+				c.lookAtState(f)
 			}
 		}
 	}
@@ -300,9 +341,9 @@ func (c *controller) readFiles(ctx context.Context) {
 
 // beginWatch begins to watch. Where that takes long it goes on without, and the watch
 // comes by the second channel.
-func (c *controller) beginWatch(ctx context.Context) (signals <-chan struct{}, later <-chan (<-chan struct{})) {
+func (c *controller) beginWatch(ctx context.Context, f *feed) (signals <-chan struct{}, later <-chan (<-chan struct{})) {
 	begun := make(chan (<-chan struct{}), 1)
-	go func() { begun <- c.watch(ctx) }()
+	go func() { begun <- c.watch(ctx, f.Source) }()
 	late := time.NewTimer(watchWait)
 	defer late.Stop()
 	select {
@@ -314,30 +355,14 @@ func (c *controller) beginWatch(ctx context.Context) (signals <-chan struct{}, l
 	return nil, begun
 }
 
-// scanOnce reads the directory, puts what it says in force and asks for passes
-// over what changed. The channel says when to scan again, whatever happens.
-func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
-	scan := c.scans.make(ctx)
+// scanOnce reads a source and puts what it says in force.
+func (c *controller) scanOnce(ctx context.Context, f *feed) {
+	began := c.Now()
+	scan := f.scans.make(ctx)
 	if ctx.Err() != nil {
-		return nil
+		return
 	}
-	before := *c.desired.Load()
-	listed := c.engine.listed()
-	next, changed := before.fold(scan, c.lived(scan.Complete), c.Now())
-	next.listed = before.listed || scan.Complete && listed
-	c.desired.Store(&next)
-	c.beginnings.read(&next)
-	c.report.source(before, next, changed)
-	c.tellUnusedRules()
-	c.forgetLost(before, next)
-	c.queue.changed(changed...)
-	c.queue.look(next.dependents(changed)...)
-	poke(c.kept.hint)
-	c.page.changed()
-	if wait := next.again(c.Now()); wait > 0 {
-		return time.After(wait)
-	}
-	return nil
+	c.takeScan(f, scan, began)
 }
 
 // heapGrowth is the percentage by which the heap may grow between collections once
@@ -377,7 +402,7 @@ func (c *controller) lived(complete bool) []string {
 func (c *controller) listedAgain() {
 	live := c.reconciler.Stacks()
 	c.atListing.Store(&live)
-	poke(c.rescan)
+	c.feeds.readAgain()
 }
 
 // forgetLost drops all memory of stacks that are neither desired nor gone any

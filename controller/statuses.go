@@ -161,29 +161,43 @@ func newStatuses(c Config, m *metrics) *statuses {
 	if c.CommitStatus == nil {
 		return nil
 	}
-	s := &statuses{
-		poster: c.CommitStatus, where: c.Repository, page: c.PageURL,
+	m.tellsCommits()
+	return &statuses{
+		poster: c.CommitStatus, page: c.PageURL,
+		where: func(string) (forge.Repository, bool) { return forge.Repository{}, false },
 		ended: func(string, int) (commitSight, bool) { return commitSight{}, false },
 		count: m.commitTold, early: map[string]commitSight{}, wake: make(chan struct{}, 1),
 	}
-	m.tellsCommits()
-	if s.where == nil {
-		s.where = func(string) (forge.Repository, bool) {
-			repo, ok, err := forge.RepositoryOf(c.Specs)
-			if err != nil {
-				c.Logger.Debug("the remote of the directory is not known", zap.Error(err))
-			}
-			return repo, ok
-		}
-	}
-	return s
 }
 
-// knows has an earlier release be asked for by how it ended.
-func (c *notices) knows(ended func(stack string, release int) (commitSight, bool)) {
+// knows has an earlier release be asked for by how it ended, and a stack by where its
+// commits are from.
+func (c *notices) knows(ended func(stack string, release int) (commitSight, bool), where func(stack string) (forge.Repository, bool)) {
 	if c != nil && c.statuses != nil {
-		c.statuses.ended = ended
+		c.statuses.ended, c.statuses.where = ended, where
 	}
+}
+
+// repositoryOf says where a stack's commits are from: where its source is fetched from.
+func (c *controller) repositoryOf(stack string) (forge.Repository, bool) {
+	from := &c.Sources[0]
+	if s := c.desired.Load().stacks[stack]; s != nil && len(c.Sources) > 1 {
+		i := slices.IndexFunc(c.Sources, func(x Source) bool { return x.Name == s.Source.Name })
+		if i < 0 {
+			return forge.Repository{}, false
+		}
+		from = &c.Sources[i]
+	} else if len(c.Sources) > 1 {
+		return forge.Repository{}, false
+	}
+	if from.Remote != "" {
+		return forge.ParseRemote(from.Remote)
+	}
+	repo, ok, err := forge.RepositoryOf(from.Dir)
+	if err != nil {
+		c.Logger.Debug("the remote of the directory is not known", zap.Error(err))
+	}
+	return repo, ok
 }
 
 // seeCommit takes in how a stack's newest release stands.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/skep-io/skep/controller/forge"
 	"github.com/skep-io/skep/reconcile"
+	"github.com/skep-io/skep/spec"
 )
 
 // A board is a forge that the test can break.
@@ -97,10 +98,10 @@ func (w *world) shows(f *fakeNotes, b *board) {
 	w.keepIn(f)
 	c := w.Config
 	c.CommitStatus, c.PageURL = b, "https://skep.example/"
-	c.Repository = func(string) (forge.Repository, bool) {
+	w.notices = newNotices(c, f, w.leads, w.metrics)
+	w.notices.statuses.where = func(string) (forge.Repository, bool) {
 		return forge.Repository{Host: "git.example", Path: "acme/shop"}, true
 	}
-	w.notices = newNotices(c, f, w.leads, w.metrics)
 }
 
 func TestWhatIsToldOfCommits(t *testing.T) {
@@ -201,7 +202,7 @@ func TestCommitsShowWhatBecameOfThem(t *testing.T) {
 			x.knows(func(_ string, n int) (commitSight, bool) {
 				state, ok := history[n]
 				return commitSight{release: n, state: state}, ok
-			})
+			}, nil)
 			return x
 		}
 		x := start(ledger{Lines: map[string]line{}})
@@ -536,5 +537,39 @@ func TestCommitTokenIsRead(t *testing.T) {
 	write(t, file, "ghp_0123\n")
 	if got, err := ReadCommitToken(file); got != "ghp_0123" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A stack's commits are where its source is fetched from.
+func TestRepositoryOfAStack(t *testing.T) {
+	sources := []Source{
+		{Name: "infra", Dir: "/srv/infra", Remote: "https://git.example/acme/infra.git"},
+		{Name: "shops", Dir: "/srv/shops", Remote: "ssh://git@git.example/acme/shops.git"},
+	}
+	of := func(name string) *spec.Stack { return &spec.Stack{Source: spec.Source{Name: name}} }
+	for _, tt := range []struct {
+		name    string
+		sources []Source
+		stack   *spec.Stack
+		want    string
+	}{
+		{"of the first", sources, of("infra"), "acme/infra"},
+		{"of the second", sources, of("shops"), "acme/shops"},
+		{"of none of several", sources, of("gone"), ""},
+		{"not read, and one of several", sources, nil, ""},
+		{"not read, and the only source's", sources[:1], nil, "acme/infra"},
+		{"of no repository", []Source{{Name: "here", Dir: t.TempDir()}}, of(""), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &controller{Config: Config{Sources: tt.sources, Logger: zap.NewNop()}}
+			d := &desired{stacks: map[string]*spec.Stack{}}
+			if tt.stack != nil {
+				d.stacks["shop"] = tt.stack
+			}
+			c.desired.Store(d)
+			if got, ok := c.repositoryOf("shop"); got.Path != tt.want || ok != (tt.want != "") {
+				t.Errorf("%+v %t, want %q", got, ok, tt.want)
+			}
+		})
 	}
 }

@@ -63,6 +63,7 @@ func (p *pass) beginning() bool {
 func ofFile(findings []spec.Finding, stack *spec.Stack) []spec.Finding {
 	for i := range findings {
 		findings[i].File = cmp.Or(findings[i].File, stack.Source.File)
+		findings[i].Source = cmp.Or(findings[i].Source, stack.Source.Name)
 	}
 	return findings
 }

@@ -32,8 +32,8 @@ type Guard struct {
 	At *spec.Stack
 }
 
-// Check finds what a stack asks for and may not have. File is the stack's, relative to
-// the specs directory. Live may be nil, where no engine is at hand; so may plan, which
+// Check finds what a stack asks for and may not have. File is the stack's, as Source.Site
+// has it. Live may be nil, where no engine is at hand; so may plan, which
 // else holds what becomes of the services that live. Pinned says that images are named
 // as they will be: what has no digest by then gets none.
 func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned bool) []spec.Finding {
@@ -67,7 +67,7 @@ func (g Guard) Check(d *Desired, file string, live *Live, plan *Plan, pinned boo
 
 // CheckStack is Check without an engine: of a stack as its file has it.
 func (g Guard) CheckStack(stack *spec.Stack) []spec.Finding {
-	return g.CheckStackAt(stack, stack.Source.File)
+	return g.CheckStackAt(stack, stack.Source.Site())
 }
 
 // CheckStackAt is CheckStack for a stack whose file lies elsewhere below the specs

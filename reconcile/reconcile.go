@@ -449,7 +449,7 @@ func (p *pass) refusals(plan *Plan) []spec.Finding {
 	if p.failed == nil && p.pinned == nil { // else the way leads to what a record has
 		guard.At = p.stack
 	}
-	return ofFile(guard.Check(p.desired, p.stack.Source.File, p.live, plan, pinned), p.stack)
+	return ofFile(guard.Check(p.desired, p.stack.Source.Site(), p.live, plan, pinned), p.stack)
 }
 
 // claims tells of what is not for this controller to decide: a stack that another

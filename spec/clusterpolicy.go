@@ -183,8 +183,8 @@ type Selection struct {
 	rules  []*PolicyRule
 }
 
-// For selects the rules for a stack, by its name and its file relative to the specs
-// directory.
+// For selects the rules for a stack, by its name and its file: as Source.Site has it or,
+// of one source alone, relative to the specs directory.
 func (p *ClusterPolicy) For(stack, file string) Selection {
 	s := Selection{policy: p, stack: stack}
 	for i := range p.Rules {
@@ -204,10 +204,21 @@ func (r *PolicyRule) isForName(stack string) bool {
 	return len(r.stacks) == 0 || slices.ContainsFunc(r.stacks, func(e entry) bool { return e.pattern.MatchString(stack) })
 }
 
-// holds says that a file lies in a directory that the entry names.
-func (e entry) holds(file string) bool {
+// holds says that a file, as Source.Site has it, lies in a directory that the entry names:
+// of the source that it names before a colon, or of any. Where there is one source alone a
+// colon is a character like others: in what folders are called nobody names a source.
+func (e entry) holds(site string) bool {
+	source, file, several := strings.Cut(site, siteSeparator)
+	if !several {
+		source, file = "", site
+	}
+	if named, _ := cutSource(e.text); named != "" && source != "" {
+		source += ":"
+	} else {
+		source = ""
+	}
 	for dir := path.Dir(path.Clean(filepath.ToSlash(file))); ; dir = path.Dir(dir) {
-		if e.pattern.MatchString(dir) {
+		if e.pattern.MatchString(source + dir) {
 			return true
 		}
 		if dir == "." || dir == "/" {
@@ -561,13 +572,24 @@ func nameEntry(text string) (entry, error) {
 // sysctlEntry reads a kernel parameter, whose parts may have slashes between them.
 func sysctlEntry(text string) (entry, error) { return nameEntry(strings.ReplaceAll(text, "/", ".")) }
 
-// directoryEntry reads a folder of the specs directory; "." is that itself.
+// directoryEntry reads a folder of the specs directory; "." is that itself. The name of a
+// source and a colon may stand before it.
 func directoryEntry(text string) (entry, error) {
-	clean := path.Clean(text)
-	if path.IsAbs(clean) || !filepath.IsLocal(clean) {
+	source, dir := cutSource(text)
+	dir = path.Clean(dir)
+	if path.IsAbs(dir) || !filepath.IsLocal(dir) {
 		return entry{}, errors.New("does not lie in the specs directory (write the folder's path relative to that, without a / before it)")
 	}
-	return globEntry(clean)
+	return globEntry(source + dir)
+}
+
+// cutSource takes the name of a source, and its colon, off a folder.
+func cutSource(text string) (source, dir string) {
+	name, rest, of := strings.Cut(text, ":")
+	if !of || strings.Contains(name, "/") {
+		return "", text
+	}
+	return name + ":", rest
 }
 
 // pathEntry reads a path of nodes, and :ro behind it.

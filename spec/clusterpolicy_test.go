@@ -152,6 +152,43 @@ func TestRulesSelectStacks(t *testing.T) {
 	}
 }
 
+// With several sources a folder is that of any, unless a rule names the source. Nothing
+// that somebody calls a folder of theirs makes it one of another source.
+func TestRulesSelectSources(t *testing.T) {
+	t.Parallel()
+	p := policyOf(t, `rules:
+- {name: any, directories: [proxy]}
+- {name: one, directories: ["infra:proxy"]}
+- {name: whole, directories: ["infra:"]}
+- {name: dot, directories: ["infra:."]}
+- {name: some, directories: ["team-*:./web"]}
+- {name: all, directories: [.]}
+- {name: deep, directories: ["a/b:c"]}
+`)
+	for at, want := range map[string]string{
+		"infra proxy/compose.yaml":       "any one whole dot all",
+		"infra shop.yml":                 "whole dot all",
+		"shops proxy/compose.yaml":       "any all",
+		"shops infra:proxy/compose.yaml": "all",
+		"shops infra:/compose.yaml":      "all",
+		"team-a web/compose.yaml":        "some all",
+		"team web/compose.yaml":          "all",
+		"shops a/b:c/compose.yaml":       "all deep",
+		" proxy/compose.yaml":            "any all",
+		" infra:proxy/compose.yaml":      "one all", // of one source alone it is a folder's name
+		" infra/compose.yaml":            "all",
+	} {
+		source, file, _ := strings.Cut(at, " ")
+		var names []string
+		for _, r := range p.For("x", Source{Name: source, File: file}.Site()).rules {
+			names = append(names, r.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: %s, want %s", at, got, want)
+		}
+	}
+}
+
 // What entries mean, allowed and denied.
 func TestEntriesOfPolicies(t *testing.T) {
 	t.Parallel()

@@ -15,12 +15,12 @@ import (
 func SitesOf(stacks map[string]*Stack, problems map[string][]Finding) map[string][]string {
 	sites := map[string][]string{}
 	for name, stack := range stacks {
-		sites[name] = append(sites[name], stack.Source.File)
+		sites[name] = append(sites[name], stack.Source.Site())
 	}
 	for name, findings := range problems {
 		for _, f := range findings {
-			if !slices.Contains(sites[name], f.File) {
-				sites[name] = append(sites[name], f.File)
+			if at := (Source{Name: f.Source, File: f.File}).Site(); !slices.Contains(sites[name], at) {
+				sites[name] = append(sites[name], at)
 			}
 		}
 	}

@@ -9,6 +9,14 @@ import (
 // What stacks of one directory do to each other. It is seen when all are read, and
 // changes none of them.
 
+// holdAgainst is across, and tells of a panic in it.
+func (snap *Snapshot) holdAgainst() {
+	if p := caught(snap.across); p != "" {
+		snap.Findings = append(snap.Findings, Finding{File: ".", Severity: Warning, Code: "internal",
+			Message: "stacks could not be held against each other: " + p})
+	}
+}
+
 // across tells of what stacks of one directory do to each other. Mostly it is a
 // warning, as one stack is to stay as it is whatever another file says; where
 // x-skep.findings makes an error of it, it is one of the stack that says so.
@@ -31,7 +39,7 @@ func (found foundAcross) add(stack *Stack, at place, f Finding) {
 	if slices.Contains(at.ignored, f.Code) {
 		return
 	}
-	f.File, f.Line, f.Column = at.file, at.line, at.column
+	f.Source, f.File, f.Line, f.Column = stack.Source.Name, at.file, at.line, at.column
 	found[stack.Name] = append(found[stack.Name], f)
 }
 
@@ -102,7 +110,7 @@ func (snap *Snapshot) namesAcross(found foundAcross) {
 func (n named) beside(other named) Finding {
 	return Finding{Severity: Warning, Code: "duplicate-name", Message: fmt.Sprintf(
 		"the %s %s is named %s, as is one of the stack %s (%s), and it belongs to the stack that made it (declare it external: true in all but one, or give one another name)",
-		n.kind, n.key, n.name, other.stack.Name, other.stack.Source.File)}
+		n.kind, n.key, n.name, other.stack.Name, other.stack.Source.at())}
 }
 
 // dependsAcross tells of x-skep.depends_on that is never fulfilled: of stacks that
@@ -116,7 +124,7 @@ func (snap *Snapshot) dependsAcross(found foundAcross) {
 				Message: fmt.Sprintf("stacks wait for each other in a circle, and none of them gets another release: %s (take one of these out of x-skep.depends_on)", strings.Join(circle, " → "))})
 		}
 		for i, other := range stack.Policy.DependsOn {
-			if snap.Stacks[other] == nil && snap.Problems[other] == nil && len(snap.Nameless) == 0 {
+			if snap.Stacks[other] == nil && snap.Problems[other] == nil && len(snap.Nameless) == 0 && (snap.directories == nil || snap.Complete) {
 				found.add(stack, stack.dependsOn[i], Finding{Severity: Warning, Code: "depends-on-unknown",
 					Message: fmt.Sprintf("x-skep.depends_on names %s, and the directory has no such stack: this one gets no release before it has (correct the name, or add its file)", other)})
 			}

@@ -194,7 +194,7 @@ func (snap *Snapshot) portsAcross(found foundAcross) {
 // across is the clash as the file of one of its stacks is told it.
 func (c *clash) across(to, other publisher) (at place, f Finding) {
 	f = Finding{Severity: Warning, Service: to.service.Key}
-	what, who := portList(c.ports), fmt.Sprintf("%s of the stack %s (%s)", other.service.Key, other.stack.Name, other.stack.Source.File)
+	what, who := portList(c.ports), fmt.Sprintf("%s of the stack %s (%s)", other.service.Key, other.stack.Name, other.stack.Source.at())
 	if c.host {
 		f.Code = "host-port-conflict"
 		f.Message = fmt.Sprintf("%s publishes %s of the host, as does %s, and they never run on one node together (give one another port, or constrain their placement)", to.service.Key, what, who)

@@ -48,6 +48,9 @@ type Options struct {
 	// as is the absolute path of the specs directory that the one which is read is a
 	// copy of; empty where it is none.
 	as string
+	// Part says that the directory is one of several that are joined: what their stacks
+	// do to each other is for Join to tell.
+	Part bool
 }
 
 // LoadFile loads the stack of a compose file, or of the folder of one, apart from

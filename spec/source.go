@@ -115,9 +115,8 @@ func (s *Scanner) scanOnce(ctx context.Context) (*Snapshot, error) {
 		return snap, fmt.Errorf("read specs directory %s: %w", s.shown, err)
 	}
 	settle(snap, readings)
-	if p := caught(snap.across); p != "" {
-		snap.Findings = append(snap.Findings, Finding{File: ".", Severity: Warning, Code: "internal",
-			Message: "stacks could not be held against each other: " + p})
+	if !s.o.Part {
+		snap.holdAgainst()
 	}
 	bare, err := s.bareFolders(root, readings)
 	if err != nil {

@@ -25,7 +25,8 @@ const (
 	LabelImage     = "com.docker.stack.image"
 )
 
-// A Snapshot is what the specs directory said at one moment.
+// A Snapshot is what the specs directory said at one moment, or several of them (see
+// Join).
 type Snapshot struct {
 	Dir string
 	// Revision names the moment: a short git commit hash where Dir lies in a
@@ -53,6 +54,8 @@ type Snapshot struct {
 	// kept holds the names of stacks that are not gone though nothing describes them:
 	// folders without a compose file may be theirs, or the commit has their files.
 	kept map[string]bool
+	// directories are the sources of a joined one; nil: it is of one directory.
+	directories []Directory
 }
 
 // A Commit is the git commit a snapshot was read at.
@@ -87,6 +90,7 @@ type Stack struct {
 
 // Source says where a stack came from.
 type Source struct {
+	Name        string   // of the source, where it has one
 	File        string   // the compose file, relative to the specs directory
 	Files       []string // every file that was read for it, or may be there and was not, likewise
 	Fingerprint string   // "sha256:" and 64 hex digits
@@ -235,14 +239,16 @@ type Finding struct {
 	Message string `json:"message"`
 	// Service is the compose key of the service it is about, if any.
 	Service string `json:"service,omitempty"`
+	// Source is the name of the one that File is in, where there are several.
+	Source string `json:"source,omitempty"`
 	// variable is the one that is not set, until each is told once a file.
 	variable string
 }
 
 // String is "file:line:column: severity: code: message", without the parts that
-// are not known.
+// are not known; with several sources, that of the file and a colon stand before it.
 func (f Finding) String() string {
-	at := onOneLine(f.File)
+	at := onOneLine(Source{Name: f.Source, File: f.File}.at())
 	if f.Line > 0 {
 		at = fmt.Sprintf("%s:%d", at, f.Line)
 		if f.Column > 0 {

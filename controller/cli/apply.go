@@ -24,7 +24,7 @@ func (a *app) apply() *cobra.Command {
 		specs     specFlags
 		acting    actingFlags
 		format    formatFlag
-		dir       string
+		from      sourceFlags
 		wait      bool
 		quiet     bool
 		timeout   time.Duration
@@ -67,7 +67,7 @@ ready in time.`,
 			if err != nil {
 				return err
 			}
-			snapshot, err := a.readSpecs(cmd.Context(), dir, &specs)
+			snapshot, err := a.readSpecs(cmd.Context(), &from, &specs)
 			if err != nil {
 				return err
 			}
@@ -93,7 +93,7 @@ ready in time.`,
 				if _, err := reconciler.Refresh(ctx); err != nil {
 					return engine.explain(err)
 				}
-				again := func() (*spec.Snapshot, error) { return a.readSpecs(ctx, dir, &specs) }
+				again := func() (*spec.Snapshot, error) { return a.readSpecs(ctx, &from, &specs) }
 				if slices.ContainsFunc(reconciler.Stacks(), snapshot.Gone) && !quiet {
 					fmt.Fprintf(a.err, "stacks have no file: reading the directory again in %s, before anything is removed\n", controller.VanishAfter)
 				}
@@ -131,12 +131,12 @@ ready in time.`,
 			return timedOut(ctx, timeout, applyVerdict(results, wait, engine.explain))
 		},
 	}
-	a.completeFiles(cmd, &dir, &specs)
+	a.completeFiles(cmd, &from, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
 	format.install(cmd, "table", "json")
-	installSpecs(cmd, &dir)
+	from.install(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&wait, "wait", false, "Stay until every stack is settled")
 	f.DurationVar(&timeout, "timeout", 30*time.Minute, "How long to stay")
@@ -224,54 +224,6 @@ func confirm(ctx context.Context, live []string, first *spec.Snapshot, again fun
 }
 
 var errTimedOut = errors.New("timed out")
-
-// readSpecs reads the specs directory, all of it.
-func (a *app) readSpecs(ctx context.Context, dir string, specs *specFlags) (*spec.Snapshot, error) {
-	if dir == "" {
-		return nil, errNoSpecs
-	}
-	o, err := specs.options(a.lookup)
-	if err != nil {
-		return nil, err
-	}
-	snapshot := spec.Scan(ctx, dir, o)
-	if !snapshot.Complete {
-		return nil, fmt.Errorf("read stacks: %w", snapshot.Err)
-	}
-	return snapshot, nil
-}
-
-// readSpecsAt reads the specs directory as a git ref has it, or the one that is there
-// where ref is empty.
-func (a *app) readSpecsAt(ctx context.Context, dir, ref string, specs *specFlags) (*spec.Snapshot, error) {
-	if ref == "" || dir == "" {
-		return a.readSpecs(ctx, dir, specs)
-	}
-	o, err := specs.options(a.lookup)
-	if err != nil {
-		return nil, err
-	}
-	snapshot, err := scanRef(ctx, dir, ref, o)
-	if err != nil {
-		return nil, fmt.Errorf("read stacks: %w", err)
-	}
-	return snapshot, nil
-}
-
-// scanRef reads a directory as a git ref has it, all of it. When it returns nothing of
-// that is on disk any more.
-func scanRef(ctx context.Context, dir, ref string, o spec.Options) (snapshot *spec.Snapshot, err error) {
-	tree, err := spec.OpenRef(ctx, dir, ref)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, tree.Close()) }()
-	snapshot = tree.Scan(ctx, o)
-	if !snapshot.Complete {
-		return nil, snapshot.Err
-	}
-	return snapshot, nil
-}
 
 // tellProblems prints why stacks did not load: those that are named, or all.
 func (a *app) tellProblems(snapshot *spec.Snapshot, names []string) (found bool) {

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/controller"
 )
 
 // Exit codes of every verb.
@@ -32,6 +34,8 @@ type app struct {
 	lookup func(string) (string, bool)
 	// byVariable holds the flags whose values came from the environment.
 	byVariable map[string]bool
+	// openGit makes a source of a git repository; nil: none can be fetched.
+	openGit func(SourceConfig) (controller.Source, error)
 }
 
 // Main runs skep with args (without the program's name) until it is done or ctx

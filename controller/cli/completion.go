@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skep-io/skep/reconcile"
-	"github.com/skep-io/skep/spec"
 )
 
 // completionLimit is how long a person who pressed a key is kept waiting.
@@ -76,13 +75,9 @@ func releasesOf(ctx context.Context, r *reconcile.Reconciler, stack string) []st
 
 // completeFiles has the shell complete names of stacks from the specs directory that
 // the flags so far name.
-func (a *app) completeFiles(cmd *cobra.Command, dir *string, specs *specFlags) {
+func (a *app) completeFiles(cmd *cobra.Command, from *sourceFlags, specs *specFlags) {
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if a.fromEnvironment(cmd) != nil || *dir == "" {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		o, err := specs.options(a.lookup)
-		if err != nil {
+		if a.fromEnvironment(cmd) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		parent := cmd.Context()
@@ -91,7 +86,10 @@ func (a *app) completeFiles(cmd *cobra.Command, dir *string, specs *specFlags) {
 		}
 		ctx, cancel := context.WithTimeout(parent, completionLimit)
 		defer cancel()
-		snapshot := spec.Scan(ctx, *dir, o)
+		snapshot, err := a.scan(ctx, from, specs)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
 		names := slices.Collect(maps.Keys(snapshot.Stacks))
 		names = slices.AppendSeq(names, maps.Keys(snapshot.Problems))
 		names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(args, name) })

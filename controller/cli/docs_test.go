@@ -144,7 +144,7 @@ func checkPinned(t *testing.T, text string) {
 func TestCallsCanBeCopied(t *testing.T) {
 	for file, least := range map[string]int{
 		"README.md": 25, "docs/rollouts.md": 15, "docs/runbook.md": 15, "docs/sources.md": 5, "docs/high-availability.md": 5, "docs/policy.md": 2,
-		"docs/install.md": 5, "docs/from-stack-deploy.md": 5, "docs/gitops.md": 3, "docs/operations.md": 3, "docs/comparison.md": 1, "docs/rights.md": 1, "docs/dependencies.md": 1, "deploy/examples/README.md": 3,
+		"docs/install.md": 5, "docs/from-stack-deploy.md": 5, "docs/gitops.md": 3, "docs/git.md": 1, "docs/operations.md": 3, "docs/comparison.md": 1, "docs/rights.md": 1, "docs/dependencies.md": 1, "deploy/examples/README.md": 3,
 	} {
 		text, err := os.ReadFile("../../" + file)
 		if err != nil {

@@ -70,6 +70,7 @@ Warnings are neither.`,
 			if err != nil {
 				return err
 			}
+			_, d.dir, _ = namedDirectory(d.dir)
 			if err := d.examine(cmd.Context()); err != nil {
 				return err
 			}

@@ -200,7 +200,7 @@ func (v *sizeValue) Type() string   { return "bytes" }
 var errNoSpecs = usagef("which stacks? (give --specs DIR, or set SKEP_SPECS)")
 
 func installSpecs(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "specs", "", "Directory of the stacks")
+	cmd.Flags().StringVar(dir, "specs", "", "Directory of the stacks, or NAME=DIR")
 	_ = cmd.MarkFlagDirname("specs")
 }
 

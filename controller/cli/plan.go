@@ -28,7 +28,7 @@ func (a *app) plan() *cobra.Command {
 		specs  specFlags
 		acting actingFlags
 		format formatFlag
-		dir    string
+		from   sourceFlags
 		strict bool
 		quiet  bool
 		whole  bool
@@ -67,7 +67,7 @@ give warning of is for skep validate to tell.`,
 			if err != nil {
 				return err
 			}
-			snapshot, err := a.readSpecsAt(cmd.Context(), dir, ref, &specs)
+			snapshot, err := a.readSpecsAt(cmd.Context(), &from, ref, &specs)
 			if err != nil {
 				return err
 			}
@@ -106,12 +106,12 @@ give warning of is for skep validate to tell.`,
 			return p.verdict(invalid || strict && p.warns(), acting.pruneStacks)
 		},
 	}
-	a.completeFiles(cmd, &dir, &specs)
+	a.completeFiles(cmd, &from, &specs)
 	engine.install(cmd)
 	specs.install(cmd)
 	acting.install(cmd)
 	format.install(cmd, "text", "json", "markdown")
-	installSpecs(cmd, &dir)
+	from.install(cmd)
 	installGitRef(cmd, &ref)
 	installNoTrunc(cmd, &whole)
 	cmd.Flags().BoolVar(&strict, "strict", false, "Take warnings for errors")

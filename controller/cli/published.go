@@ -51,7 +51,10 @@ func (w *watch) tellPublished(out io.Writer, now time.Time) {
 	if w.away {
 		fmt.Fprintf(out, "no controller acts: what it told last was written %s, and may be otherwise by now\n", strings.ToLower(age(now, p.At)))
 	}
-	if !p.Source.Ready {
+	for _, s := range p.Sources {
+		fmt.Fprintf(out, "%s, %s: source %s cannot be believed, and what was read of it before stays in force: %s\n", s.Reason, age(now, s.Since), reconcile.Printable(s.Name), reconcile.Printable(s.Message))
+	}
+	if !p.Source.Ready && p.Sources == nil {
 		fmt.Fprintf(out, "%s, %s: the specs cannot be believed, and what was read before stays in force: %s\n", p.Source.Reason, age(now, p.Source.Since), reconcile.Printable(p.Source.Message))
 	}
 	if p.Policy != nil {

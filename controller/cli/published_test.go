@@ -190,3 +190,22 @@ func (f fakeSwarm) Status(_ context.Context, stack string) (reconcile.Result, er
 	}
 	return r, nil
 }
+
+// Where there are several sources, each that is not believed has a line of its own.
+func TestStatusNamesSources(t *testing.T) {
+	w := &watch{report: &controller.Published{
+		Source: controller.PublishedSource{Reason: "SourceMissing", Message: "source infra: away; source shops: old", Since: noon.Add(-time.Hour)},
+		Sources: []controller.PublishedSource{
+			{Name: "infra", Reason: "SourceMissing", Message: "away", Since: noon.Add(-time.Hour)},
+			{Name: "shops", Reason: "GitUnreachable", Message: "old", Since: noon.Add(-time.Minute)},
+		},
+	}}
+	var b bytes.Buffer
+	w.tellPublished(&b, noon)
+	want := `SourceMissing, About an hour ago: source infra cannot be believed, and what was read of it before stays in force: away
+GitUnreachable, About a minute ago: source shops cannot be believed, and what was read of it before stays in force: old
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}

@@ -36,7 +36,7 @@ func (a *app) run() *cobra.Command {
 		engine    engineFlags
 		specs     specFlags
 		acting    actingFlags
-		dir       string
+		from      sourceFlags
 		notify    notifyFlags
 		git       forgeFlags
 		config    controller.Config
@@ -44,7 +44,7 @@ func (a *app) run() *cobra.Command {
 		logFormat string
 	)
 	cmd := &cobra.Command{
-		Use:     "run --specs DIR",
+		Use:     "run (--specs DIR | --git URL)",
 		Short:   "Keep the Swarm as the directory says, until it is stopped",
 		GroupID: groupEngine,
 		Long: `Keep the Swarm as the stacks in a directory say, until it is stopped: deploy what
@@ -56,15 +56,23 @@ them, for the file of --policy too. Those of --http-token-file, --http-tls-cert,
 there when it starts, else it ends with exit code 2. With --once it ends when every
 stack is settled, or with 2 where --policy cannot be read.
 
+Several directories are read as one: --specs with a name for each, or --sources with a
+file that names them. One that cannot be read stops no other.
+
+With --git a repository is fetched, and the stacks of its branch are kept; what fails
+leaves the last commit in force.
+
 Several may run on one Swarm. Of those of one --owner one acts, which holds a lease,
 and the others stand by; each owner's stacks are its own. With --once, exit code 2
 says that another one acts.`,
 		Example: `  skep run --specs stacks/
   skep run --specs stacks/ --listen :9470 --env REGISTRY --resync 30s
+  skep run --specs infra=/srv/infra --specs shops=/srv/shops
+  skep run --git https://git.example/platform/stacks.git --git-path stacks --git-token-file token
   SKEP_SPECS=stacks SKEP_LOG_FORMAT=json skep run`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
+			if from.none() {
 				return errNoSpecs
 			}
 			if config.Resync <= 0 {
@@ -83,6 +91,13 @@ says that another one acts.`,
 			if err != nil {
 				return err
 			}
+			if a.openGit == nil {
+				a.openGit = from.git.open
+			}
+			defer from.git.close()
+			if config.Sources, err = a.sources(&from); err != nil {
+				return err
+			}
 			if config.Logger, err = controller.NewLogger(a.err, logLevel, logFormat); err != nil {
 				return usageError{err}
 			}
@@ -98,7 +113,7 @@ says that another one acts.`,
 			if err := firstCheck(cmd.Context(), swarm, config.Once); err != nil {
 				return err
 			}
-			config.Specs, config.Env, config.Profiles, config.MaxFileSize = dir, o.Env, o.Profiles, o.MaxFileSize
+			config.Env, config.Profiles, config.MaxFileSize = o.Env, o.Profiles, o.MaxFileSize
 			config.Client, config.Credentials = swarm, acting.credentials()
 			config.Check = func(ctx context.Context) error { return controller.CheckEngine(ctx, swarm) }
 			config.Explain = func(err error) error { return controller.ExplainEngine(swarm.DaemonHost(), err) }
@@ -118,7 +133,8 @@ says that another one acts.`,
 	acting.install(cmd)
 	notify.install(cmd)
 	git.install(cmd)
-	installSpecs(cmd, &dir)
+	from.install(cmd)
+	from.git.install(cmd)
 	f := cmd.Flags()
 	f.StringVar(&config.Listen, "listen", defaultListen, "Address of the page, /metrics, /healthz and /readyz")
 	f.StringVar(&config.TokenFile, "http-token-file", "", "File with the token that all needs but /metrics, /healthz and /readyz")

@@ -66,10 +66,11 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
+			source, dir, _ := namedDirectory(dir)
 			if a.byVariable["git-ref"] && (dir == "" || len(args) > 0) {
 				ref = "" // who names paths means these
 			}
-			report := validation{guard: guarded, specs: dir, ref: ref}
+			report := validation{guard: guarded, source: source, specs: dir, ref: ref}
 			if err := report.checkRef(args); err != nil {
 				return err
 			}
@@ -119,6 +120,7 @@ could not be read.`,
 // A validation gathers what was found in several paths.
 type validation struct {
 	guard    reconcile.Guard
+	source   string // what the specs directory is called, empty for nothing
 	specs    string // the specs directory, as far as it was named
 	ref      string // the git ref to read it at, empty for the work tree
 	findings []spec.Finding
@@ -192,6 +194,9 @@ func (v *validation) read(ctx context.Context, path string, o spec.Options) {
 		if !known {
 			v.note("", v.guard.Policy.Unjudged(stack.Name))
 		}
+		if known {
+			file = spec.Source{Name: v.source, File: file}.Site()
+		}
 		v.note("", v.guard.CheckStackAt(stack, file))
 	}
 	v.add("", stack, findings)
@@ -224,6 +229,11 @@ func isSpecsDirectory(findings []spec.Finding) bool {
 
 // scan takes in a specs directory.
 func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
+	source := ""
+	if dir == v.specs {
+		source = v.source
+	}
+	o.Part = source != ""
 	snapshot, err := v.snapshot(ctx, dir, o)
 	if err != nil {
 		v.unread = append(v.unread, err)
@@ -232,6 +242,7 @@ func (v *validation) scan(ctx context.Context, dir string, o spec.Options) {
 	if v.sites == nil {
 		v.sites = map[string][]string{}
 	}
+	snapshot = spec.Join(spec.Part{Name: source, Snapshot: snapshot})
 	for name, files := range spec.SitesOf(snapshot.Stacks, snapshot.Problems) {
 		v.sites[name] = append(v.sites[name], files...)
 	}
@@ -286,7 +297,7 @@ func unreadable(f spec.Finding) bool { return f.Code == "unreadable" || f.Code =
 
 func (v *validation) note(dir string, findings []spec.Finding) {
 	for _, f := range findings {
-		f.File = filepath.ToSlash(filepath.Join(dir, f.File))
+		f.File, f.Source = filepath.ToSlash(filepath.Join(dir, f.File)), "" // the path tells
 		if unreadable(f) {
 			v.unread = append(v.unread, fmt.Errorf("%s could not be read", f.File))
 		}

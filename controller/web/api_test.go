@@ -86,7 +86,7 @@ func TestAPIIsAsDocumented(t *testing.T) {
 // documented are the types that the document tells of.
 var documented = map[string]reflect.Type{
 	"Board": reflect.TypeFor[Board](), "Stack": reflect.TypeFor[StackPage](), "Notice": reflect.TypeFor[Notice](), "Counts": reflect.TypeFor[Counts](),
-	"Controller": reflect.TypeFor[Controller](), "StackLine": reflect.TypeFor[StackLine](), "Service": reflect.TypeFor[Service](), "Task": reflect.TypeFor[Task](),
+	"Controller": reflect.TypeFor[Controller](), "SourceLine": reflect.TypeFor[SourceLine](), "StackLine": reflect.TypeFor[StackLine](), "Service": reflect.TypeFor[Service](), "Task": reflect.TypeFor[Task](),
 	"TaskCount": reflect.TypeFor[TaskCount](), "Timeline": reflect.TypeFor[Timeline](), "Row": reflect.TypeFor[Row](), "Bar": reflect.TypeFor[Bar](),
 	"Mark": reflect.TypeFor[Mark](), "Event": reflect.TypeFor[Event](), "Span": reflect.TypeFor[Span](), "Difference": reflect.TypeFor[Difference](),
 	"Entry": reflect.TypeFor[Entry](), "Index": reflect.TypeFor[Index](), "Problem": reflect.TypeFor[Problem](), "Step": reflect.TypeFor[Step](),

@@ -18,7 +18,7 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 func before(d time.Duration) time.Time { return noon.Add(-d) }
 
 func scenes() map[string]*Snapshot {
-	return map[string]*Snapshot{"fleet": fleet(), "standby": standby(), "stale": stale(), "empty": {Now: noon, Version: "v0.6.0", Owner: "skep", Specs: "stacks", Acts: true, Listed: noon, Revision: "4be1c07"}}
+	return map[string]*Snapshot{"fleet": fleet(), "standby": standby(), "stale": stale(), "sources": severalSources(), "empty": {Now: noon, Version: "v0.6.0", Owner: "skep", Specs: "stacks", Acts: true, Listed: noon, Revision: "4be1c07"}}
 }
 
 // base is a controller that acts, and to which nothing has happened.
@@ -57,6 +57,25 @@ func stale() *Snapshot {
 	s.Policy = "policy.yaml:4: unknown key \"alow\" (did you mean allow?)"
 	s.Listed = before(4 * time.Minute)
 	s.Stacks = []Stack{well("blog", 3), degraded("queue")}
+	return s
+}
+
+// severalSources is a controller of three directories, of which one may be old and one was
+// never read.
+func severalSources() *Snapshot {
+	s := base()
+	s.Specs, s.Revision, s.Subject = "infra=/srv/infra, shops=/git/shops/current/stacks, team=/srv/team", "infra=sha256:0f1e2d3c4b5a shops=4be1c07", ""
+	s.Sources = []Directory{
+		{Name: "infra", Dir: "/srv/infra", Revision: "sha256:0f1e2d3c4b5a", Scanned: before(20 * time.Second)},
+		{Name: "shops", Dir: "/git/shops/current/stacks", Revision: "4be1c07", Subject: "Show prices with tax", Scanned: before(20 * time.Second),
+			Reason: "GitUnreachable", Message: "git.example.com does not answer, the last good commit is 9 minutes old (is it up?)", Since: before(9 * time.Minute)},
+		{Name: "team", Dir: "/srv/team", Reason: "SourceMissing", Message: "specs directory /srv/team does not exist", Since: before(time.Hour)},
+	}
+	s.Source, s.SourceReason, s.SourceSince = "source shops: git.example.com does not answer; source team: it does not exist", "GitUnreachable", before(time.Hour)
+	db, shop := well("db", 2), rollingOut("shop")
+	db.Source, shop.Source = "infra", "shops"
+	s.Stacks = []Stack{db, shop}
+	s.Findings = []spec.Finding{{Source: "infra", File: "old", Severity: spec.Warning, Code: "no-compose-file", Message: "the folder is empty"}}
 	return s
 }
 

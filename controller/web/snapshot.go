@@ -12,7 +12,7 @@ type Snapshot struct {
 	Now     time.Time
 	Version string
 	Owner   string
-	Specs   string // the specs directory
+	Specs   string // the specs directory, or all of them
 
 	Acts   bool   // it is the controller that acts
 	Holder string // who does, where that is another one; empty: nobody is known to
@@ -31,6 +31,8 @@ type Snapshot struct {
 	Revision     string
 	Subject      string
 	Findings     []spec.Finding
+	// Sources are all, where there are several.
+	Sources []Directory
 
 	// Policy is why the policy file cannot be read, empty while it can or there is none,
 	// and since when.
@@ -42,9 +44,20 @@ type Snapshot struct {
 	Stacks []Stack
 }
 
+// A Directory is one of several sources.
+type Directory struct {
+	Name, Dir         string
+	Revision, Subject string
+	Scanned           time.Time // when it was read completely last; zero: never
+	// Reason, Message and Since are why it is not believed, empty while it is.
+	Reason, Message string
+	Since           time.Time
+}
+
 // A Stack is what is known of one stack.
 type Stack struct {
 	Name   string
+	Source string           // the one that its file is in, where there are several
 	Result reconcile.Result // of its newest pass or, without one, as the Swarm tells
 	// Passed says that this controller has made a pass over it since it began to act, so
 	// that Result knows the file; HasFile that there is one.

@@ -34,6 +34,21 @@ type Controller struct {
 	Listed      time.Time `json:"listed,omitzero"` // when the Swarm was listed last
 	Revision    string    `json:"revision,omitempty"`
 	Subject     string    `json:"subject,omitempty"`
+	// Sources are the directories, where there are several.
+	Sources []SourceLine `json:"sources,omitempty"`
+}
+
+// A SourceLine is one of several directories at a glance.
+type SourceLine struct {
+	Name      string    `json:"name"`
+	Directory string    `json:"directory"`
+	Ready     bool      `json:"ready"`            // it is believed
+	Reason    string    `json:"reason,omitempty"` // one CamelCase word
+	Message   string    `json:"message,omitempty"`
+	Since     time.Time `json:"since,omitzero"`
+	Scanned   time.Time `json:"scanned,omitzero"` // when it was read completely last
+	Revision  string    `json:"revision,omitempty"`
+	Subject   string    `json:"subject,omitempty"`
 }
 
 // A Notice is about everything, and stands above it.
@@ -61,7 +76,8 @@ type Counts struct {
 
 // A StackLine is a stack at a glance.
 type StackLine struct {
-	Name string `json:"name"`
+	Name   string `json:"name"`
+	Source string `json:"source,omitempty"` // the one that its file is in, where there are several
 	// Condition is the one that says most: Stalled, Degraded, Progressing or Ready; or
 	// NotReady, or Unknown.
 	Condition string    `json:"condition"`
@@ -204,7 +220,15 @@ func (c *Counts) add(condition string) {
 
 func controllerOf(s *Snapshot) Controller {
 	return Controller{Version: s.Version, Owner: s.Owner, Specs: s.Specs, Acts: s.Acts, Holder: s.Holder, EngineReady: s.Engine == "",
-		SourceReady: s.Source == "", Listed: s.Listed, Revision: s.Revision, Subject: s.Subject}
+		SourceReady: s.Source == "", Listed: s.Listed, Revision: s.Revision, Subject: s.Subject, Sources: sourcesOf(s)}
+}
+
+func sourcesOf(s *Snapshot) (lines []SourceLine) {
+	for _, d := range s.Sources {
+		lines = append(lines, SourceLine{Name: d.Name, Directory: d.Dir, Ready: d.Reason == "", Reason: d.Reason, Message: safe(d.Message), Since: d.Since,
+			Scanned: d.Scanned, Revision: safe(d.Revision), Subject: safe(d.Subject)})
+	}
+	return lines
 }
 
 // notices are what is said above everything else, the worst first.
@@ -220,7 +244,11 @@ func notices(s *Snapshot) []Notice {
 	add(s.Engine != "" && !never, Notice{Kind: "engine-away", Level: "bad", Since: s.EngineSince, Title: "A stale view: the engine is away",
 		Message: "What is shown is as it was then, and nothing is reconciled: " + s.Engine})
 	add(s.Engine != "" && never, Notice{Kind: "not-listed", Level: "warn", Since: s.EngineSince, Title: "The Swarm was not listed yet", Message: s.Engine})
-	add(s.Source != "", Notice{Kind: "source-unreadable", Level: "bad", Since: s.SourceSince, Title: "The specs directory cannot be believed",
+	for _, d := range s.Sources {
+		add(d.Reason != "" && s.Source != "", Notice{Kind: "source-unreadable", Level: "bad", Since: d.Since, Title: "Source " + d.Name + " cannot be believed",
+			Message: "What was read of it before stays in force: " + d.Message})
+	}
+	add(s.Source != "" && s.Sources == nil, Notice{Kind: "source-unreadable", Level: "bad", Since: s.SourceSince, Title: "The specs directory cannot be believed",
 		Message: "What was read before stays in force: " + s.Source})
 	if b := s.Prune; b != nil {
 		add(true, Notice{Kind: "prune-blocked", Level: "warn", Since: b.Since, Title: "A removal waits for a person",
@@ -248,7 +276,7 @@ func why(b *reconcile.Blockade) string {
 func lineOf(s *Stack) StackLine {
 	r := &s.Result
 	word, c := reconcile.Leading(r.Conditions)
-	l := StackLine{Name: s.Name, Condition: word, Ready: word == string(reconcile.Ready), Reason: c.Reason, Message: safe(c.Message), Since: c.Since,
+	l := StackLine{Name: s.Name, Source: s.Source, Condition: word, Ready: word == string(reconcile.Ready), Reason: c.Reason, Message: safe(c.Message), Since: c.Since,
 		Suspended: r.State.IsSuspended(), Pinned: r.State.IsPinned()}
 	if l.Message == "" {
 		l.Reason, l.Message = cmp.Or(l.Reason, r.Reason), safe(r.Message)
