@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"maps"
@@ -251,8 +252,8 @@ func (i *inclusion) variables(entry include, dir string, at []string) (map[strin
 			value, ok := own[name]
 			return value, ok
 		})
-		if problem != "" {
-			i.refuse(under(at, "env_file"), "include", "env_file: %s", problem)
+		if problem.text != "" {
+			i.refuse(under(at, "env_file"), cmp.Or(problem.code, "include"), "env_file: %s", problem.text)
 			return nil, false
 		}
 		maps.Copy(own, vars)
