@@ -30,6 +30,7 @@ import (
 
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
+	"github.com/skep-io/skep/spec/sops"
 )
 
 const (
@@ -67,6 +68,7 @@ type Config struct {
 	Profiles []string          // compose profiles that are on
 	// MaxFileSize bounds a compose file, in bytes; 0: package spec's default.
 	MaxFileSize int64
+	Keys        *sops.Keys // what encrypted files are opened with; nil: none is opened
 
 	Client Engine
 	// Check says whether the engine will do, as CheckEngine does; nil: it will. It is
@@ -174,7 +176,7 @@ func Run(ctx context.Context, c Config) error {
 			c.Logger.Warn("who writes stacks may be able to write the policy", zap.String("detail", c.PolicyFile+": "+how))
 		}
 	}
-	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize})
+	scanner := spec.NewScanner(c.Specs, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize, Keys: c.Keys})
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)
 	reconciler := reconcile.New(reconcile.Options{

@@ -1,7 +1,7 @@
 package spec
 
 import (
-	"cmp"
+	"fmt"
 	"net/netip"
 	"path"
 	"regexp"
@@ -44,6 +44,7 @@ type converter struct {
 	// of the service under way that encrypted env_files and label_files gave it.
 	sealedValues map[string]bool
 	sealedLong   []string
+	sealedWork   int
 	masked       map[string]bool
 	// mountedAt is where the file has each mount, by service and target.
 	mountedAt map[string]map[string][]string
@@ -294,7 +295,9 @@ func (c *converter) data(declared types.FileObjectConfig, at []string, kind stri
 	case declared.File != "" || written["file"] != nil:
 		read, problem := c.files(declared.File, limit)
 		if problem.text != "" {
-			c.report.fail(cmp.Or(problem.code, kind+"-file"), under(at, "file"), "the %s %s: %s", kind, key, problem.text)
+			if problem.text = fmt.Sprintf("the %s %s: %s", kind, key, problem.text); !c.report.sealedProblem(problem, under(at, "file")) {
+				c.report.fail(kind+"-file", under(at, "file"), "%s", problem.text)
+			}
 			return nil, false
 		}
 		if read.unopened != "" {

@@ -2,7 +2,6 @@ package spec
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"math"
 	"math/big"
@@ -286,8 +285,10 @@ func (c *converter) masks(section, name string, sealed bool) {
 func (c *converter) envFile(file string, required bool, kind string, at []string) (vars map[string]string, sealed bool) {
 	text, problem := c.files(file, maxTextSize)
 	if problem.text != "" {
-		if required || !strings.Contains(problem.text, "no such file") {
-			c.report.fail(cmp.Or(problem.code, "env-file"), at, "%s: %s", kind, problem.text)
+		missing := strings.Contains(problem.text, "no such file")
+		problem.text = kind + ": " + problem.text
+		if !c.report.sealedProblem(problem, at) && (required || !missing) {
+			c.report.fail("env-file", at, "%s", problem.text)
 		}
 		return nil, false
 	}

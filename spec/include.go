@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"cmp"
 	"errors"
 	"io/fs"
 	"maps"
@@ -253,7 +252,9 @@ func (i *inclusion) variables(entry include, dir string, at []string) (map[strin
 			return value, ok
 		})
 		if problem.text != "" {
-			i.refuse(under(at, "env_file"), cmp.Or(problem.code, "include"), "env_file: %s", problem.text)
+			if problem.text = "env_file: " + problem.text; !i.report.sealedProblem(problem, under(at, "env_file")) {
+				i.refuse(under(at, "env_file"), "include", "%s", problem.text)
+			}
 			return nil, false
 		}
 		maps.Copy(own, vars)

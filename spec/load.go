@@ -2,7 +2,6 @@ package spec
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -453,7 +452,14 @@ func (l *loading) readDotenv(file string) bool {
 		return value, ok
 	})
 	if problem.text != "" {
-		l.report.findings = append(l.report.findings, Finding{File: display(l.shown, path.Join(l.dir, file)), Severity: Error, Code: cmp.Or(problem.code, "env-file"), Message: problem.text})
+		found := Finding{File: display(l.shown, path.Join(l.dir, file)), Severity: Error, Code: "env-file", Message: problem.text}
+		switch problem.kind {
+		case locked:
+			found.Code = "secret-not-decrypted"
+		case damaged:
+			found.Code = "secret-damaged"
+		}
+		l.report.findings = append(l.report.findings, found)
 		return false
 	}
 	maps.Copy(l.env, vars)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
 
 	"github.com/docker/docker/api/types/mount"
 
@@ -37,7 +38,28 @@ type fileText struct {
 // A fileProblem says why a file cannot be had; the zero value: it can.
 type fileProblem struct {
 	text string
-	code string // empty: that of the place which names the file
+	kind problemKind
+}
+
+type problemKind int
+
+const (
+	notRead problemKind = iota // for a reason that the place which names the file has a code for
+	locked                     // encrypted, and no key opens it
+	damaged                    // encrypted, and not what was
+)
+
+// sealedProblem records a problem that is about an encrypted file; false where it is not.
+func (r *report) sealedProblem(p fileProblem, at []string) bool {
+	switch p.kind {
+	case locked:
+		r.fail("secret-not-decrypted", at, "%s", p.text)
+	case damaged:
+		r.fail("secret-damaged", at, "%s", p.text)
+	default:
+		return false
+	}
+	return true
 }
 
 // standIn is what a value is taken for that could not be decrypted: a number, a tag and
@@ -82,12 +104,12 @@ func (l *loading) openOnce(file string, data []byte) (fileText, fileProblem) {
 	f, err := sops.Recognise(file, data)
 	switch {
 	case err != nil:
-		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted by anybody: %s", told, withRemedy(err, "encrypt it anew")), "secret-damaged"}
+		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted by anybody: %s", told, withRemedy(err, "encrypt it anew")), damaged}
 	case f == nil:
 		return fileText{data: data}, fileProblem{}
 	}
 	if l.sealed += len(data); l.sealed > maxSealed {
-		return fileText{}, fileProblem{fmt.Sprintf("with %s, the stack's encrypted files have more than %d MiB together (name fewer, or split the stack)", told, maxSealed>>20), "secret-not-decrypted"}
+		return fileText{}, fileProblem{fmt.Sprintf("with %s, the stack's encrypted files have more than %d MiB together (name fewer, or split the stack)", told, maxSealed>>20), locked}
 	}
 	if l.o.Lenient {
 		return fileText{sealed: true, data: []byte(standIn), names: f.Names(),
@@ -100,9 +122,9 @@ func (l *loading) openOnce(file string, data []byte) (fileText, fileProblem) {
 	plain, err := keys.Open(l.ctx, f, &l.budget)
 	switch {
 	case errors.Is(err, sops.ErrDamaged):
-		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted: %s", told, withRemedy(err, "encrypt it anew")), "secret-damaged"}
+		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted: %s", told, withRemedy(err, "encrypt it anew")), damaged}
 	case err != nil:
-		return fileText{}, fileProblem{fmt.Sprintf("%s is encrypted%s, and cannot be decrypted: %s", told, forWhom(f), withRemedy(err, "try again")), "secret-not-decrypted"}
+		return fileText{}, fileProblem{fmt.Sprintf("%s is encrypted%s, and cannot be decrypted: %s", told, forWhom(f), withRemedy(err, "try again")), locked}
 	}
 	return fileText{data: plain, sealed: true, names: f.Names()}, fileProblem{}
 }
@@ -147,6 +169,10 @@ func (l *loading) sealVariables(vars map[string]string) {
 // isSealed says that a variable has a value that came out of an encrypted file.
 func (c *concealment) isSealed(name, value string) bool { return c.sealed[name][value] }
 
+// maxSealedWork is how often values out of encrypted files are looked for in texts. From
+// there on all texts count as such: rather too much is hidden than too little.
+const maxSealedWork = 20_000_000
+
 // hides says whether a text is, or holds, a value that came out of an encrypted file.
 func (c *converter) hides(text string) bool {
 	if len(c.report.sealed) == 0 || text == "" {
@@ -164,6 +190,9 @@ func (c *converter) hides(text string) bool {
 		}
 		sort.Strings(c.sealedLong)
 	}
+	if c.sealedWork += len(c.sealedLong) * (1 + len(text)/64); c.sealedWork > maxSealedWork {
+		return true
+	}
 	return c.sealedValues[text] || slices.ContainsFunc(c.sealedLong, func(value string) bool { return strings.Contains(text, value) })
 }
 
@@ -171,54 +200,53 @@ func (c *converter) hides(text string) bool {
 // fromFiles are the variables that its encrypted env_files and label_files gave it.
 func (c *converter) mask(s *Service, fromFiles map[string]bool) {
 	var masked []string
-	hide := func(field string) {
-		if strings.ContainsFunc(field, isBlank) {
-			field, _, _ = strings.Cut(field, ".") // all of it: the label is parted by blanks
+	hide := func(section, key string) {
+		if key != "" && !strings.ContainsFunc(key, unicode.IsSpace) { // else all of it: the label is parted by blanks
+			section += "." + key
 		}
-		masked = append(masked, field)
+		masked = append(masked, section)
 	}
-	spec := s.Spec.TaskTemplate.ContainerSpec
+	container := s.Spec.TaskTemplate.ContainerSpec
 	var direct []string
-	for _, entry := range spec.Env {
+	for _, entry := range container.Env {
 		name, value, _ := strings.Cut(entry, "=")
-		field := "environment." + name
 		switch {
-		case fromFiles[field]:
-			hide(field)
+		case fromFiles["environment."+name]:
+			hide("environment", name)
 		case c.hides(value):
-			hide(field)
+			hide("environment", name)
 			direct = append(direct, name)
 		}
 	}
 	pairs := func(section string, values map[string]string) {
 		for _, key := range sortedKeys(values) {
-			if fromFiles[section+"."+key] || c.hides(values[key]) {
-				hide(section + "." + key)
+			if key != LabelImage && (fromFiles[section+"."+key] || c.hides(values[key])) {
+				hide(section, key)
 			}
 		}
 	}
-	pairs("labels", spec.Labels)
-	pairs("sysctls", spec.Sysctls)
+	pairs("labels", container.Labels)
+	pairs("sysctls", container.Sysctls)
 	pairs("deploy.labels", s.Spec.Labels)
 	if driver := s.Spec.TaskTemplate.LogDriver; driver != nil {
 		pairs("logging.options", driver.Options)
 	}
-	list := func(field string, values ...string) {
+	list := func(section, key string, values ...string) {
 		if slices.ContainsFunc(values, c.hides) {
-			hide(field)
+			hide(section, key)
 		}
 	}
-	list("command", spec.Args...)
-	list("entrypoint", spec.Command...)
-	list("extra_hosts", spec.Hosts...)
-	list("hostname", spec.Hostname)
-	list("user", spec.User)
-	list("working_dir", spec.Dir)
-	if spec.Healthcheck != nil {
-		list("healthcheck.test", spec.Healthcheck.Test...)
+	list("command", "", container.Args...)
+	list("entrypoint", "", container.Command...)
+	list("extra_hosts", "", container.Hosts...)
+	list("hostname", "", container.Hostname)
+	list("user", "", container.User)
+	list("working_dir", "", container.Dir)
+	if container.Healthcheck != nil {
+		list("healthcheck", "test", container.Healthcheck.Test...)
 	}
-	for _, m := range spec.Mounts {
-		list("volumes."+m.Target, mountTexts(m)...)
+	for _, m := range container.Mounts {
+		list("volumes", m.Target, mountTexts(m)...)
 	}
 	if len(direct) > 0 {
 		c.report.warn("secret-in-env", []string{"services", s.Key, "environment"}, "what came out of an encrypted file stands in %s of the service %s for all to read who may see the service (make it a secret, and have the program read it from its file under /run/secrets)", listed(direct), s.Key)
@@ -228,8 +256,6 @@ func (c *converter) mask(s *Service, fromFiles map[string]bool) {
 		s.Spec.Labels[LabelMasked] = strings.Join(slices.Compact(masked), " ")
 	}
 }
-
-func isBlank(r rune) bool { return r == ' ' || r == '\t' || r == '\n' || r == '\r' }
 
 // mountTexts are the parts of a mount that a variable may have put a password into.
 func mountTexts(m mount.Mount) []string {

@@ -42,6 +42,9 @@ of a policy are those below the specs directory, which for a PATH is that of --s
 SKEP_SPECS. Without one a warning tells the rules that cannot be judged: the PATH is
 taken as it is written.
 
+Encrypted files are opened where --age-key-file names a key; without one a warning
+tells that their values are not known.
+
 Exit code 1 says that there are errors, and with --strict warnings; 2 that a file
 could not be read.`,
 		Example: `  skep validate
@@ -57,6 +60,7 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
+			o = specs.lookOnly(o)
 			guarded, err := guard.load()
 			if err != nil {
 				return err
