@@ -416,17 +416,21 @@ const (
 // contents is content for the converter, bounded over the whole stack, and decrypted.
 // An encrypted file may be longer than what is in it.
 func (l *loading) contents(file string, limit int64) (fileText, fileProblem) {
-	data, problem := l.content(file, limit+limit/2+256<<10)
-	if problem != "" {
-		return fileText{}, fileProblem{text: problem}
-	}
 	sum, most := &l.allData, int64(maxAllData)
 	if limit == maxTextSize { // no config or secret may be that long
 		sum, most = &l.allLines, maxAllLines
 	}
+	tooMuch := fileProblem{text: fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)}
+	if *sum > most {
+		return fileText{}, tooMuch // and nothing more is read
+	}
+	data, problem := l.content(file, limit+limit/2+256<<10)
+	if problem != "" {
+		return fileText{}, fileProblem{text: problem}
+	}
 	l.dotenvNamed = l.dotenvNamed || l.isDotenv(path.Clean(file))
 	if *sum += int64(len(data)); *sum > most {
-		return fileText{}, fileProblem{text: fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)}
+		return fileText{}, tooMuch
 	}
 	return l.open(path.Clean(file), data)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -66,8 +67,15 @@ func (k *Keys) openAge(f *File, b *Budget) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openFor(f.header, identities, b)
+	plain, err := openFor(f.header, identities, b)
+	if errors.Is(err, errNotFor) {
+		return nil, noKey("%s among those that it is encrypted for (encrypt it for %s)", none(identities), publicKeys(identities))
+	}
+	return plain, err
 }
+
+// errNotFor is of a file of age that is for none of some identities.
+var errNotFor = errors.New("it is for other keys")
 
 // openFor opens a file of age by any of some identities.
 func openFor(h ageHeader, identities []identity, b *Budget) ([]byte, error) {
@@ -80,7 +88,7 @@ func openFor(h ageHeader, identities []identity, b *Budget) ([]byte, error) {
 	}
 	r, err := age.Decrypt(bytes.NewReader(h.binary), all...)
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
-		return nil, noKey("%s among those that it is encrypted for (encrypt it for %s)", none(identities), publicKeys(identities))
+		return nil, errNotFor
 	}
 	if err != nil {
 		return nil, damaged("its header, by which age finds the key, is not what age wrote")
@@ -99,28 +107,37 @@ func (k *Keys) dataKey(keys []ageKey, b *Budget) ([]byte, error) {
 		return nil, err
 	}
 	var broken error
-	for _, key := range keys {
-		for _, id := range identities {
-			if id.public != key.recipient {
-				continue
-			}
-			header, err := readAgeHeader([]byte(key.enc))
-			if err == nil && !isAge([]byte(key.enc)) {
-				err = damaged("what it has for the recipient %s is not encrypted by age", clean(key.recipient))
-			}
-			if err == nil {
-				var plain []byte
-				if plain, err = openFor(header, []identity{id}, b); err == nil {
-					return plain, nil
-				}
-			}
-			broken = err
+	for _, id := range identities {
+		i := slices.IndexFunc(keys, func(key ageKey) bool { return key.recipient == id.public })
+		if i < 0 {
+			continue
 		}
+		plain, err := openKey(keys[i], id, b)
+		if err == nil {
+			return plain, nil
+		}
+		broken = err
 	}
 	if broken != nil {
 		return nil, broken
 	}
 	return nil, noKey("%s among those that it is encrypted for (add %s to .sops.yaml, and run sops updatekeys)", none(identities), publicKeys(identities))
+}
+
+// openKey opens a file's key that is kept for one recipient.
+func openKey(key ageKey, id identity, b *Budget) ([]byte, error) {
+	if !isAge([]byte(key.enc)) {
+		return nil, damaged("what it has for the recipient %s is not encrypted by age", clean(key.recipient))
+	}
+	header, err := readAgeHeader([]byte(key.enc))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := openFor(header, []identity{id}, b)
+	if errors.Is(err, errNotFor) {
+		return nil, damaged("what it has for the recipient %s is for another one", clean(key.recipient))
+	}
+	return plain, err
 }
 
 // none is the subject of a sentence about identities that do not fit.
