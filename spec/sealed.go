@@ -101,15 +101,18 @@ type openedFile struct {
 
 func (l *loading) openOnce(file string, data []byte) (fileText, fileProblem) {
 	told := path.Clean(l.report.told(file))
+	if l.sealed > maxSealed { // and nothing more is looked into
+		return fileText{}, fileProblem{fmt.Sprintf("before %s, the stack's encrypted files have more than %d MiB together (name fewer, or split the stack)", told, maxSealed>>20), locked}
+	}
 	f, err := sops.Recognise(file, data)
+	if f != nil || err != nil {
+		l.sealed += len(data)
+	}
 	switch {
 	case err != nil:
 		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted by anybody: %s", told, withRemedy(err, "encrypt it anew")), damaged}
 	case f == nil:
 		return fileText{data: data}, fileProblem{}
-	}
-	if l.sealed += len(data); l.sealed > maxSealed {
-		return fileText{}, fileProblem{fmt.Sprintf("with %s, the stack's encrypted files have more than %d MiB together (name fewer, or split the stack)", told, maxSealed>>20), locked}
 	}
 	if l.o.Lenient {
 		return fileText{sealed: true, data: []byte(standIn), names: f.Names(),
