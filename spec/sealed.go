@@ -185,6 +185,9 @@ func (c *converter) hides(text string) bool {
 		c.sealedValues = map[string]bool{}
 		for _, values := range c.report.sealed {
 			for value := range values {
+				if isSwitch(value) {
+					continue // or half of all services would be masked
+				}
 				c.sealedValues[value] = true
 				if len(value) >= minConcealed {
 					c.sealedLong = append(c.sealedLong, value)

@@ -57,6 +57,9 @@ func TestWhenTheProgramIsExecuted(t *testing.T) {
 			t.Errorf("%s with the key %q: %.30q, %v", c.mode, c.key, got, err)
 		}
 	}
+	if _, err := openBy(t, Auto, "testdata/pq.txt", programOf(t, "echo no >&2; exit 1"), twoYAML); err == nil || !strings.Contains(err.Error(), "updatekeys") {
+		t.Errorf("of a file for age keys alone that neither opens it says: %v", err)
+	}
 	if _, err := NewKeys("", Always, nil); err == nil {
 		t.Error("always goes without a program")
 	}

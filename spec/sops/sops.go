@@ -262,7 +262,16 @@ func (k *Keys) Open(ctx context.Context, f *File, b *Budget) ([]byte, error) {
 	if !errors.Is(err, ErrNoKey) || k.mode == Never || k.program == nil {
 		return plain, err
 	}
-	return k.program.open(ctx, f)
+	plain, failed := k.program.open(ctx, f)
+	if errors.Is(failed, ErrNoKey) && f.forAgeAlone() {
+		return nil, err // which says more
+	}
+	return plain, failed
+}
+
+// forAgeAlone says that all keys that would open a file of sops are of age.
+func (f *File) forAgeAlone() bool {
+	return f.Format != INI && !f.meta.shamir && len(f.meta.others) == 0
 }
 
 // openNative opens a file of sops without the program.
