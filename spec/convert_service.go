@@ -304,7 +304,7 @@ func (c *converter) envFile(file string, required bool, kind string, at []string
 		return nil, false
 	}
 	if vars, ok := c.lines[file]; ok {
-		c.tellSealed(text, file, kind, len(vars), at)
+		c.tellSealed(text, file, kind, at)
 		return vars, text.sealed
 	}
 	vars, err := parseEnvLines(data, c.lookup)
@@ -315,7 +315,7 @@ func (c *converter) envFile(file string, required bool, kind string, at []string
 		c.lines = map[string]map[string]string{}
 	}
 	c.lines[file] = vars
-	c.tellSealed(text, file, kind, len(vars), at)
+	c.tellSealed(text, file, kind, at)
 	return vars, text.sealed
 }
 

@@ -110,7 +110,7 @@ func (l *loading) openOnce(file string, data []byte) (fileText, fileProblem) {
 	}
 	switch {
 	case err != nil:
-		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted by anybody: %s", told, withRemedy(err, "encrypt it anew")), damaged}
+		return fileText{}, fileProblem{fmt.Sprintf("%s cannot be decrypted by anybody: %s", told, withRemedy(err, "encrypt it anew or, where it is meant as it is, say decrypt: false in x-skep")), damaged}
 	case f == nil:
 		return fileText{data: data}, fileProblem{}
 	}
@@ -276,11 +276,11 @@ func mountTexts(m mount.Mount) []string {
 
 // tellSealed says of an encrypted env_file what becomes of its values, or why there are
 // none.
-func (c *converter) tellSealed(text fileText, file, kind string, n int, at []string) {
+func (c *converter) tellSealed(text fileText, file, kind string, at []string) {
 	switch {
 	case text.unopened != "":
 		c.report.warn("secret-not-decrypted", at, "%s: %s", kind, text.unopened)
 	case text.sealed && kind == "env_file":
-		c.report.warn("secret-in-env", at, "%s is encrypted, and decrypted into the service, where its %d variables stand for all to read who may see the service (make those that are secret secrets, and have the program read them from their files under /run/secrets)", file, n)
+		c.report.warn("secret-in-env", at, "%s is encrypted, and decrypted into the service, where its variables stand for all to read who may see the service (make those that are secret secrets, and have the program read them from their files under /run/secrets)", file)
 	}
 }

@@ -90,7 +90,7 @@ func (p *Program) open(ctx context.Context, f *File) ([]byte, error) {
 	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
 		return nil, noKey("the program sops cannot be executed (see whether %s is one)", p.path)
 	}
-	return nil, noKey("the program sops does not decrypt it, and says: %s", sentence(said.String()))
+	return nil, noKey("the program sops does not decrypt it, and says: %s (let it have one of the keys, or encrypt the file for an age key that is here)", sentence(said.String()))
 }
 
 // bounded keeps the beginning of what is written to it.

@@ -277,13 +277,13 @@ func (f *File) forAgeAlone() bool {
 // openNative opens a file of sops without the program.
 func (k *Keys) openNative(f *File, b *Budget) ([]byte, error) {
 	if f.Format == INI {
-		return nil, noKey("it is an INI file of sops, which only the program sops opens (encrypt it as YAML, JSON, dotenv or binary)")
+		return nil, noKey("it is an INI file of sops, which only the program sops opens (have that in PATH, or encrypt it as YAML, JSON, dotenv or binary)")
 	}
 	if f.meta.shamir {
-		return nil, noKey("its key is split over several key groups, which only the program sops puts together (encrypt it with one key group)")
+		return nil, noKey("its key is split over several key groups, which only the program sops puts together (have that in PATH, or encrypt it with one key group)")
 	}
 	if len(f.meta.age) == 0 {
-		return nil, noKey("it is encrypted for no age key, but for %s, which only the program sops opens (encrypt it for an age key too)", listed(f.meta.others))
+		return nil, noKey("it is encrypted for no age key, but for %s, which only the program sops opens (have that in PATH, or encrypt it for an age key too)", listed(f.meta.others))
 	}
 	key, err := k.dataKey(f.meta.age, b)
 	if err != nil {
