@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
+	"pgregory.net/rapid"
 )
 
 // keysOf are those of a file in testdata, without the program.
@@ -224,4 +227,25 @@ func TestNames(t *testing.T) {
 	if got := strings.Join(f.Names(), " "); got != "ZEBRA ALPHA EMPTY QUOTED SPACES MULTI UNICODE NUMBER open_unencrypted LAST" {
 		t.Errorf("names: %s", got)
 	}
+}
+
+// What is written as YAML reads as the same values, whatever text they are.
+func TestWrittenYAMLIsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	text := rapid.OneOf(rapid.String(), rapid.StringOf(rapid.RuneFrom([]rune("\n \ta#:-|>'\"{[&*!~1"))))
+	rapid.Check(t, func(t *rapid.T) {
+		value, element := text.Draw(t, "value"), text.Draw(t, "element")
+		out, err := writeYAML([]branch{{item{"a", branch{item{"k", value}}}, item{"l", list{element, "x"}}, item{"z", "last"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back struct {
+			A map[string]string
+			L []string
+			Z string
+		}
+		if err := yaml.Unmarshal(out, &back); err != nil || back.A["k"] != value || back.L[0] != element || back.L[1] != "x" || back.Z != "last" {
+			t.Fatalf("%q and %q: %q, %v, %q", value, element, back, err, out)
+		}
+	})
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // YAML is read and written as sops does it, comments and their places included: what
-// is written is, byte for byte, what `sops decrypt` prints.
+// is written is, byte for byte, what `sops decrypt` prints; but for values of several
+// lines that begin with blanks, which are quoted.
 
 var (
 	errTooMuch = errors.New("has more values, or deeper ones, than are read of such a file")
@@ -341,6 +342,10 @@ func node(v any) *yaml.Node {
 		putSequence(n, v)
 	default:
 		_ = n.Encode(v) // a leaf or nil
+		if text, ok := v.(string); ok && strings.Contains(text, "\n") && strings.ContainsAny(text[:1], "\n\t ") {
+			// As a block this encoder loses a new line, or writes what is no YAML.
+			n.Kind, n.Tag, n.Value, n.Style = yaml.ScalarNode, "!!str", text, yaml.DoubleQuotedStyle
+		}
 	}
 	return n
 }
