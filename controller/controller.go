@@ -30,6 +30,7 @@ import (
 
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
+	"github.com/skep-io/skep/spec/sops"
 )
 
 const (
@@ -69,6 +70,7 @@ type Config struct {
 	Profiles []string          // compose profiles that are on
 	// MaxFileSize bounds a compose file, in bytes; 0: package spec's default.
 	MaxFileSize int64
+	Keys        *sops.Keys // what encrypted files are opened with; nil: none is opened
 
 	Client Engine
 	// Check says whether the engine will do, as CheckEngine does; nil: it will. It is
@@ -191,7 +193,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	scanners := map[string]*spec.Scanner{}
 	for _, s := range c.Sources {
-		scanners[s.Name] = spec.NewScanner(s.Dir, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize, Part: len(c.Sources) > 1 || s.Name != DefaultSource})
+		scanners[s.Name] = spec.NewScanner(s.Dir, spec.Options{Env: c.Env, Profiles: c.Profiles, MaxFileSize: c.MaxFileSize, Keys: c.Keys, Part: len(c.Sources) > 1 || s.Name != DefaultSource})
 	}
 	lease := NewLease(c.Client, c.Owner, c.ID)
 	fenced := Fence(c.Client, lease)

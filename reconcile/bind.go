@@ -74,11 +74,25 @@ func bindConfig(stack string, c *spec.Config, b Binding) DesiredObject {
 		return o
 	}
 	o.Labels, o.Templating, o.ConfigData = c.Spec.Labels, c.Spec.Templating, c.Spec.Data
-	o.Hash = objectHash(sha256.New(), c.Name, c.Spec.Data, c.Spec.Templating)
-	if !sameLiveConfig(stack, c, b.Live) {
+	o.Sealed = c.Sealed
+	o.Hash = objectHash(hashFor(c.Sealed, b.Key), c.Name, c.Spec.Data, c.Spec.Templating)
+	switch {
+	case sameLiveConfig(stack, c, b.Live):
+	case c.Sealed && b.Key == nil:
+		o.Name = shorten(c.Name, maxObjectName-len(unnamed)) + unnamed
+	default:
 		o.Name = hashedName(c.Name, o.Hash)
 	}
 	return o
+}
+
+// hashFor is the hash that names contents: with the Swarm's key over what is not shown,
+// which a plain one could be guessed by.
+func hashFor(sealed bool, key []byte) hash.Hash {
+	if sealed {
+		return hmac.New(sha256.New, key)
+	}
+	return sha256.New()
 }
 
 // sameLiveConfig says whether the stack has a config under the plain name with
@@ -98,7 +112,7 @@ func bindSecret(stack string, s *spec.Secret, b Binding) DesiredObject {
 		return o
 	}
 	o.Labels, o.Driver, o.Templating, o.SecretData = s.Spec.Labels, s.Spec.Driver, s.Spec.Templating, s.Value
-	o.Hash = objectHash(hmac.New(sha256.New, b.Key), s.Name, s.Value.Reveal(), s.Spec.Driver, s.Spec.Templating)
+	o.Hash = objectHash(hashFor(true, b.Key), s.Name, s.Value.Reveal(), s.Spec.Driver, s.Spec.Templating)
 	switch {
 	case believedSecret(stack, s, o.Hash, b):
 	case b.Key == nil: // a plan before the key is made: the name is not known yet
@@ -246,7 +260,8 @@ func waves(services []spec.Service) map[string]int {
 }
 
 // Digest is over the rendered desired objects of a stack: images as written,
-// plain names, and contents by hash (keyed, for secrets). Two files with the same
+// plain names, and contents by hash (keyed, for secrets; as a whole, for a stack with
+// values out of encrypted files). Two files with the same
 // digest ask for the same.
 func Digest(stack *spec.Stack, key []byte) string {
 	type object struct {
@@ -268,7 +283,7 @@ func Digest(stack *spec.Stack, key []byte) string {
 	}
 	x.Networks = stack.Networks
 	for i := range stack.Configs {
-		o := bindConfig(stack.Name, &stack.Configs[i], Binding{})
+		o := bindConfig(stack.Name, &stack.Configs[i], Binding{Key: key})
 		x.Configs = append(x.Configs, object{o.Plain, o.Hash, o.External, o.Labels})
 	}
 	for i := range stack.Secrets {
@@ -279,8 +294,9 @@ func Digest(stack *spec.Stack, key []byte) string {
 	if err != nil {
 		panic("digest of stack " + stack.Name + ": " + err.Error()) // plain data, as in cloneSpec
 	}
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	h := hashFor(hasMasked(stack) && key != nil, key)
+	h.Write(text)
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
 // fillFrom takes over payloads, which a record does not keep, from a stack that
@@ -303,6 +319,9 @@ func (d *Desired) fillFrom(file *Desired) {
 func (o *DesiredObject) payloadKnown(kind Kind) bool {
 	if kind == KindSecret {
 		return o.Driver != nil || len(o.SecretData.Reveal()) > 0
+	}
+	if o.Sealed {
+		return len(o.ConfigData) > 0
 	}
 	return o.Hash == "" || o.Hash == objectHash(sha256.New(), o.Plain, o.ConfigData, o.Templating)
 }

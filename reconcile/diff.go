@@ -303,12 +303,12 @@ func withLabel(m map[string]string, k, v string) map[string]string {
 // out beside the image itself.
 func (v *view) fields(d, l *swarm.ServiceSpec, differing []*unit) []Field {
 	var out []Field
-	image := false
+	image, hidden := false, maskedFields(d, l)
 	for _, u := range differing {
 		image = image || u.path == imageUnit.path
 		for _, f := range u.fields(v, d, l) {
 			if !image || f.Path != "deploy.labels."+spec.LabelImage {
-				out = append(out, tellApart(f))
+				out = append(out, tellApart(maskField(hidden, f)))
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // or, of a stack that is pinned, by that release as recorded; and where that is
 // quarantined by the newest healthy release, unless failures are to be held.
 func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err error) {
-	if slices.ContainsFunc(p.stack.Secrets, func(s spec.Secret) bool { return !s.External }) {
+	if hasMasked(p.stack) || slices.ContainsFunc(p.stack.Secrets, func(s spec.Secret) bool { return !s.External }) {
 		if p.key, err = r.memory.secretKey(ctx, mayCreateKey); err != nil {
 			return err
 		}

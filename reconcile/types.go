@@ -117,7 +117,10 @@ type DesiredObject struct {
 	Name     string `json:"name"`  // the final one
 	Plain    string `json:"plain"` // as `docker stack deploy` would name it
 	External bool   `json:"external,omitempty"`
-	// Hash is over the content: SHA-256 for a config, HMAC for a secret, hex.
+	// Sealed says of a config that it came out of an encrypted file.
+	Sealed bool `json:"sealed,omitempty"`
+	// Hash is over the content, in hex: HMAC for a secret and a sealed config, SHA-256
+	// for any other.
 	Hash       string            `json:"hash,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Driver     *swarm.Driver     `json:"driver,omitempty"`     // a secret's plugin

@@ -36,7 +36,7 @@ func (c Code) Settable() bool {
 
 // hiding are the codes of files whose errors end the work on a file early.
 var hiding = set("variable", "include", "include-cycle", "include-conflict", "include-too-large", "extends", "extends-cycle",
-	"env-file", "invalid-compose", "invalid-port", "invalid-volume", "invalid-value")
+	"env-file", "secret-not-decrypted", "secret-damaged", "invalid-compose", "invalid-port", "invalid-volume", "invalid-value")
 
 // Hides says that where an error of this code is, the file may have others that are
 // found only when it is mended.
@@ -127,6 +127,8 @@ var codeTable = []Code{
 	{"secret-file", File, asError, "the file of a secret cannot be read, or lies outside of the stack's folder"},
 	{"secret-empty", File, asError, "a secret is empty"},
 	{"secret-too-large", File, asError, "a secret is larger than an engine takes"},
+	{"secret-not-decrypted", File, asErrorOrWarning, "a file is encrypted, and no key here opens it"},
+	{"secret-damaged", File, asError, "an encrypted file is not what was encrypted"},
 	{"invalid-name", File, asError, "no engine takes the name of a stack, service, config or secret"},
 	{"duplicate-name", File, asErrorOrWarning, "two networks, configs or secrets have one name"},
 	{"external-name", File, asError, "name and external.name differ"},

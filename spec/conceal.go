@@ -25,6 +25,9 @@ type concealment struct {
 	// taken are variables that secrets take their value from, whatever they are
 	// called.
 	taken map[string]bool
+	// sealed are variables that came out of encrypted files, with the values that they
+	// have there: whatever they are called.
+	sealed map[string]map[string]bool
 	// filling says that variables are being put in: what is found by that tells no
 	// values.
 	filling bool
@@ -98,7 +101,7 @@ func (c *concealment) takenFrom(doc *document) {
 
 // holdsSecret says whether the value of a variable is one that is not told.
 func (c *concealment) holdsSecret(name, value string) bool {
-	return len(value) >= minConcealed && (c.taken[name] || isSecretName(name))
+	return len(value) >= minConcealed && (c.taken[name] || isSecretName(name) || c.isSealed(name, value))
 }
 
 // minConcealed is the length from which a value, or a part of one, is recognised in

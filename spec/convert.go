@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"regexp"
@@ -33,11 +34,18 @@ type converter struct {
 	policy   Policy
 	rollouts map[string]Rollout
 	// files reads a file of the stack's folder, at most a byte more than limit.
-	files    func(name string, limit int64) (data []byte, problem string)
+	files    func(name string, limit int64) (fileText, fileProblem)
 	longName bool // the stack's own name is too long, and that was told
 	// lines holds what was read of each env_file and label_file, which many services
 	// may name.
 	lines map[string]map[string]string
+	// sealedValues are the values of variables that came out of encrypted files, and
+	// sealedLong those of them that are recognised in a longer text; masked are the fields
+	// of the service under way that encrypted env_files and label_files gave it.
+	sealedValues map[string]bool
+	sealedLong   []string
+	sealedWork   int
+	masked       map[string]bool
 	// mountedAt is where the file has each mount, by service and target.
 	mountedAt map[string]map[string][]string
 }
@@ -79,7 +87,10 @@ func (c *converter) convert() *Stack {
 	}
 	c.checkStackName()
 	for _, key := range sortedKeys(c.project.Services) {
-		stack.Services = append(stack.Services, c.service(key, c.project.Services[key]))
+		c.masked = map[string]bool{}
+		service := c.service(key, c.project.Services[key])
+		c.mask(&service, c.masked)
+		stack.Services = append(stack.Services, service)
 	}
 	for _, key := range sortedKeys(c.project.DisabledServices) {
 		c.report.info("profile-inactive", []string{"services", key, "profiles"}, "the service %s is left out: none of its profiles is active (take profiles out, or activate one)", key)
@@ -218,9 +229,9 @@ func (c *converter) configs() []Config {
 		if !config.External {
 			config.Spec = swarm.ConfigSpec{
 				Annotations: swarm.Annotations{Name: config.Name, Labels: c.labelled(declared.Labels)},
-				Data:        c.data(declared, at, "config", maxConfigData),
 				Templating:  c.templating(declared, at),
 			}
+			config.Spec.Data, config.Sealed = c.data(declared, at, "config", maxConfigData)
 		}
 		out = append(out, config)
 	}
@@ -250,7 +261,8 @@ func (c *converter) secrets() []Secret {
 					c.report.fail("secret-driver", under(at, "driver"), "the secret %s has a driver and a value of its own (keep one of them)", key)
 				}
 			} else {
-				secret.Value = NewSensitive(c.data(declared, at, "secret", maxSecretData))
+				data, _ := c.data(declared, at, "secret", maxSecretData)
+				secret.Value = NewSensitive(data)
 			}
 		}
 		out = append(out, secret)
@@ -275,28 +287,32 @@ func (c *converter) templating(declared types.FileObjectConfig, at []string) *sw
 }
 
 // data is the content of a config or secret: of its file, its variable, or as
-// written. What it is goes into no finding.
-func (c *converter) data(declared types.FileObjectConfig, at []string, kind string, limit int64) []byte {
-	var data []byte
+// written; and whether it came out of an encrypted file. What it is goes into no finding.
+func (c *converter) data(declared types.FileObjectConfig, at []string, kind string, limit int64) (data []byte, sealed bool) {
 	key := at[1]
 	written := mapping(c.literal, at...)
 	switch {
 	case declared.File != "" || written["file"] != nil:
 		read, problem := c.files(declared.File, limit)
-		if problem != "" {
-			c.report.fail(kind+"-file", under(at, "file"), "the %s %s: %s", kind, key, problem)
-			return nil
+		if problem.text != "" {
+			if problem.text = fmt.Sprintf("the %s %s: %s", kind, key, problem.text); !c.report.sealedProblem(problem, under(at, "file")) {
+				c.report.fail(kind+"-file", under(at, "file"), "%s", problem.text)
+			}
+			return nil, false
 		}
-		data = read
+		if read.unopened != "" {
+			c.report.warn("secret-not-decrypted", under(at, "file"), "the %s %s: %s", kind, key, read.unopened)
+		}
+		data, sealed = read.data, read.sealed
 	case declared.Environment != "":
 		value, ok := c.lookup(declared.Environment)
 		if !ok {
 			c.report.fail("variable-unset", under(at, "environment"), "the %s %s takes its value from the variable %s, which is not set (set it in the stack's .env, or allow it from the environment)", kind, key, declared.Environment)
-			return nil
+			return nil, false
 		}
-		data = []byte(value)
+		data, sealed = []byte(value), c.hides(value)
 	default:
-		data = []byte(declared.Content)
+		data, sealed = []byte(declared.Content), c.hides(declared.Content)
 	}
 	switch {
 	case len(data) == 0:
@@ -304,7 +320,7 @@ func (c *converter) data(declared types.FileObjectConfig, at []string, kind stri
 	case int64(len(data)) >= limit:
 		c.report.fail(kind+"-too-large", at, "the %s %s has more than the %d bytes that an engine takes (put it into the image, or on a volume)", kind, key, limit-1)
 	}
-	return data
+	return data, sealed
 }
 
 // checkStackName refuses the stack's name where it makes those of several services too

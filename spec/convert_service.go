@@ -222,12 +222,18 @@ func (c *converter) environment(s types.ServiceConfig, raw map[string]any, at []
 		if file.Format != "" && file.Format != "raw" {
 			c.report.fail("env-file", where, "the format %q of an env_file is not known (leave format out: lines are taken as they are)", file.Format)
 		}
-		for name, value := range c.envFile(file.Path, bool(file.Required), "env_file", where) {
+		vars, sealed := c.envFile(file.Path, bool(file.Required), "env_file", where)
+		for name, value := range vars {
 			fromFiles[name] = &value
+			c.masks("environment", name, sealed)
 		}
 	}
 	merge(fromFiles)
-	merge(pairs(raw["environment"]))
+	written := pairs(raw["environment"])
+	merge(written)
+	for name := range written {
+		c.masks("environment", name, false)
+	}
 	c.tellUnset(raw["environment"], under(at, "environment"))
 	out := make([]string, 0, len(vars))
 	for name, value := range vars {
@@ -264,21 +270,42 @@ func (c *converter) tellUnset(environment any, at []string) {
 	}
 }
 
-// envFile reads lines of KEY=VALUE from a file of the stack's folder.
-func (c *converter) envFile(file string, required bool, kind string, at []string) map[string]string {
-	data, problem := c.files(file, maxTextSize)
-	if problem != "" {
-		if required || !strings.Contains(problem, "no such file") {
-			c.report.fail("env-file", at, "%s: %s", kind, problem)
+// masks says whether a field of the service under way has a value that came out of an
+// encrypted file; the last word counts.
+func (c *converter) masks(section, name string, sealed bool) {
+	if field := section + "." + name; sealed {
+		c.masked[field] = true
+	} else {
+		delete(c.masked, field)
+	}
+}
+
+// envFile reads lines of KEY=VALUE from a file of the stack's folder, and says whether
+// that is an encrypted one.
+func (c *converter) envFile(file string, required bool, kind string, at []string) (vars map[string]string, sealed bool) {
+	text, problem := c.files(file, maxTextSize)
+	if problem.text != "" {
+		missing := strings.Contains(problem.text, "no such file")
+		problem.text = kind + ": " + problem.text
+		if !c.report.sealedProblem(problem, at) && (required || !missing) {
+			c.report.fail("env-file", at, "%s", problem.text)
 		}
-		return nil
+		return nil, false
+	}
+	data := text.data
+	if text.unopened != "" {
+		data = nil
+		for _, name := range text.names {
+			data = append(data, name+"="+standIn+"\n"...)
+		}
 	}
 	if len(data) > maxTextSize {
 		c.report.fail("env-file", at, "%s: %s is larger than 1 MiB (keep variables in it, nothing else)", kind, file)
-		return nil
+		return nil, false
 	}
 	if vars, ok := c.lines[file]; ok {
-		return vars
+		c.tellSealed(text, file, kind, at)
+		return vars, text.sealed
 	}
 	vars, err := parseEnvLines(data, c.lookup)
 	if err != nil {
@@ -288,7 +315,8 @@ func (c *converter) envFile(file string, required bool, kind string, at []string
 		c.lines = map[string]map[string]string{}
 	}
 	c.lines[file] = vars
-	return vars
+	c.tellSealed(text, file, kind, at)
+	return vars, text.sealed
 }
 
 // notVariable says which line of a file is not KEY=VALUE, and nothing of what stands
@@ -311,13 +339,16 @@ func (c *converter) labels(s types.ServiceConfig, at []string) map[string]string
 	out := map[string]string{}
 	for i, file := range s.LabelFiles {
 		where := under(at, "label_file", strconv.Itoa(i))
-		for key, value := range c.envFile(file, true, "label_file", where) {
+		vars, sealed := c.envFile(file, true, "label_file", where)
+		for key, value := range vars {
 			checkLabel(c.report, key, where)
 			out[key] = value
+			c.masks("labels", key, sealed)
 		}
 	}
 	for key, value := range s.Labels {
 		out[key] = value
+		c.masks("labels", key, false)
 	}
 	return out
 }

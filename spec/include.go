@@ -251,8 +251,10 @@ func (i *inclusion) variables(entry include, dir string, at []string) (map[strin
 			value, ok := own[name]
 			return value, ok
 		})
-		if problem != "" {
-			i.refuse(under(at, "env_file"), "include", "env_file: %s", problem)
+		if problem.text != "" {
+			if problem.text = "env_file: " + problem.text; !i.report.sealedProblem(problem, under(at, "env_file")) {
+				i.refuse(under(at, "env_file"), "include", "%s", problem.text)
+			}
 			return nil, false
 		}
 		maps.Copy(own, vars)

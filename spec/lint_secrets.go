@@ -76,6 +76,11 @@ func harmlessValue(value string) bool {
 	if strings.HasPrefix(value, "$") && !strings.HasPrefix(value, "$$") {
 		return true
 	}
+	return isSwitch(value)
+}
+
+// isSwitch says that a value is one of a few that everybody would guess.
+func isSwitch(value string) bool {
 	switch strings.ToLower(value) {
 	case "true", "false", "yes", "no", "on", "off", "0", "1", "none", "null":
 		return true

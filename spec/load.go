@@ -22,6 +22,8 @@ import (
 	"syscall"
 
 	"github.com/docker/cli/pkg/kvfile"
+
+	"github.com/skep-io/skep/spec/sops"
 )
 
 // A stackFile is one stack to load.
@@ -51,6 +53,11 @@ type Options struct {
 	// Part says that the directory is one of several that are joined: what their stacks
 	// do to each other is for Join to tell.
 	Part bool
+	// Keys open the encrypted files that stacks name; nil: none is opened.
+	Keys *sops.Keys
+	// Lenient opens none either, and takes that for a warning: the values are not known
+	// then, and what was loaded is good for looking at files alone.
+	Lenient bool
 }
 
 // LoadFile loads the stack of a compose file, or of the folder of one, apart from
@@ -152,6 +159,14 @@ type loading struct {
 	// interpolators are those of the files that included services stand in.
 	literal       map[string]any
 	interpolators map[string]*interpolator
+	// ctx ends the work; it is kept for what reads files on the way.
+	ctx context.Context
+	// decrypts says whether encrypted files are opened, opened what came of those that
+	// were, sealed how long these are together, and budget what opening may take.
+	decrypts bool
+	opened   map[string]openedFile
+	sealed   int
+	budget   sops.Budget
 	// ignores holds the comments of YAML files that ignore findings, by the name that
 	// findings give the file.
 	ignores map[string]ignores
@@ -177,7 +192,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 		return nil
 	}
 	defer folder.Close()
-	l.folder = folder
+	l.folder, l.ctx = folder, ctx
 
 	doc := l.document()
 	if doc == nil || !l.environment() {
@@ -284,6 +299,7 @@ func (l *loading) document() *document {
 	}
 	l.report.doc = doc
 	l.report.takenFrom(doc)
+	l.decrypts = readsSealed(doc)
 	return doc
 }
 
@@ -404,18 +420,26 @@ const (
 	maxAllData  = 64 << 20 // of configs and secrets
 )
 
-// contents is content for the converter, bounded over the whole stack.
-func (l *loading) contents(file string, limit int64) ([]byte, string) {
-	data, problem := l.content(file, limit)
+// contents is content for the converter, bounded over the whole stack, and decrypted.
+// An encrypted file may be longer than what is in it.
+func (l *loading) contents(file string, limit int64) (fileText, fileProblem) {
 	sum, most := &l.allData, int64(maxAllData)
 	if limit == maxTextSize { // no config or secret may be that long
 		sum, most = &l.allLines, maxAllLines
 	}
+	tooMuch := fileProblem{text: fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)}
+	if *sum > most {
+		return fileText{}, tooMuch // and nothing more is read
+	}
+	data, problem := l.content(file, limit+limit/2+256<<10)
+	if problem != "" {
+		return fileText{}, fileProblem{text: problem}
+	}
 	l.dotenvNamed = l.dotenvNamed || l.isDotenv(path.Clean(file))
 	if *sum += int64(len(data)); *sum > most {
-		return nil, fmt.Sprintf("with %s, the stack's files of its kind have more than %d MiB together (name long files less often, or split the stack)", file, most>>20)
+		return fileText{}, tooMuch
 	}
-	return data, problem
+	return l.open(path.Clean(file), data)
 }
 
 // environment gathers the variables; false after an error.
@@ -438,8 +462,15 @@ func (l *loading) readDotenv(file string) bool {
 		value, ok := l.o.Env[name]
 		return value, ok
 	})
-	if problem != "" {
-		l.report.findings = append(l.report.findings, Finding{File: display(l.shown, path.Join(l.dir, file)), Severity: Error, Code: "env-file", Message: problem})
+	if problem.text != "" {
+		found := Finding{File: display(l.shown, path.Join(l.dir, file)), Severity: Error, Code: "env-file", Message: problem.text}
+		switch problem.kind {
+		case locked:
+			found.Code = "secret-not-decrypted"
+		case damaged:
+			found.Code = "secret-damaged"
+		}
+		l.report.findings = append(l.report.findings, found)
 		return false
 	}
 	maps.Copy(l.env, vars)
@@ -447,20 +478,37 @@ func (l *loading) readDotenv(file string) bool {
 }
 
 // dotenvVars reads a file of variables, which may use those that lookup knows.
-func (l *loading) dotenvVars(file string, lookup func(string) (string, bool)) (vars map[string]string, problem string) {
-	data, problem := l.content(file, maxTextSize)
-	if problem != "" {
+func (l *loading) dotenvVars(file string, lookup func(string) (string, bool)) (vars map[string]string, problem fileProblem) {
+	data, why := l.content(file, 2*maxTextSize)
+	if why != "" {
+		return nil, fileProblem{text: why}
+	}
+	shown := display(l.shown, path.Join(l.dir, file))
+	l.variables = append(l.variables, shown)
+	text, problem := l.open(path.Clean(file), data)
+	if problem.text != "" {
 		return nil, problem
 	}
-	l.variables = append(l.variables, display(l.shown, path.Join(l.dir, file)))
-	if len(data) > maxTextSize {
-		return nil, "the file is larger than 1 MiB (keep variables in it, nothing else)"
+	if text.unopened != "" {
+		l.report.findings = append(l.report.findings, Finding{File: shown, Severity: Warning, Code: "secret-not-decrypted", Message: text.unopened})
+		vars = map[string]string{}
+		for _, name := range text.names {
+			vars[name] = standIn
+		}
+		return vars, fileProblem{}
 	}
-	vars, err := parseDotenv(string(data), lookup, l.grow)
+	if len(text.data) > maxTextSize {
+		return nil, fileProblem{text: "the file is larger than 1 MiB (keep variables in it, nothing else)"}
+	}
+	vars, err := parseDotenv(string(text.data), lookup, l.grow)
 	if err != nil {
-		return nil, err.Error()
+		return nil, fileProblem{text: err.Error()}
 	}
-	return vars, ""
+	if text.sealed {
+		l.dotenvNamed = true // its bytes are what the fingerprint is over
+		l.sealVariables(vars)
+	}
+	return vars, fileProblem{}
 }
 
 // grow counts what variables add to all files of the stack, and says whether that
@@ -594,7 +642,9 @@ func (l *loading) source(used map[string]*string) Source {
 	}
 	for _, name := range sortedKeys(used) {
 		field(sum, []byte(name))
-		if value := used[name]; value != nil {
+		if value := used[name]; value != nil && l.report.isSealed(name, *value) {
+			sum.Write([]byte("sealed")) // the file that it came from counts, encrypted
+		} else if value != nil {
 			field(sum, []byte(*value))
 		} else {
 			sum.Write([]byte("unset"))

@@ -35,9 +35,10 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 	services := mapping(tree, "services")
 	if block, ok := policyBlock(r, tree["x-skep"], []string{"x-skep"}); ok {
 		f := fields{report: r, block: block, at: []string{"x-skep"}}
-		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "profiles", "rollout", "findings", "notify")
+		f.known("suspend", "depends_on", "prune", "drift", "ignore", "images", "profiles", "rollout", "findings", "notify", "decrypt")
 		f.boolean("suspend", &p.Suspend)
 		f.boolean("prune", &p.Prune)
+		f.boolean("decrypt", new(bool)) // see readsSealed
 		f.names("depends_on", &p.DependsOn)
 		f.profiles("profiles", &p.Profiles)
 		choose(&f, "drift", &p.Drift, DriftCorrect, DriftReport)

@@ -127,6 +127,7 @@ func policyDefs() map[string]any {
 			"suspend":    switched("Look at the stack and write nothing: no rollout, no correction, no rollback.", d.Suspend),
 			"depends_on": listOf("Stacks that have to be Ready, as their files now say, before this one gets a new release.", map[string]any{"type": "string", "pattern": objectName.String()}),
 			"prune":      switched("Remove what left the file and is skep's own, last of all. Volumes are never removed.", d.Prune),
+			"decrypt":    switched("Decrypt the files of SOPS and age that the stack names. Where it is false they are taken as they are, encrypted.", true),
 			"drift":      word("What happens when live differs from a release that was healthy and the file has not changed: it is put right, or told.", d.Drift, DriftCorrect, DriftReport),
 			"ignore":     listOf("Fields whose live value wins, such as services.web.deploy.replicas where an autoscaler sets it.", map[string]any{"type": "string", "pattern": ignorePattern()}),
 			"images":     word("Whether tags become digests when a release is made.", d.Images, ImagesPin, ImagesAsWritten),

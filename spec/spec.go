@@ -173,7 +173,9 @@ type Config struct {
 	Name     string // <stack>_<key>, or the file's name, without a content hash
 	External bool
 	Spec     swarm.ConfigSpec // Name as above, labels and data; empty where External
-	at       place            // where the file names it
+	// Sealed says that the data came out of an encrypted file, and is not to be shown.
+	Sealed bool
+	at     place // where the file names it
 }
 
 // A Secret is a secret that the stack declares.

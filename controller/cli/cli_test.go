@@ -22,16 +22,22 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts use the verbs as people do, each in a process of its own. $ENGINE is the
-// address of a Swarm that plays along, $HOOK that of a webhook that writes the file messages,
-// $FORGE that of a forge's API that writes the file statuses.
+// address of a Swarm that plays along, $HOOK that of a webhook that writes the file
+// messages, $FORGE that of a forge's API that writes the file statuses, $VECTORS files
+// that are encrypted.
 func TestScripts(t *testing.T) {
 	deploy, err := filepath.Abs("../../deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vectors, err := filepath.Abs("../../spec/sops/testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DEPLOY", deploy)
+			e.Setenv("VECTORS", vectors)
 			e.Setenv("ENGINE", newSmallEngine(e.Defer))
 			e.Setenv("HOOK", newHook(e.Defer, filepath.Join(e.WorkDir, "messages")))
 			e.Setenv("FORGE", newForge(e.Defer, filepath.Join(e.WorkDir, "statuses")))

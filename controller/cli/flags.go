@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/docker/docker/client"
@@ -14,6 +16,7 @@ import (
 	"github.com/skep-io/skep/controller"
 	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
+	"github.com/skep-io/skep/spec/sops"
 )
 
 // envName is the variable that stands for a flag.
@@ -154,6 +157,8 @@ type specFlags struct {
 	env      []string
 	profiles []string
 	maxSize  sizeValue
+	ageKeys  string // the file
+	sops     string // when the program is executed
 }
 
 func (s *specFlags) install(cmd *cobra.Command) {
@@ -162,6 +167,9 @@ func (s *specFlags) install(cmd *cobra.Command) {
 	f.StringSliceVar(&s.profiles, "profile", nil, "Profile to enable; repeatable")
 	s.maxSize = 1 << 20
 	f.Var(&s.maxSize, "max-file-size", "Largest compose file that is read")
+	f.StringVar(&s.ageKeys, "age-key-file", "", "File of the age keys that open encrypted files, as age-keygen writes it")
+	f.StringVar(&s.sops, "sops", string(sops.Auto), "Have the program sops open encrypted files: auto (those that no age key here opens), never, always")
+	_ = cmd.MarkFlagFilename("age-key-file")
 }
 
 // options reads the values of the variables that were allowed.
@@ -175,7 +183,33 @@ func (s *specFlags) options(lookup func(string) (string, bool)) (spec.Options, e
 			o.Env[name] = value
 		}
 	}
-	return o, nil
+	keys, err := s.keys()
+	o.Keys = keys
+	return o, err
+}
+
+// keys are what encrypted files are opened with.
+func (s *specFlags) keys() (*sops.Keys, error) {
+	mode := sops.Mode(s.sops)
+	if mode != sops.Auto && mode != sops.Never && mode != sops.Always {
+		return nil, usagef("--sops %q is none of auto, never and always", s.sops)
+	}
+	var program *sops.Program
+	if path, err := exec.LookPath("sops"); err == nil && mode != sops.Never {
+		program = sops.NewProgram(path, os.Environ())
+	}
+	keys, err := sops.NewKeys(s.ageKeys, mode, program)
+	if err != nil {
+		return nil, usagef("--sops %s: %w", s.sops, err)
+	}
+	return keys, nil
+}
+
+// lookOnly has encrypted files left closed where no key is given: that is a warning to
+// who looks at files alone.
+func (s *specFlags) lookOnly(o spec.Options) spec.Options {
+	o.Lenient = s.ageKeys == "" && s.sops != string(sops.Always)
+	return o
 }
 
 // sizeValue is a number of bytes that people write as 512k or 2MiB.

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/reconcile"
 	"github.com/skep-io/skep/spec"
 )
 
@@ -24,7 +25,8 @@ func (a *app) render() *cobra.Command {
 		GroupID: groupFiles,
 		Long: `Print the Swarm objects that a stack's file means, as JSON: services, networks,
 configs and secrets as the Engine API has them. The same file gives the same
-output. A secret's value is not in it. No engine is asked.
+output. A secret's value is not in it, and neither is what came out of an encrypted
+file. No engine is asked.
 
 FILE is a compose file or the folder of one. Exit code 1 says that there are errors
 in it, 2 that it could not be read.`,
@@ -87,6 +89,9 @@ type renderedNetwork struct {
 type renderedConfig struct {
 	External bool `json:",omitempty"`
 	swarm.ConfigSpec
+	// Data shadows the specification's own: text, in base64, or how a value looks that
+	// came out of an encrypted file.
+	Data any `json:",omitempty"`
 }
 
 type renderedSecret struct {
@@ -103,7 +108,7 @@ func renderStack(stack *spec.Stack) rendering {
 		Services: []swarm.ServiceSpec{}, Networks: []renderedNetwork{}, Configs: []renderedConfig{}, Secrets: []renderedSecret{},
 	}
 	for _, s := range stack.Services {
-		r.Services = append(r.Services, s.Spec)
+		r.Services = append(r.Services, *reconcile.Shown(&s.Spec))
 	}
 	for _, n := range stack.Networks {
 		rendered := renderedNetwork{Name: n.Name, External: n.External}
@@ -114,7 +119,13 @@ func renderStack(stack *spec.Stack) rendering {
 	}
 	for _, c := range stack.Configs {
 		rendered := renderedConfig{External: c.External, ConfigSpec: c.Spec}
-		rendered.Name = c.Name
+		rendered.Name, rendered.ConfigSpec.Data = c.Name, nil
+		switch {
+		case c.Sealed:
+			rendered.Data = spec.NewSensitive(nil).String()
+		case len(c.Spec.Data) > 0:
+			rendered.Data = c.Spec.Data
+		}
 		r.Configs = append(r.Configs, rendered)
 	}
 	for _, s := range stack.Secrets {

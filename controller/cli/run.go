@@ -114,6 +114,7 @@ says that another one acts.`,
 				return err
 			}
 			config.Env, config.Profiles, config.MaxFileSize = o.Env, o.Profiles, o.MaxFileSize
+			config.Keys = o.Keys
 			config.Client, config.Credentials = swarm, acting.credentials()
 			config.Check = func(ctx context.Context) error { return controller.CheckEngine(ctx, swarm) }
 			config.Explain = func(err error) error { return controller.ExplainEngine(swarm.DaemonHost(), err) }

@@ -46,6 +46,9 @@ taken as it is written.
 With --git-ref it is what another branch, tag or commit of the repository around the
 directory of --specs says.
 
+Encrypted files are opened where --age-key-file names a key; without one a warning
+tells that their values are not known.
+
 Exit code 1 says that there are errors, and with --strict warnings; 2 that a file
 could not be read.`,
 		Example: `  skep validate
@@ -62,6 +65,7 @@ could not be read.`,
 			if err != nil {
 				return err
 			}
+			o = specs.lookOnly(o)
 			guarded, err := guard.load()
 			if err != nil {
 				return err
