@@ -170,7 +170,7 @@ func followed() map[string]any {
 		"every":  longer(lasting("How often the registry is asked, 1m or more.", defaultFollowEvery)),
 	})
 	says := func(key string) map[string]any {
-		return map[string]any{"required": []string{key}, "properties": map[string]any{key: map[string]any{"not": map[string]any{"type": "null"}}}}
+		return map[string]any{"type": "object", "required": []string{key}, "properties": map[string]any{key: map[string]any{"not": map[string]any{"type": "null"}}}}
 	}
 	out["oneOf"] = []any{map[string]any{"type": "null"}, says("tag"), says("semver")}
 	mapping(out, "properties", "every")["not"] = map[string]any{"anyOf": []any{
