@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -28,12 +29,13 @@ type followModel struct {
 	// tried are the images that releases brought and that then failed: service → image →
 	// what the file said of the service then, and the release.
 	tried map[string]map[string]trial
+	begun map[int]map[string]int // release → what its file said of each service
 }
 
 type trial struct{ env, release int }
 
 func newFollowModel(t *rapid.T) *followModel {
-	m := &followModel{t: t, e: newFakeEngine(), env: map[string]int{}, have: map[string]Found{}, tried: map[string]map[string]trial{"shop_web": {}, "shop_api": {}}}
+	m := &followModel{t: t, e: newFakeEngine(), env: map[string]int{}, have: map[string]Found{}, begun: map[int]map[string]int{}, tried: map[string]map[string]trial{"shop_web": {}, "shop_api": {}}}
 	m.file()
 	m.restart()
 	return m
@@ -116,6 +118,7 @@ func (m *followModel) pass() Result {
 
 // holdBegin holds a release that begins to what it may bring.
 func (m *followModel) holdBegin(before []*Release, r *Release, state State) {
+	m.begun[r.Number] = maps.Clone(m.env)
 	for i := range m.stack.Services {
 		s := &m.stack.Services[i]
 		x := r.index.follow.Services[s.Name]
@@ -136,7 +139,7 @@ func (m *followModel) holdBegin(before []*Release, r *Release, state State) {
 func (m *followModel) holdFail(r *Release) {
 	for name, x := range r.index.follow.Services {
 		if _, known := m.tried[name][x.Image]; x.New && (!known || m.tried[name][x.Image].release < r.Number) && (len(r.index.reverts) == 0 || r.index.reverts[name]) {
-			m.tried[name][x.Image] = trial{m.env[strings.TrimPrefix(name, "shop_")], r.Number}
+			m.tried[name][x.Image] = trial{m.begun[r.Number][strings.TrimPrefix(name, "shop_")], r.Number}
 		}
 	}
 }
