@@ -76,10 +76,13 @@ type Config struct {
 	// ExplainEngine does; nil: errors are told as they are.
 	Explain     func(error) error
 	Credentials reconcile.Credentials // nil: none
-	Owner       string                // default "skep"
-	ID          string                // what the lease calls this controller; default the host's name
-	PruneStacks bool                  // remove a stack whose file is gone
-	PolicyFile  string                // what stacks may ask for; empty: no policy
+	// InsecureRegistries are registries, as images name them, that are asked without TLS
+	// for what services follow.
+	InsecureRegistries []string
+	Owner              string // default "skep"
+	ID                 string // what the lease calls this controller; default the host's name
+	PruneStacks        bool   // remove a stack whose file is gone
+	PolicyFile         string // what stacks may ask for; empty: no policy
 	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
 	AllowHostRoot bool
 	History       int // releases kept a stack; 0: package reconcile's default
@@ -190,6 +193,7 @@ func Run(ctx context.Context, c Config) error {
 		scan:   scanner.Scan,
 		watch:  func(ctx context.Context) <-chan struct{} { return Watch(ctx, c.Specs) },
 		leader: lease,
+		tags:   func(leads func() bool, m *metrics) tags { return newTags(c, leads, m) },
 	})
 }
 
@@ -199,10 +203,11 @@ type edges struct {
 	events     Events
 	notes      notes // where what the controller alone knows is kept; nil: nowhere
 	scan       func(context.Context) *spec.Snapshot
-	watch      func(context.Context) <-chan struct{} // a value when files may have changed
-	policy     *policyFile                           // nil: there is none
-	leader     leader                                // nil: nobody else acts
-	sights     sights                                // nil: only what passes find is shown
+	watch      func(context.Context) <-chan struct{}    // a value when files may have changed
+	policy     *policyFile                              // nil: there is none
+	leader     leader                                   // nil: nobody else acts
+	sights     sights                                   // nil: only what passes find is shown
+	tags       func(leads func() bool, m *metrics) tags // makes what asks registries; nil: nobody does
 }
 
 // A controller is the daemon at work.
@@ -227,6 +232,7 @@ type controller struct {
 	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
 	descents   *descents
+	followed   followed
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -249,6 +255,9 @@ func newController(cfg Config, e edges) *controller {
 	c.scans = &scans{dir: cfg.Specs, scan: c.scanUnderPolicy, limit: cfg.ScanLimit}
 	c.kept = newKept(cfg, e.notes, c.leads)
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
+	if e.tags != nil {
+		c.followed.tags = e.tags(c.leads, c.metrics)
+	}
 	c.page = newPage(c)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
@@ -312,6 +321,9 @@ func (c *controller) daemon(ctx context.Context) error {
 	p.start("workers", endless(c.work)).limit = drainLimit + partLimit
 	p.start("engine", endless(c.engine.run))
 	p.start("events", endless(c.stream.run))
+	if c.followed.tags != nil {
+		p.start("follow", endless(c.followTags))
+	}
 	p.start("source", endless(c.readFiles))
 	if c.policy != nil {
 		p.start("policy", endless(c.watchPolicy))

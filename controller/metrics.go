@@ -46,6 +46,7 @@ type metrics struct {
 	corrections     *prometheus.CounterVec
 	reconnects      prometheus.Counter
 	notifications   *prometheus.CounterVec
+	followed        *prometheus.CounterVec
 
 	mu     sync.Mutex
 	stacks map[string]*tally
@@ -83,6 +84,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		})),
 		notifications: counter("skep_notifications_total", "Messages by notifier: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.", "notifier", "result"),
 	}
+	m.followed = newFollowedCounter(reg)
 	for _, result := range []string{rolloutHealthy, rolloutFailed} {
 		m.rolloutDuration.WithLabelValues(result)
 	}

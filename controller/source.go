@@ -326,6 +326,7 @@ func (c *controller) scanOnce(ctx context.Context) <-chan time.Time {
 	next, changed := before.fold(scan, c.lived(scan.Complete), c.Now())
 	next.listed = before.listed || scan.Complete && listed
 	c.desired.Store(&next)
+	c.want()
 	c.beginnings.read(&next)
 	c.report.source(before, next, changed)
 	c.tellUnusedRules()

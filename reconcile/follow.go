@@ -42,6 +42,7 @@ func (f Found) unheard() bool { return f.Image == "" && f.Problem == "" }
 // A FollowStatus is what becomes of what one service follows.
 type FollowStatus struct {
 	Service string `json:"service"` // its key
+	Name    string `json:"name"`    // in the Swarm
 	Follows string `json:"follows"` // "nginx, semver ~1.27"
 	Image   string `json:"image"`   // in force; as the file has it where nothing was found yet
 	Found
@@ -249,7 +250,7 @@ func (q *followQuestion) service(s *spec.Service, newest *Release, bars []barred
 	x := standsFor(q.releases, s, written)
 	x.Before, x.New, x.Mark = "", false, q.marks[s.Name]
 	found := q.found[s.Name]
-	st := FollowStatus{Service: s.Key, Follows: written.familiar + ", " + s.Follow.String(), Found: found, Image: cmp.Or(x.Image, writtenImage(s))}
+	st := FollowStatus{Service: s.Key, Name: s.Name, Follows: written.familiar + ", " + s.Follow.String(), Found: found, Image: cmp.Or(x.Image, writtenImage(s))}
 	candidate := found.Image
 	if candidate == "" && newest != nil && newest == last(q.releases) && newest.Phase == PhaseFailed {
 		candidate = newest.index.follow.Services[s.Name].Image // what is to be tried again, where that was asked for

@@ -28,6 +28,9 @@ const (
 	mostAtOnce = 8
 	// idleFor is how often a poller looks whether it is to ask again that is not to now.
 	idleFor = 5 * time.Second
+	// soonest is how long after a repository was asked about it is again, whatever else
+	// is to be found out of it.
+	soonest = 30 * time.Second
 )
 
 // A Result is what became of asking about one repository: the `result` of metrics.
@@ -87,6 +90,7 @@ type group struct {
 	named   reference.Named
 	host    string
 	rules   []spec.Follow // distinct, sorted
+	asked   time.Time     // when it was asked about last
 	due     time.Time
 	answers map[spec.Follow]reconcile.Found
 }
@@ -146,7 +150,7 @@ func (p *Poller) Want(all map[string]map[string]reconcile.Following) {
 			p.groups[key] = g
 		}
 		if slices.ContainsFunc(list, func(f spec.Follow) bool { return !slices.Contains(g.rules, f) }) {
-			g.due = time.Time{} // something new is to be found out
+			g.due = g.soon() // something new is to be found out
 		}
 		g.rules = list
 	}
@@ -201,6 +205,7 @@ func (p *Poller) look() {
 // Run asks until ctx ends. It calls changed with the stacks of which something else was
 // found than before.
 func (p *Poller) Run(ctx context.Context, changed func(stacks []string)) {
+	defer p.http.CloseIdleConnections()
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for {
@@ -227,9 +232,17 @@ func (p *Poller) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, g := range p.groups {
-		g.due = time.Time{}
+		g.due = g.soon()
 		clear(g.answers)
 	}
+}
+
+// soon is when a repository may be asked about out of turn.
+func (g *group) soon() time.Time {
+	if g.asked.IsZero() {
+		return time.Time{}
+	}
+	return g.asked.Add(soonest)
 }
 
 // start begins to ask what is due, and says when something else will be.
@@ -326,7 +339,7 @@ func (p *Poller) ask(ctx context.Context, key groupKey, g *group) []string {
 	h.busy = false
 	p.running--
 	now := time.Now()
-	g.due = now.Add(key.every + p.c.Jitter(key.every/10))
+	g.asked, g.due = now, now.Add(key.every+p.c.Jitter(key.every/10))
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return nil // it was stopped
 	}
@@ -335,7 +348,7 @@ func (p *Poller) ask(ctx context.Context, key groupKey, g *group) []string {
 	for stack := range p.wants {
 		before[stack] = p.found(stack)
 	}
-	result := p.take(g, rules, answers, err, now)
+	result := p.fill(g, rules, answers, err, now)
 	p.c.Told(g.host, result)
 	var stacks []string
 	for stack, was := range before {
@@ -366,9 +379,9 @@ func (p *Poller) hold(h *host, err error, now time.Time) {
 	}
 }
 
-// take puts what was answered into the group: what cannot be told any more stays as it was
+// fill puts what was answered into the group: what cannot be told any more stays as it was
 // found last.
-func (p *Poller) take(g *group, rules []spec.Follow, answers map[spec.Follow]reconcile.Found, err error, now time.Time) Result {
+func (p *Poller) fill(g *group, rules []spec.Follow, answers map[spec.Follow]reconcile.Found, err error, now time.Time) Result {
 	result := Unchanged
 	for _, rule := range rules {
 		was, a := g.answers[rule], answers[rule]

@@ -97,8 +97,17 @@ func (s *session) tags(ctx context.Context) ([]string, error) {
 		if all = append(all, page...); len(all) > maxTags {
 			return nil, fmt.Errorf("%s has more than %d tags of %s (follow a tag, not versions)", s.host, maxTags, s.repository)
 		}
-		if link == "" {
+		if link == "" && len(page) < pageSize {
 			return all, nil
+		}
+		if link == "" { // there may be more, and some registries do not say so
+			if last := page[len(page)-1]; next.Query().Get("last") != last {
+				again := *next
+				again.RawQuery = url.Values{"n": {strconv.Itoa(pageSize)}, "last": {last}}.Encode()
+				next = &again
+				continue
+			}
+			return all, nil // it knows no pages, and has all that it has
 		}
 		to, err := next.Parse(link)
 		if err != nil || to.Scheme != s.base.Scheme || to.Host != s.base.Host || to.Path != next.Path || seen[to.String()] {
@@ -316,7 +325,7 @@ func baseOf(named reference.Named, plain func(host string) bool) (base *url.URL,
 	if host == "docker.io" || host == "index.docker.io" {
 		at = "registry-1.docker.io"
 	}
-	u := &url.URL{Scheme: "https", Host: at}
+	u := &url.URL{Scheme: "https", Host: at, Path: "/"}
 	if plain(host) || isLocal(host) {
 		u.Scheme = "http"
 	}
