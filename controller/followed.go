@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -145,4 +146,39 @@ func askOnce(ctx context.Context, t tags, stacks map[string]*spec.Stack) map[str
 		}
 	}
 	return out
+}
+
+// follows is what services follow, as the newest passes found and registries said since.
+func (c *controller) follows(d *desired, results map[string]reconcile.Result) []PublishedFollow {
+	var out []PublishedFollow
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		if d.stacks[name] == nil {
+			continue
+		}
+		found := c.foundFor(d.stacks[name])
+		for _, f := range results[name].Followed {
+			if now, ok := found[f.Name]; ok && now.Image == f.Found.Image && now.Problem == f.Problem {
+				f.Asked = now.Asked
+			}
+			if f.Held, f.Problem = words(f.Held), words(f.Problem); len(out) < maxPublishedFollows {
+				out = append(out, PublishedFollow{name, f})
+			}
+		}
+	}
+	return out
+}
+
+// askedAfter is now, as it follows before: that a registry answered once more is no news
+// for a while.
+func askedAfter(now, before []PublishedFollow) []PublishedFollow {
+	now = slices.Clone(now)
+	for i := range now {
+		f := &now[i]
+		for _, old := range before {
+			if old.Stack == f.Stack && old.Name == f.Name && f.Asked.Sub(old.Asked) < reaskEvery && !old.Asked.IsZero() && !f.Asked.IsZero() {
+				f.Asked = old.Asked
+			}
+		}
+	}
+	return now
 }

@@ -29,7 +29,7 @@ import (
 type Found struct {
 	// Image is the tag found last, with its digest: "nginx:1.27.3@sha256:…". It stays
 	// when a later asking fails, and is empty where none was answered yet.
-	Image string `json:"image,omitempty"`
+	Image string `json:"found,omitempty"`
 	// Asked is when the registry answered last, or said no; zero: it never did.
 	Asked time.Time `json:"asked,omitzero"`
 	// Problem says, in a sentence, why the newest asking found nothing; "" where it did.
@@ -48,6 +48,30 @@ type FollowStatus struct {
 	Found
 	// Held says, in a sentence, why what was found is not followed to; "" where it is.
 	Held string `json:"held,omitempty"`
+}
+
+// String tells it to people: what is followed, what is in force, and when the registry
+// answered last.
+func (f FollowStatus) String() string {
+	text := fmt.Sprintf("%s follows %s: %s", f.Service, f.Follows, shortName(f.Image))
+	switch {
+	case f.Problem != "":
+		text += "; " + f.Problem
+	case f.Held != "":
+		text += "; held: " + f.Held
+	}
+	if f.Asked.IsZero() {
+		return text + "; no registry answered yet"
+	}
+	return text + "; the registry answered last " + moment(f.Asked)
+}
+
+// shortName is an image with as much of its digest as tells it from others.
+func shortName(image string) string {
+	if p := partsOf(image); p.digest != "" && p.tag != "" {
+		return shortImage(p)
+	}
+	return Printable(image)
 }
 
 // A followRecord is what a release remembers of following.
