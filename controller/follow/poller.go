@@ -259,6 +259,9 @@ func (p *Poller) start(ctx context.Context, asking *sync.WaitGroup, changed func
 		}
 		if left := due.Sub(now); left > 0 {
 			wait = min(wait, left)
+			if stacks := p.excuse(g, h); len(stacks) > 0 {
+				asking.Go(func() { changed(stacks) })
+			}
 			continue
 		}
 		h.busy = true
@@ -272,6 +275,30 @@ func (p *Poller) start(ctx context.Context, asking *sync.WaitGroup, changed func
 		})
 	}
 	return wait
+}
+
+// excuse answers what nobody was asked yet where its host is left alone: whoever waits for
+// an answer is not to wait for as long. It names the stacks that it does this for.
+func (p *Poller) excuse(g *group, h *host) []string {
+	if h.failures == 0 {
+		return nil
+	}
+	var open []spec.Follow
+	for _, rule := range g.rules {
+		if _, answered := g.answers[rule]; !answered {
+			g.answers[rule] = reconcile.Found{Problem: fmt.Sprintf("the registry %s is left alone for now, since it failed or limits how often it is asked", g.host)}
+			open = append(open, rule)
+		}
+	}
+	var stacks []string
+	for stack, services := range p.wants {
+		for _, f := range services {
+			if key, _, ok := keyOf(f); ok && p.groups[key] == g && slices.Contains(open, f.Follow) && !slices.Contains(stacks, stack) {
+				stacks = append(stacks, stack)
+			}
+		}
+	}
+	return stacks
 }
 
 // order is that in which groups come to be asked: who waits longest first.
@@ -483,8 +510,11 @@ func (p *Poller) login(named reference.Named) (login, error) {
 		return login{}, nil
 	}
 	encoded, err := p.c.Credentials.EncodedAuth(named.Name())
-	if err != nil {
-		return login{}, err
+	if err == nil {
+		var who login
+		if who, err = decodeLogin(encoded); err == nil {
+			return who, nil
+		}
 	}
-	return decodeLogin(encoded)
+	return login{}, fmt.Errorf("%s cannot be asked: %w", reference.Domain(named), err)
 }

@@ -312,6 +312,51 @@ func TestHostsAreLeftAlone(t *testing.T) {
 	}
 }
 
+// Who comes to a host that is left alone is told so, and does not wait for it.
+func TestNobodyWaitsForAHostThatIsLeftAlone(t *testing.T) {
+	run(t, Config{}, func(r *runner) {
+		r.with(example, status(429, "7200"))
+		shop := map[string]reconcile.Following{"shop_web": following(example+"/app:1", spec.Follow{Tag: "1"})}
+		r.Want(map[string]map[string]reconcile.Following{"shop": shop})
+		r.sleep(time.Minute)
+		r.told()
+		r.take()
+		r.Want(map[string]map[string]reconcile.Following{"shop": shop, "blog": {"blog_web": following(example+"/other:1", spec.Follow{Tag: "1"})}})
+		r.sleep(time.Second)
+		if f := r.Found("blog")["blog_web"]; !strings.Contains(f.Problem, "left alone") || !f.Asked.IsZero() {
+			t.Errorf("found %+v", f)
+		}
+		if told, asked := r.told(), r.take(); !slices.Equal(told, []string{"blog"}) || len(asked) > 0 {
+			t.Errorf("told of %v, and asked %v", told, asked)
+		}
+	})
+}
+
+// Asking once is each question once, and no more than that where a host fails.
+func TestOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		reg := newRegistry()
+		push(t, reg, "app", "1.0.0", "a")
+		w.with(example, reg)
+		w.with("other.example.com", status(500, ""))
+		p := New(Config{Transport: w})
+		p.Want(map[string]map[string]reconcile.Following{"shop": {
+			"shop_a": following(example+"/app:1", spec.Follow{Semver: "^1"}),
+			"shop_b": following(example+"/app:1", spec.Follow{Tag: "1.0.0"}),
+			"shop_c": following("other.example.com/app:1", spec.Follow{Tag: "1"}),
+		}})
+		p.Once(t.Context())
+		found := p.Found("shop")
+		if found["shop_a"].Image == "" || found["shop_a"].Image != found["shop_b"].Image || !strings.Contains(found["shop_c"].Problem, "status 500") {
+			t.Errorf("found %+v", found)
+		}
+		if asked := w.take(); len(asked) != 3 {
+			t.Errorf("asked %v", asked)
+		}
+	})
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Duration{

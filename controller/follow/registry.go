@@ -115,7 +115,7 @@ func (s *session) tags(ctx context.Context) ([]string, error) {
 		}
 		next = to
 	}
-	return nil, fmt.Errorf("the list of tags of %s at %s has more than %d pages (follow a tag, not versions)", s.repository, s.host, maxPages)
+	return nil, fmt.Errorf("%s has more than %d pages of tags of %s (follow a tag, not versions)", s.host, maxPages, s.repository)
 }
 
 func (s *session) page(ctx context.Context, at *url.URL) (tags []string, next string, err error) {
