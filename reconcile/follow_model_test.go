@@ -173,8 +173,13 @@ func (m *followModel) actions() map[string]func(*rapid.T) {
 		past = append(past, m.have["shop_"+k])
 		m.push(t, k)
 	}
+	whole := func(t *rapid.T) {
+		push(t)
+		m.asks = true
+		m.rests()
+	}
 	return map[string]func(*rapid.T){
-		"push": push, "push more": push,
+		"push": push, "push more": push, "pushed": whole, "pushed more": whole, "pushed again": whole,
 		"gone back": func(t *rapid.T) {
 			if f := past[max(0, len(past)-1-rapid.IntRange(0, 5).Draw(t, "ago")):]; len(f) > 0 && f[0].Image != "" {
 				name := "shop_web"
