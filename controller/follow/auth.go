@@ -18,8 +18,6 @@ type login struct{ user, password, identity, token string }
 func (login) String() string   { return "•••" }
 func (login) GoString() string { return "•••" }
 
-func (l login) empty() bool { return l == login{} }
-
 // decodeLogin reads what reconcile.Credentials give.
 func decodeLogin(encoded string) (login, error) {
 	if encoded == "" {
