@@ -225,10 +225,9 @@ type followQuestion struct {
 // follow says what each service that follows runs. For one of them, by what is in force
 // (C) and what was found (F):
 //
-//	pinned                             what the file's newest release has
 //	nothing found, or the same         C
 //	not what the file asks for now     C
-//	suspended                          C
+//	suspended, or pinned               C
 //	F failed, unpardoned               C, until the file says something else of the service
 //	F is an older version, or was left
 //	  for a newer one before           C
@@ -237,7 +236,9 @@ type followQuestion struct {
 //
 // C is of the newest release that stands (see standsFor), where it fits what the file
 // says. A stack whose newest release failed, and for which nothing is new, stays with what
-// that release has, so that it is taken back and quarantined as any other.
+// that release has, so that it is taken back and quarantined as any other; and one that is
+// pinned with what the newest release of its file has, so that a file that changes is
+// known by itself.
 func follow(q followQuestion) following {
 	var f following
 	bars := barsOf(q.releases, q.state.Pardoned)
@@ -308,6 +309,8 @@ func (q *followQuestion) against(s *spec.Service, x followed, to imageParts, can
 	switch b := barOf(bars, q.marks, s.Name, to.content()); {
 	case q.state.IsSuspended() || q.stack.Policy.Suspend:
 		return "the stack is suspended"
+	case q.state.IsPinned():
+		return fmt.Sprintf("the stack is pinned to release %d", q.state.Pin)
 	case b != nil:
 		return fmt.Sprintf("%s failed as release %d, and is not tried again: a newer one is, or: skep resume", shortImage(to), b.Release)
 	case spec.Newer(floor, to.tag) && s.Follow.Semver != "":

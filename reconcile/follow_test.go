@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -300,7 +301,7 @@ func TestPeopleHoldFollowing(t *testing.T) {
 	w.runs("somebody went back", at("1.27.1", "11"))
 	w.finds("web", at("1.27.3", "33"))
 	res := w.runs("pinned", at("1.27.1", "11"))
-	if !res.State.IsPinned() && res.Reason != "Pinned" {
+	if !res.State.IsPinned() || res.Followed[0].Image != at("1.27.1", "11") || !strings.Contains(res.Followed[0].Held, "pinned to release 1") {
 		t.Errorf("%s: %s", res.Reason, res.Message)
 	}
 	w.restart()
@@ -357,4 +358,98 @@ func TestFileThatFollowsSomethingElse(t *testing.T) {
 	w.runs("~1.26", at("1.26.9", "69"))
 	w.stack = followingStack(alone(spec.Follow{}), "nginx:1.26.0")
 	w.runs("nothing", "nginx:1.26.0")
+}
+
+// The operator's policy is asked about what was found: what it does not allow is left where
+// it is, and the rest of the stack goes on.
+func TestPolicyHoldsFollowing(t *testing.T) {
+	w := newFollowWorld(t, "nginx:1.27.0", alone(bySemver))
+	w.stack.Policy.Images = spec.ImagesPin
+	p := policy(t, "rules: [{name: a, allow: {images: ['docker.io/library/nginx:1.27.2', 'docker.io/library/nginx:1.27.4']}, limit: {digest: true}}]")
+	w.allowing(&p)
+	w.finds("web", at("1.27.2", "22"))
+	w.runs("what is allowed", at("1.27.2", "22"))
+	w.finds("web", at("1.27.3", "33"))
+	res := w.runs("what is not", at("1.27.2", "22"))
+	if f := finding(res.Findings, "follow-held"); f == nil || !strings.Contains(f.Message, "1.27.3") || res.Outcome != Unchanged {
+		t.Errorf("%s: %v", res.Outcome, res.Findings)
+	}
+	w.finds("web", at("1.27.4", "44"))
+	w.runs("what is allowed again", at("1.27.4", "44"))
+}
+
+// What is followed to is asked for the platforms that it runs on, and for nothing else: its
+// digest is what the registry said.
+func TestFollowedImageHasItsPlatforms(t *testing.T) {
+	server := &tagServer{}
+	x := &imageResolver{swarm: server, now: time.Now}
+	stack := withImages(followingStack(alone(byTag), "nginx:1.27"), map[string]string{"shop_web": at("1.27", "22")})
+	pins, findings := x.pins(t.Context(), stack, nil, nil, &Live{})
+	if len(findings) > 0 || pins["shop_web"].Image != at("1.27", "22") || !slices.Equal(server.asked, []string{at("1.27", "22")}) {
+		t.Errorf("pins %v, findings %v, asked %v", pins, findings, server.asked)
+	}
+	server.away, server.asked = true, nil
+	if pins, findings = x.pins(t.Context(), stack, nil, nil, &Live{}); len(pins)+len(findings) > 0 || len(server.asked) != 1 {
+		t.Errorf("away: pins %v, findings %v", pins, findings)
+	}
+	if pins, _ = x.pins(t.Context(), stack, map[string]Pin{"shop_web": {Written: at("1.27", "22"), Image: at("1.27", "22")}}, map[string]bool{"shop_web": true}, &Live{}); len(pins) != 1 || len(server.asked) != 1 {
+		t.Errorf("known before: pins %v, asked %v", pins, server.asked)
+	}
+}
+
+// A plan leads to what was found, and says what is followed; without an answer it keeps
+// what is in force.
+func TestPlanOfWhatIsFollowed(t *testing.T) {
+	w := newFollowWorld(t, "nginx:1.27.0", alone(bySemver))
+	w.finds("web", at("1.27.2", "22"))
+	w.settle()
+	if plan, err := w.r.Plan(t.Context(), w.stack); err != nil || !plan.Empty() {
+		t.Errorf("nobody asked, and the plan has %+v, %v", plan.Changes, err)
+	}
+	w.finds("web", at("1.27.3", "33"))
+	w.engine.takeWrites()
+	plan, err := w.r.PlanFollowing(t.Context(), w.stack, w.found)
+	if err != nil || len(plan.Changes) != 1 || len(plan.Followed) != 1 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	var out strings.Builder
+	if err := RenderPlan(&out, false, plan); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"web follows nginx, semver ~1.27: nginx:1.27.3@330000000000", "the registry answered last 2026-01-01"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the plan does not tell %q:\n%s", want, out.String())
+		}
+	}
+	if wrote := w.engine.takeWrites(); len(wrote) > 0 {
+		t.Errorf("it wrote %v", wrote)
+	}
+	text, err := json.Marshal(plan.View().Followed[0])
+	if err != nil || !strings.Contains(string(text), `"found":"nginx:1.27.3@`) || !strings.Contains(string(text), `"image":"nginx:1.27.3@`) {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// A record that cannot be read any more does not let go what failed.
+func TestDamagedRecordOfWhatWasFollowed(t *testing.T) {
+	w := newFollowWorld(t, "nginx:1.27.0", alone(bySemver))
+	w.finds("web", at("1.27.2", "22"))
+	w.settle()
+	w.finds("web", at("1.27.3", "bad3"))
+	w.runs("one that fails", at("1.27.2", "22"))
+	w.engine.mu.Lock()
+	for id, c := range w.engine.configs {
+		if c.Spec.Labels[labelPhase] == string(PhaseFailed) {
+			c.Spec.Data = []byte("damaged")
+			w.engine.configs[id] = c
+		}
+	}
+	w.engine.mu.Unlock()
+	w.restart()
+	w.runs("its record is damaged", at("1.27.2", "22"))
+	w.restart()
+	w.quiet("after a restart")
+	if n := w.engine.written[at("1.27.3", "bad3")]; n != 1 {
+		t.Errorf("what failed was written %d times", n)
+	}
 }

@@ -60,7 +60,7 @@ func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[
 		}
 		if s.Follow.On() && !pinnable(written) && !known { // for its platforms alone
 			if p, err := x.resolve(ctx, written); err == nil {
-				pins[s.Name] = p
+				pins[s.Name] = Pin{Written: written, Image: written, Platforms: p.Platforms}
 			}
 		}
 		if (!known || touched[s.Name]) && stack.Policy.Images != spec.ImagesAsWritten && pinnable(written) {
