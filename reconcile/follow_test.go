@@ -256,6 +256,42 @@ func TestNeverADowngradeByItself(t *testing.T) {
 	}
 }
 
+// Where only what failed goes back, what stays is what is followed on from.
+func TestFollowingGoesBackByItself(t *testing.T) {
+	w := newFollowWorld(t, "nginx:1.27.0", map[string]spec.Follow{"api": byTag, "web": bySemver})
+	w.stack.Policy.Rollout.Scope = spec.ScopeService
+	w.finds("api", at("1.27", "aa1"))
+	w.finds("web", at("1.27.2", "22"))
+	w.runs("the first", at("1.27", "aa1"), at("1.27.2", "22"))
+	w.finds("api", at("1.27", "aa2"))
+	w.finds("web", at("1.27.3", "bad3"))
+	w.runs("web goes back alone", at("1.27", "aa2"), at("1.27.2", "22"))
+	w.restart()
+	w.quiet("after a restart")
+	w.finds("web", at("1.27.4", "44"))
+	w.runs("the next one", at("1.27", "aa2"), at("1.27.4", "44"))
+	w.finds("api", at("1.27", "aa3"))
+	w.runs("and the other's", at("1.27", "aa3"), at("1.27.4", "44"))
+	if n := w.engine.written[at("1.27.3", "bad3")]; n != 1 {
+		t.Errorf("what failed was written %d times", n)
+	}
+}
+
+// A failure that is left as it is stays, and the next newer one takes its place.
+func TestFollowingThatIsHeldOnFailure(t *testing.T) {
+	w := newFollowWorld(t, "nginx:1.27.0", map[string]spec.Follow{"api": byTag, "web": bySemver})
+	w.stack.Policy.Rollout.OnFailure = spec.OnFailureHold
+	w.finds("api", at("1.27", "aa1"))
+	w.finds("web", at("1.27.2", "22"))
+	w.runs("the first", at("1.27", "aa1"), at("1.27.2", "22"))
+	w.finds("web", at("1.27.3", "bad3"))
+	w.runs("it is left", at("1.27", "aa1"), at("1.27.3", "bad3"))
+	w.restart()
+	w.quiet("after a restart")
+	w.finds("web", at("1.27.4", "44"))
+	w.runs("the next one", at("1.27", "aa1"), at("1.27.4", "44"))
+}
+
 // Two registries behind one name, of which each has another digest, are no reason to go to
 // and fro.
 func TestItDoesNotFlap(t *testing.T) {
@@ -314,7 +350,9 @@ func TestPeopleHoldFollowing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.finds("web", at("1.27.4", "44"))
-	w.runs("suspended", at("1.27.3", "33"))
+	if res := w.runs("suspended", at("1.27.3", "33")); res.Followed[0].Held != "the stack is suspended" || res.Followed[0].Image != at("1.27.3", "33") {
+		t.Errorf("followed %+v", res.Followed)
+	}
 	if _, err := w.r.Resume(ctx, "shop"); err != nil {
 		t.Fatal(err)
 	}
