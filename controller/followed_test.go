@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
+	inprocess "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/skep-io/skep/controller/follow"
@@ -228,4 +231,31 @@ func TestAskOnce(t *testing.T) {
 	if f := found["a"]["a_web"]; f.Problem == "" || f.Image != "" {
 		t.Errorf("found %+v", found)
 	}
+}
+
+// A registry of this machine is asked over a real connection, without TLS.
+func TestAskRegistriesOverTheNetwork(t *testing.T) {
+	reg := httptest.NewServer(inprocess.New(inprocess.Logger(log.New(io.Discard, "", 0))))
+	defer reg.Close()
+	at := strings.TrimPrefix(reg.URL, "http://")
+	for _, tag := range []string{"1.0.0", "1.0.1", "1.1.0"} {
+		body := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, reg.URL+"/v2/team/app/manifests/"+tag, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil || resp.StatusCode != http.StatusCreated {
+			t.Fatal(resp, err)
+		}
+		resp.Body.Close()
+	}
+	s := follower("a", "1")
+	s.Services[0].Follow = spec.Follow{Semver: "~1.0", Every: time.Minute}
+	s.Services[0].Spec.TaskTemplate.ContainerSpec.Image = at + "/team/app:1.0.0"
+	found := AskRegistries(t.Context(), map[string]*spec.Stack{"a": s}, nil, nil)
+	if f := found["a"]["a_web"]; !strings.HasPrefix(f.Image, at+"/team/app:1.0.1@sha256:") || f.Problem != "" {
+		t.Errorf("found %+v", f)
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
