@@ -80,10 +80,13 @@ type Config struct {
 	// ExplainEngine does; nil: errors are told as they are.
 	Explain     func(error) error
 	Credentials reconcile.Credentials // nil: none
-	Owner       string                // default "skep"
-	ID          string                // what the lease calls this controller; default the host's name
-	PruneStacks bool                  // remove a stack whose file is gone
-	PolicyFile  string                // what stacks may ask for; empty: no policy
+	// InsecureRegistries are registries, as images name them, that are asked without TLS
+	// for what services follow.
+	InsecureRegistries []string
+	Owner              string // default "skep"
+	ID                 string // what the lease calls this controller; default the host's name
+	PruneStacks        bool   // remove a stack whose file is gone
+	PolicyFile         string // what stacks may ask for; empty: no policy
 	// AllowHostRoot allows stacks what opens a whole node, where there is no policy.
 	AllowHostRoot bool
 	History       int // releases kept a stack; 0: package reconcile's default
@@ -211,6 +214,7 @@ func Run(ctx context.Context, c Config) error {
 		scan:   func(ctx context.Context, s Source) *spec.Snapshot { return scanners[s.Name].Scan(ctx) },
 		watch:  func(ctx context.Context, s Source) <-chan struct{} { return Watch(ctx, s.Dir) },
 		leader: lease,
+		tags:   func(leads func() bool, m *metrics) tags { return newTags(c, leads, m) },
 	})
 }
 
@@ -225,6 +229,7 @@ type edges struct {
 	policy     *policyFile                                   // nil: there is none
 	leader     leader                                        // nil: nobody else acts
 	sights     sights                                        // nil: only what passes find is shown
+	tags       func(leads func() bool, m *metrics) tags      // makes what asks registries; nil: nobody does
 }
 
 // A controller is the daemon at work.
@@ -249,6 +254,7 @@ type controller struct {
 	acted      atomic.Bool              // as the log was told
 	beginnings beginnings
 	descents   []*descents // of the sources, in their order
+	followed   followed
 }
 
 func newController(cfg Config, e edges) *controller {
@@ -275,6 +281,9 @@ func newController(cfg Config, e edges) *controller {
 	c.notices = newNotices(cfg, e.notes, c.leads, c.metrics)
 	c.notices.knows(c.endedAs, c.repositoryOf)
 	c.relay = newRelay(e.beside, cfg.Owner)
+	if e.tags != nil {
+		c.followed.tags = e.tags(c.leads, c.metrics)
+	}
 	c.page = newPage(c)
 	c.engine = &refresher{
 		reconciler:  e.reconciler,
@@ -339,6 +348,9 @@ func (c *controller) daemon(ctx context.Context) error {
 		if f.Keep != nil {
 			p.start("source "+f.Name, endless(func(ctx context.Context) { c.keepSource(ctx, f) }))
 		}
+	}
+	if c.followed.tags != nil {
+		p.start("follow", endless(c.followTags))
 	}
 	p.start("source", endless(c.readFiles))
 	if c.policy != nil {

@@ -345,6 +345,7 @@ func (c *controller) putInForce() {
 	next.joined = true
 	next.listed = before.listed || v.Complete && listed
 	c.desired.Store(&next)
+	c.want()
 	c.beginnings.read(&next)
 	c.report.source(before, next, changed)
 	c.tellUnusedRules()

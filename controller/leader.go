@@ -63,6 +63,9 @@ func (c *controller) mayPass() (uint64, bool) {
 func (c *controller) stands(s Standing) {
 	defer poke(c.kept.hint)
 	c.notices.stands()
+	if c.followed.tags != nil {
+		defer c.followed.tags.Look()
+	}
 	defer c.page.changed()
 	switch was := c.acted.Swap(s.Acts()); {
 	case s.Acts():

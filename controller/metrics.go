@@ -49,6 +49,7 @@ type metrics struct {
 	notifications   *prometheus.CounterVec
 	commitStatuses  *prometheus.CounterVec
 	webhooks        *prometheus.CounterVec
+	followed        *prometheus.CounterVec
 
 	mu     sync.Mutex
 	stacks map[string]*tally
@@ -88,6 +89,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		commitStatuses: counter("skep_commit_statuses_total", "Statuses of commits: sent, failed (given up), dropped (behind too many others), and attempts that ended with an error.", "result"),
 		webhooks:       counter("skep_webhooks_total", "Requests to /hooks/git: accepted, forged (no good signature), large (too large a body), limited (too many forged ones before), broken (no whole POST).", "result"),
 	}
+	m.followed = newFollowedCounter(reg)
 	for _, result := range []string{rolloutHealthy, rolloutFailed} {
 		m.rolloutDuration.WithLabelValues(result)
 	}

@@ -37,6 +37,9 @@ type Published struct {
 	// Lost are stacks that were removed within reconcile.LossWindow without a person's word,
 	// with when: whoever acts next weighs them too.
 	Lost map[string]time.Time `json:"lost,omitempty"`
+	// Follows is what services follow, sorted by stack. When a registry answered last is
+	// written anew once an hour, where nothing else is different.
+	Follows []PublishedFollow `json:"follows,omitempty"`
 	// Omitted is how many more stacks there are that something is the matter with.
 	Omitted int `json:"omitted,omitempty"`
 }
@@ -70,6 +73,12 @@ type PublishedStack struct {
 	Findings []spec.Finding `json:"findings,omitempty"` // the errors of a file that does not load
 }
 
+// PublishedFollow is what becomes of what a service of a stack follows.
+type PublishedFollow struct {
+	Stack string `json:"stack"`
+	reconcile.FollowStatus
+}
+
 // PublishedPrune is a removal of whole stacks that waits.
 type PublishedPrune struct {
 	reconcile.Blockade
@@ -87,12 +96,15 @@ const (
 	maxPublishedNames   = 200      // of stacks whose removal waits
 	maxPublishedSources = 20       // that are not believed
 	maxPublishedWords   = 500      // characters of a sentence
+	maxPublishedFollows = 200      // services that follow
 
 	publishEvery = 5 * time.Second
 	// rewordEvery is how long nothing is written but for other words for the same.
 	rewordEvery = time.Minute
 	// publishRetry is how long after a write that failed the next one comes.
 	publishRetry = 10 * time.Second
+	// reaskEvery is how long nothing is written but that a registry answered once more.
+	reaskEvery = time.Hour
 
 	labelReport = reconcile.LabelPrefix + "report"
 )
@@ -137,6 +149,7 @@ func (c *controller) found(now time.Time) Published {
 		p.Prune = publishedPrune(b)
 	}
 	p.Lost = c.kept.losses()
+	p.Follows = c.follows(d, results)
 	return p
 }
 
@@ -229,6 +242,7 @@ func (p Published) after(old *Published) Published {
 			p.Stacks[i].Since = at
 		}
 	}
+	p.Follows = askedAfter(p.Follows, old.Follows)
 	if p.Prune != nil && old.Prune != nil && p.Prune.ID == old.Prune.ID {
 		again := *p.Prune
 		again.Since, p.Prune = old.Prune.Since, &again
@@ -239,7 +253,7 @@ func (p Published) after(old *Published) Published {
 // news says whether p tells something else than old, and whether only in other words.
 func (p Published) news(old *Published) (differs, wordsOnly bool) {
 	if old == nil {
-		return !p.Empty() || len(p.Lost) > 0, false
+		return !p.Empty() || len(p.Lost) > 0 || len(p.Follows) > 0, false
 	}
 	was := *old
 	p.At, was.At = time.Time{}, time.Time{}
@@ -264,6 +278,9 @@ func (p Published) wordless() []string {
 	if p.Prune != nil {
 		out = append(out, p.Prune.ID)
 	}
+	for _, f := range p.Follows {
+		out = append(out, f.Stack, f.Service, f.Follows, f.Image, f.Held, fmt.Sprint(f.Problem != ""))
+	}
 	return out
 }
 
@@ -281,7 +298,7 @@ func (p Published) fitted() Published {
 	if len(p.text()) <= maxPublished {
 		return p
 	}
-	p.Stacks = slices.Clone(p.Stacks)
+	p.Stacks, p.Follows = slices.Clone(p.Stacks), nil
 	for i := range p.Stacks {
 		s := &p.Stacks[i]
 		s.Findings = nil

@@ -45,6 +45,7 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 		}
 	}
 	s := newSettling(r, snapshot, wait, took)
+	s.follows = o.Found
 	s.guard = func(going []string) func(string) string {
 		known, sure := r.Stacks(), []string(nil)
 		most := mostOf(len(known), going, o.Waited) // the passes to come bring others to live
@@ -63,6 +64,9 @@ func Settle(ctx context.Context, r Reconciler, snapshot *spec.Snapshot, names []
 type SettleOptions struct {
 	// Confirmed are the IDs of removals of many stacks that are to be carried out.
 	Confirmed []string
+	// Found is what registries said of what services follow, by stack and by the services'
+	// names; a stack that is not in it keeps what is in force.
+	Found map[string]map[string]reconcile.Found
 	// Waited is the removal that waited before, nil where none did (see Waits).
 	Waited *reconcile.Blockade
 	// AllowOlder lets a stack go back to a commit that does not descend from the one that
@@ -109,6 +113,8 @@ type settling struct {
 	// question is what a pass has to find out about a stack's source, found what it did.
 	question func(stack string) *reconcile.SourceCheck
 	found    func(stack string, result reconcile.Result)
+	// follows is what registries said, by stack.
+	follows map[string]map[string]reconcile.Found
 
 	mu      sync.Mutex
 	results map[string]reconcile.Result
@@ -243,7 +249,7 @@ func (s *settling) input(ctx context.Context, name string) reconcile.Input {
 	if stack == nil {
 		return reconcile.Input{Name: name, PruneBlocked: s.blocked(name), Source: s.question(name)}
 	}
-	return reconcile.Input{Name: name, Stack: stack, Source: s.question(name), Blocked: s.desired.blocked(stack, func(dep *spec.Stack) (bool, string) {
+	return reconcile.Input{Name: name, Stack: stack, Found: s.follows[name], Source: s.question(name), Blocked: s.desired.blocked(stack, func(dep *spec.Stack) (bool, string) {
 		return s.ready(ctx, dep)
 	})}
 }
@@ -439,6 +445,9 @@ func (c *controller) once(ctx context.Context) error {
 		return err
 	}
 	s := newSettling(c.reconciler, snapshot, true, c.take)
+	if c.followed.tags != nil {
+		s.follows = askOnce(ctx, c.followed.tags, snapshot.Stacks)
+	}
 	s.guard = func([]string) func(string) string { return c.pruneBlocked }
 	s.found = func(stack string, result reconcile.Result) { c.beginnings.found(stack, d.stacks[stack] != nil, result) }
 	s.question = func(stack string) *reconcile.SourceCheck {

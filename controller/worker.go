@@ -111,6 +111,7 @@ func (c *controller) process(ctx context.Context, stack string) {
 // for it.
 func (c *controller) take(in reconcile.Input, result reconcile.Result, took time.Duration) {
 	becameReady := c.book.record(in, result)
+	c.noteSuspended(in.Name, result)
 	if in.Stack == nil && result.Outcome == reconcile.Applied {
 		c.kept.removes(in.Name)
 	}
@@ -138,7 +139,7 @@ func (c *controller) input(name string) (reconcile.Input, bool) {
 	if stack == nil {
 		return reconcile.Input{Name: name, PruneBlocked: c.pruneBlocked(name)}, d.gone[name]
 	}
-	return reconcile.Input{Name: name, Stack: stack, Blocked: d.blocked(stack, c.book.ready)}, true
+	return reconcile.Input{Name: name, Stack: stack, Found: c.foundFor(stack), Blocked: d.blocked(stack, c.book.ready)}, true
 }
 
 // pass makes one pass, and a failed result of a panic in it.

@@ -265,6 +265,9 @@ func (r *Reconciler) newRelease(p *pass, phase Phase) *Release {
 	if src.Commit != nil {
 		rel.Subject, rel.Commit, rel.Committed = src.Commit.Subject, src.Commit.Hash, src.Commit.Time
 	}
+	if words := p.follow.record.words(); len(words) > 0 && p.sameFile(last(p.releases)) { // the file has nothing to do with it
+		rel.Subject = few(words)
+	}
 	if of := p.pinned; of != nil {
 		rel.Commit, rel.Committed = of.Commit, of.Committed
 		rel.Source, rel.Revision, rel.Subject, rel.By, rel.Of = of.Source, of.Revision, of.Subject, ByHand, p.state.Pin
@@ -282,6 +285,7 @@ func (r *Reconciler) record(ctx context.Context, p *pass, res *Result, rel *Rele
 	data := recordOf(p.desired, pins, changed)
 	data.Findings, data.Severities = lasting(p.stack.Findings, p.plan.Findings, p.images), p.stack.Policy.Findings
 	data.Deadline, data.Bake = p.timesOf(changed)
+	data.Follow = p.followRecord()
 	mine := indexOf(data).objects
 	own := r.owned(p.live, p.releases)
 	for _, ref := range p.live.Stack(p.stack.Name) {

@@ -55,9 +55,13 @@ type Situation struct {
 	// PinMoves says that the file is another than when it was released last, and was so
 	// before the stack was pinned.
 	PinMoves bool
-	// Digest and Source are the file's or, of a stack that is pinned, that release's.
+	// Digest and Source are the file's or, of a stack that is pinned, that release's;
+	// Source has with it what is followed to.
 	Digest, Source string
-	Releases       []*Release // oldest first
+	// Followed says what a release would follow to that the newest one did not; Unheard,
+	// in a sentence, that a registry has yet to say what the stack begins with.
+	Followed, Unheard string
+	Releases          []*Release // oldest first
 	// Plan leads from live to what Digest says; where that is quarantined it leads to
 	// the newest healthy release instead. Back says that it leads to a release as
 	// recorded: last wave first.
@@ -148,6 +152,7 @@ type Decision struct {
 //	    R is Progressing, and Swarm gave up on it      fail
 //	    P is empty, and live is as something healthy   adopt (a revert, or the same in other words)
 //	    another stack comes first                      wait
+//	    a registry has yet to say what is followed     wait
 //	    P removes too many services, unconfirmed       hold
 //	    else                                           begin (R, if Progressing, is superseded)
 //
@@ -195,11 +200,11 @@ func Decide(s Situation) Decision {
 	}
 }
 
-// Quarantined returns the failed release that keeps a digest, or a source, from
-// being rolled out again, or nil. What failed in releases up to pardoned is forgiven.
+// Quarantined returns the failed release that keeps a digest, or a source (with what
+// was followed to), from being rolled out again, or nil. What failed in releases up to pardoned is forgiven.
 func Quarantined(releases []*Release, digest, source string, pardoned int) *Release {
 	for _, r := range slices.Backward(releases) {
-		if r.Digest == digest || r.Source == source && source != "" {
+		if r.Digest == digest || source != "" && r.identity() == source {
 			if r.Phase == PhaseFailed && r.Number > pardoned {
 				return r
 			}
@@ -228,6 +233,8 @@ func decideFirst(s Situation) Decision {
 	switch {
 	case !s.Exists && s.Blocked != "":
 		return blocked(s)
+	case !s.Exists && s.Unheard != "":
+		return wait("FollowUnheard", s.Unheard)
 	case !s.Exists:
 		return Decision{Act: ActBegin, Reason: "FirstRelease", Message: "nothing of the stack lives yet", Again: again}
 	case s.Plan.Empty():
@@ -252,6 +259,10 @@ func decideNext(s Situation, r *Release) Decision {
 		return Decision{Act: ActBegin, Reason: "Pinned", Message: fmt.Sprintf("going back to release %d (%s) by hand", s.Pinned.Number, s.Pinned.Revision), Again: again, Release: r}
 	case s.Shrinks != nil:
 		return hold(PruneBlocked, s.Shrinks.Why()).about(r)
+	case s.Unheard != "":
+		return wait("FollowUnheard", s.Unheard)
+	case s.Followed != "":
+		return Decision{Act: ActBegin, Reason: "Followed", Message: s.Followed, Again: again, Release: r}
 	case r.Digest == s.Digest:
 		return Decision{Act: ActBegin, Reason: "Pardoned", Message: fmt.Sprintf("release %d is tried again by hand", r.Number), Again: again, Release: r}
 	}

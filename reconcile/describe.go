@@ -30,6 +30,8 @@ func (r *Reconciler) describe(res *Result, p *pass, st *stackState, d Decision) 
 		res.Findings = append(res.Findings, st.findings...)
 	}
 	res.Findings = append(res.Findings, p.gradeTold(p.missing)...)
+	res.Findings = append(res.Findings, p.followFindings()...)
+	res.Followed = p.follow.status
 	for i := range p.desired.Services {
 		ds := &p.desired.Services[i]
 		h, ok := p.health[ds.Name]

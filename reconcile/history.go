@@ -29,10 +29,12 @@ func (r *refused) Is(target error) bool { return target == ErrRefused }
 // A HistoryEntry is a release as a stack's history tells it. Its JSON is stable:
 // fields are added, never renamed.
 type HistoryEntry struct {
-	Number   int       `json:"number"`
-	Digest   string    `json:"digest"`
-	Revision string    `json:"revision"` // the commit, or a hash over the files
-	Subject  string    `json:"subject,omitempty"`
+	Number   int    `json:"number"`
+	Digest   string `json:"digest"`
+	Revision string `json:"revision"` // the commit, or a hash over the files
+	Subject  string `json:"subject,omitempty"`
+	// Followed says what the release was followed to: "followed nginx 1.27.2 → 1.27.3".
+	Followed []string  `json:"followed,omitempty"`
 	Phase    Phase     `json:"phase"`
 	Reason   string    `json:"reason,omitempty"`
 	Message  string    `json:"message,omitempty"`
@@ -82,7 +84,8 @@ func entryOf(rel *Release, releases []*Release, state State, now time.Time) Hist
 	e := HistoryEntry{
 		Number: rel.Number, Digest: rel.Digest, Revision: rel.Revision, Subject: rel.Subject,
 		Phase: rel.Phase, Reason: rel.Reason, Message: rel.Message,
-		Started: rel.Started, Ended: rel.Ended, By: cmp.Or(rel.By, ByFile), Damaged: rel.damaged, Untried: rel.index.untried,
+		Followed: rel.index.follow.words(),
+		Started:  rel.Started, Ended: rel.Ended, By: cmp.Or(rel.By, ByFile), Damaged: rel.damaged, Untried: rel.index.untried,
 	}
 	runs := inForce(releases)
 	e.Running = rel == runs

@@ -58,6 +58,11 @@ func (x *imageResolver) pins(ctx context.Context, stack *spec.Stack, before map[
 		if known {
 			pins[s.Name] = p
 		}
+		if s.Follow.On() && !pinnable(written) && !known { // for its platforms alone
+			if p, err := x.resolve(ctx, written); err == nil {
+				pins[s.Name] = Pin{Written: written, Image: written, Platforms: p.Platforms}
+			}
+		}
 		if (!known || touched[s.Name]) && stack.Policy.Images != spec.ImagesAsWritten && pinnable(written) {
 			ask[written] = append(ask[written], s.Name)
 		}

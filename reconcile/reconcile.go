@@ -77,6 +77,7 @@ type stackState struct {
 	findingsOf string             // its digest
 	broken     brokenBake         // the bake of the newest release
 	images     imageFault         // that kept a release from beginning
+	follows    followCache        // what was made of what is followed
 }
 
 // settled is a pass that found nothing to do, and what it looked at: as long as
@@ -87,6 +88,7 @@ type settled struct {
 	reading int
 	blocked string
 	policy  *spec.ClusterPolicy
+	found   map[string]Found
 	result  Result
 }
 
@@ -174,6 +176,8 @@ type pass struct {
 	releases []*Release
 	state    State // what people ask of the stack
 	key      []byte
+	found    map[string]Found
+	follow   following
 	digest   string   // the file's or, of a stack that is pinned, that release's
 	source   string   // the file's fingerprint, keyed where secrets went into it
 	pinned   *Release // what the stack is pinned to
@@ -239,7 +243,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, in Input) Result {
 	res.Current = in.Source != nil && p.stale == ""
 	st.last, st.lastStack = res, in.Stack
 	if res.Err == nil && res.Requeue == 0 && p.stale == "" && !blocks(p.plan.Findings) { // what is in the way may be another stack's, and go
-		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, p.guard.Policy, quiet(res)}
+		st.settled = &settled{in.Stack, p.live.stampOf(in.Name), r.memory.reading(in.Name), in.Blocked, p.guard.Policy, in.Found, quiet(res)}
 	}
 	return res
 }
@@ -301,11 +305,11 @@ func (r *Reconciler) look(ctx context.Context, in Input, st *stackState) (*pass,
 		return nil, nil, err
 	}
 	if s := st.settled; s != nil && s.stack == in.Stack && s.stamp == live.stampOf(in.Name) &&
-		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked && s.policy == r.guard().Policy && in.Source == nil {
+		s.reading == r.memory.reading(in.Name) && s.blocked == in.Blocked && s.policy == r.guard().Policy && sameFound(s.found, in.Found) && in.Source == nil {
 		return nil, &s.result, nil
 	}
 	st.settled = nil
-	p := &pass{stack: in.Stack, live: live, releases: r.time.rebase(releases), state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state), guard: r.guard()}
+	p := &pass{stack: in.Stack, found: in.Found, live: live, releases: r.time.rebase(releases), state: state, fileWaited: st.fileWaited(in.Stack.Source.Fingerprint, state), guard: r.guard()}
 	if err := r.bind(ctx, p, true); err != nil {
 		return nil, nil, err
 	}
@@ -514,7 +518,8 @@ func retained(releases []*Release) func(Ref) bool {
 func (r *Reconciler) situation(p *pass, blocked string) Situation {
 	s := Situation{
 		Now: r.o.Now(), Policy: p.stack.Policy, Rollouts: p.rollouts(), Blocked: blocked, Stale: p.stale, StaleTo: p.staleTo,
-		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, PinMoves: p.pinMoves, Digest: p.digest, Source: p.source, Whole: p.whole,
+		State: p.state, Pinned: p.pinned, PinEnds: p.pinEnds, PinMoves: p.pinMoves, Digest: p.digest, Source: p.identity(), Whole: p.whole,
+		Followed: p.followedWords(), Unheard: p.unheard(),
 		Releases: p.releases, Plan: p.plan, Shrinks: r.blockade(p), Back: p.back, Health: p.health, Lost: map[string]time.Time{},
 	}
 	if p.back { // which runs no job, and waits for none
@@ -553,11 +558,17 @@ func (r *Reconciler) Released(ctx context.Context, stack *spec.Stack) (bool, err
 	if err != nil {
 		return false, err
 	}
-	return releases[len(releases)-1].Digest == Digest(stack, key), nil
+	return releases[len(releases)-1].fileDigest() == Digest(stack, key), nil
 }
 
-// Plan tells what a pass would write, without writing.
+// Plan tells what a pass would write, without writing. What services follow is as it is in
+// force.
 func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error) {
+	return r.PlanFollowing(ctx, stack, nil)
+}
+
+// PlanFollowing is Plan with what registries said of what services follow, by their names.
+func (r *Reconciler) PlanFollowing(ctx context.Context, stack *spec.Stack, found map[string]Found) (*Plan, error) {
 	r.observer.want(stack)
 	live, err := r.observer.get(ctx, stack.Name, 0)
 	if err != nil {
@@ -567,7 +578,7 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	if err != nil {
 		return nil, err
 	}
-	p := &pass{stack: stack, live: live, releases: releases, state: state, guard: r.guard()}
+	p := &pass{stack: stack, found: found, live: live, releases: releases, state: state, guard: r.guard()}
 	if err := r.bind(ctx, p, false); err != nil {
 		return nil, err
 	}
@@ -580,6 +591,8 @@ func (r *Reconciler) Plan(ctx context.Context, stack *spec.Stack) (*Plan, error)
 	}
 	p.plan.Findings = append(p.plan.Findings, p.gradeTold(p.missing)...)
 	p.plan.Findings = append(p.plan.Findings, p.asked()...)
+	p.plan.Findings = append(p.plan.Findings, p.followFindings()...)
+	p.plan.Followed = p.follow.status
 	r.tellBlockade(p)
 	if p.failed != nil {
 		p.plan.Findings = append(p.plan.Findings, spec.Finding{File: stack.Source.File, Severity: spec.Warning, Code: "release-failed",

@@ -74,6 +74,8 @@ type record struct {
 	Findings []spec.Finding `json:"findings,omitempty"`
 	// Severities are the file's x-skep.findings, for what is found later.
 	Severities map[string]spec.Severity `json:"severities,omitempty"`
+	// Follow is what services that follow tags were followed to; nil where none does.
+	Follow *followRecord `json:"follow,omitempty"`
 }
 
 type namedPin struct {
@@ -109,10 +111,11 @@ type index struct {
 	// findings and severities are those of a stack's newest release only.
 	findings   []spec.Finding
 	severities map[string]spec.Severity
+	follow     *followRecord
 }
 
 func indexOf(r *record) index {
-	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed, deadline: r.Deadline, bake: r.Bake, findings: r.Findings, severities: r.Severities}
+	x := index{objects: map[Ref]bool{}, left: map[Ref]bool{}, pins: map[string]Pin{}, believed: map[string]string{}, changed: r.Changed, deadline: r.Deadline, bake: r.Bake, findings: r.Findings, severities: r.Severities, follow: r.Follow}
 	for _, p := range r.Pins {
 		x.pins[p.Service] = p.Pin
 	}

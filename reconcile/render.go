@@ -21,6 +21,7 @@ type PlanView struct {
 	Changes  []ChangeView   `json:"changes"`
 	Held     []ChangeView   `json:"held,omitempty"` // what errors keep from being written
 	Findings []spec.Finding `json:"findings"`
+	Followed []FollowStatus `json:"followed,omitempty"` // what services follow
 	Summary  Summary        `json:"summary"`
 }
 
@@ -62,7 +63,7 @@ type Summary struct {
 
 // View is the JSON form of a plan.
 func (p *Plan) View() PlanView {
-	v := PlanView{Stack: p.Stack, Changes: []ChangeView{}, Findings: []spec.Finding{}, Summary: Summarize(p)}
+	v := PlanView{Stack: p.Stack, Changes: []ChangeView{}, Findings: []spec.Finding{}, Followed: p.Followed, Summary: Summarize(p)}
 	v.Findings = append(v.Findings, p.Findings...)
 	v.Changes, v.Held = viewed(v.Changes, p.Changes), viewed(nil, p.Held)
 	return v
@@ -214,7 +215,7 @@ type Rendering struct {
 func (o Rendering) Plan(w io.Writer, plans ...*Plan) error {
 	r := &renderer{Rendering: o}
 	for _, p := range plans {
-		if !p.Empty() || len(p.Findings) > 0 {
+		if !p.Empty() || len(p.Findings) > 0 || len(p.Followed) > 0 {
 			r.stack(p)
 		}
 	}
@@ -272,6 +273,9 @@ func (r *renderer) stack(p *Plan) {
 	}
 	if len(restarting) > 1 {
 		r.line("  restart in this order: %s", strings.Join(restarting, ", then "))
+	}
+	for _, f := range p.Followed {
+		r.line("  %s", f)
 	}
 	for _, f := range p.Findings {
 		r.finding(f)

@@ -46,6 +46,8 @@ type Result struct {
 	// Plan is the difference that was found (and written, where Outcome is Applied).
 	Plan     *Plan
 	Findings []spec.Finding
+	// Followed is what becomes of what services follow, by their keys.
+	Followed []FollowStatus
 	// Drifted counts the objects that live otherwise than they were rolled out.
 	Drifted int
 	// Written are the changes that this pass wrote: the part of Plan whose turn it was.
@@ -201,6 +203,9 @@ type Input struct {
 	// PruneBlocked says, in a sentence, why a stack whose file is gone must not be
 	// removed yet; empty where it may.
 	PruneBlocked string
+	// Found is what registries said of what services follow, by their names; a service
+	// that is not in it keeps what is in force.
+	Found map[string]Found
 	// Source, if not nil, has the pass find out whether the stack's source is older than
 	// what was rolled out of it last; then it is held. Result.Current says that it is not.
 	Source *SourceCheck

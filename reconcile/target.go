@@ -19,10 +19,11 @@ func (r *Reconciler) bind(ctx context.Context, p *pass, mayCreateKey bool) (err 
 			return err
 		}
 	}
-	p.digest = r.digest(p.stack, p.key)
 	p.source = keyedHash(p.key, p.stack.Source.Fingerprint)
+	r.followIn(p)
+	p.digest = r.digest(p.stack, p.key)
 	p.bindPin()
-	p.failed = Quarantined(p.releases, p.digest, p.source, p.state.Pardoned)
+	p.failed = Quarantined(p.releases, p.digest, p.identity(), p.state.Pardoned)
 	if p.failed != nil && !holds(p.stack.Policy.Rollout, p.rollouts(), p.failed) {
 		if back := goesBackTo(p.releases, p.failed); back != nil {
 			return r.bindBack(ctx, p, back)

@@ -153,6 +153,8 @@ type Plan struct {
 	// that is missing (an error: nothing is applied), an unpinned image, a network
 	// whose attributes differ, a foreign object in the stack.
 	Findings []spec.Finding
+	// Followed is what becomes of what services follow, by their keys.
+	Followed []FollowStatus
 }
 
 // Empty says that there is nothing to write.

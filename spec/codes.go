@@ -196,6 +196,8 @@ var codeTable = []Code{
 	{"ignore-unknown", Swarm, asWarning, "a path in x-skep.ignore is no field that is compared"},
 	{"job-labels-wait", Swarm, asInfo, "labels of a job wait for its next change"},
 	{"image-not-pinned", Swarm, asWarning, "no registry could tell the image's digest"},
+	{"follow-away", Swarm, asWarning, "a registry could not tell what a service follows"},
+	{"follow-held", Swarm, asWarning, "a newer tag was found, and is not followed to"},
 	{"release-failed", Swarm, asWarning, "this version was rolled out and failed"},
 	{"release-pending", Swarm, asWarning, "a release is to be taken back, or to be tried again, and nobody did so yet"},
 	{"suspended", Swarm, asWarning, "the stack is suspended, and nothing of it is written"},

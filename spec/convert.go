@@ -32,7 +32,7 @@ type converter struct {
 	// literal is the file's tree before variables were put in.
 	literal  map[string]any
 	policy   Policy
-	rollouts map[string]Rollout
+	policies map[string]servicePolicy
 	// files reads a file of the stack's folder, at most a byte more than limit.
 	files    func(name string, limit int64) (fileText, fileProblem)
 	longName bool // the stack's own name is too long, and that was told

@@ -28,8 +28,8 @@ func (c *converter) service(key string, s types.ServiceConfig) Service {
 	}
 	raw := c.services[key]
 	out := Service{Key: key, Name: c.scoped(key), Rollout: c.policy.Rollout}
-	if rollout, ok := c.rollouts[key]; ok {
-		out.Rollout = rollout
+	if own, ok := c.policies[key]; ok {
+		out.Rollout, out.Follow = own.rollout, own.follow
 	}
 	c.checkService(out.Name, s.Image, at)
 	configs, credentials := c.configReferences(s, at)

@@ -396,7 +396,7 @@ func FuzzPolicy(f *testing.F) {
 		r := &report{doc: doc, file: "compose.yaml"}
 		in := &interpolator{report: r, used: map[string]*string{}}
 		resolved, _ := in.tree(doc.tree, nil).(map[string]any)
-		policy, rollouts := readPolicy(r, resolved)
+		policy, services := readPolicy(r, resolved)
 		for _, finding := range r.sorted() {
 			checkFinding(t, finding)
 		}
@@ -406,8 +406,8 @@ func FuzzPolicy(f *testing.F) {
 			}
 			return
 		}
-		if rollout, ok := rollouts["web"]; ok != (inService && value != nil) || ok && rollout.Deadline <= 0 || policy.Rollout.Deadline <= 0 {
-			t.Errorf("%s: policy %+v, rollouts %v", text, policy, rollouts)
+		if own, ok := services["web"]; ok != (inService && value != nil) || ok && own.rollout.Deadline <= 0 || policy.Rollout.Deadline <= 0 {
+			t.Errorf("%s: policy %+v, services %+v", text, policy, services)
 		}
 	})
 }

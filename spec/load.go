@@ -208,7 +208,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	if l.report.failed() || ctx.Err() != nil {
 		return l.cancelled(ctx)
 	}
-	policy, rollouts, wrong := l.readPolicy(tree, name)
+	policy, services, wrong := l.readPolicy(tree, name)
 	defer func() { l.report.findings = append(l.report.findings, wrong...) }()
 	tidy(&l.report, tree)
 	readable := checkTree(&l.report, tree)
@@ -230,7 +230,7 @@ func (l *loading) load(ctx context.Context) *Stack {
 	l.report.length = func(at []string) int { return listLength(raw, at) }
 	c := &converter{
 		report: &l.report, stack: name, base: l.absolute(), env: l.env, lookup: in.peek,
-		project: project, services: raw, policy: policy, rollouts: rollouts, literal: literal, files: l.contents,
+		project: project, services: raw, policy: policy, policies: services, literal: literal, files: l.contents,
 		mountedAt: map[string]map[string][]string{},
 	}
 	stack := c.convert()
@@ -242,16 +242,16 @@ func (l *loading) load(ctx context.Context) *Stack {
 
 // readPolicy reads the x-skep blocks. What is wrong with them comes back apart: it
 // keeps nobody from looking at the rest of the file.
-func (l *loading) readPolicy(tree map[string]any, name string) (Policy, map[string]Rollout, []Finding) {
+func (l *loading) readPolicy(tree map[string]any, name string) (Policy, map[string]servicePolicy, []Finding) {
 	before := l.report.findings
 	l.report.findings = nil
-	policy, rollouts := readPolicy(&l.report, tree)
+	policy, services := readPolicy(&l.report, tree)
 	if i := slices.Index(policy.DependsOn, name); i >= 0 {
 		l.report.fail("x-skep", []string{"x-skep", "depends_on", strconv.Itoa(i)}, "x-skep.depends_on names the stack itself, which would wait for ever (take it out)")
 	}
 	wrong := l.report.findings
 	l.report.findings, l.policy = before, policy
-	return policy, rollouts, wrong
+	return policy, services, wrong
 }
 
 // bearable are the codes of errors with which the rest of a file can be looked at.

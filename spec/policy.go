@@ -27,10 +27,10 @@ func defaultPolicy() Policy {
 }
 
 // readPolicy reads the stack's x-skep block and those of its services: the policy
-// with its defaults filled in, and the rollout of each service that has its own.
+// with its defaults filled in, and what each service that has its own says.
 // Unknown keys are errors: a misspelt one would leave its author without what was
 // asked for.
-func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
+func readPolicy(r *report, tree map[string]any) (Policy, map[string]servicePolicy) {
 	p := defaultPolicy()
 	services := mapping(tree, "services")
 	if block, ok := policyBlock(r, tree["x-skep"], []string{"x-skep"}); ok {
@@ -48,7 +48,7 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 		readNotify(&f, &p.Notify)
 		readRollout(r, f.block["rollout"], under(f.at, "rollout"), &p.Rollout)
 	}
-	rollouts := map[string]Rollout{}
+	own := map[string]servicePolicy{}
 	for _, key := range sortedKeys(services) {
 		service := mapping(services, key)
 		at := []string{"services", key, "x-skep"}
@@ -57,12 +57,19 @@ func readPolicy(r *report, tree map[string]any) (Policy, map[string]Rollout) {
 			continue
 		}
 		f := fields{report: r, block: block, at: at}
-		f.known("rollout")
-		rollout := p.Rollout
-		readRollout(r, block["rollout"], under(at, "rollout"), &rollout)
-		rollouts[key] = rollout
+		f.known("rollout", "follow")
+		x := servicePolicy{rollout: p.Rollout}
+		readRollout(r, block["rollout"], under(at, "rollout"), &x.rollout)
+		x.follow = readFollow(r, block["follow"], under(at, "follow"), service, p)
+		own[key] = x
 	}
-	return p, rollouts
+	return p, own
+}
+
+// A servicePolicy is what a service's own x-skep block says, over the stack's.
+type servicePolicy struct {
+	rollout Rollout
+	follow  Follow
 }
 
 // policyBlock is a block of settings; false where there is none.

@@ -138,7 +138,9 @@ func policyDefs() map[string]any {
 		}),
 		"x-skep-service": block("How skep treats this service: what the stack's x-skep says, unless it says otherwise.", map[string]any{
 			"rollout": refTo("x-skep-rollout"),
+			"follow":  refTo("x-skep-follow"),
 		}),
+		"x-skep-follow": followed(),
 		"x-skep-rollout": block("How a release is watched, and what follows when it fails.", map[string]any{
 			"deadline":   longer(lasting("A release that is not healthy so long after it began has failed. More than 0.", d.Rollout.Deadline)),
 			"bake":       lasting("How long a release is watched after it converged, before it counts as good.", d.Rollout.Bake),
@@ -156,6 +158,35 @@ func policyDefs() map[string]any {
 		},
 	}
 }
+
+// followed is what a service follows: exactly one of tag and semver.
+func followed() map[string]any {
+	text := func(description, pattern string, examples ...string) map[string]any {
+		return map[string]any{"description": description, "examples": examples,
+			"anyOf": []any{map[string]any{"type": "string", "pattern": pattern}, refTo("x-skep-variable"), map[string]any{"type": "null"}}}
+	}
+	out := block("Follow what the registry has, and roll it out as a release like any other: the digest of a tag, or the newest version.", map[string]any{
+		"tag":    text("The tag whose digest is followed.", wholeTag.String(), "1.27"),
+		"semver": text("The constraint that the newest version has to fit.", schemaConstraint, "~1.27", ">=1.2 <3"),
+		"every":  longer(lasting("How often the registry is asked, 1m or more.", defaultFollowEvery)),
+	})
+	says := func(key string) map[string]any {
+		return map[string]any{"type": "object", "required": []string{key}, "properties": map[string]any{key: map[string]any{"not": map[string]any{"type": "null"}}}}
+	}
+	out["oneOf"] = []any{map[string]any{"type": "null"}, says("tag"), says("semver")}
+	mapping(out, "properties", "every")["not"] = map[string]any{"anyOf": []any{
+		map[string]any{"const": 0},
+		map[string]any{"type": "string", "pattern": shortOfAMinute},
+	}}
+	return out
+}
+
+const (
+	// schemaConstraint is what begins like a constraint; whether it is one the loader says.
+	schemaConstraint = `^[ ]*([=!<>~^]|v?[0-9xX*])[-0-9A-Za-z.*=!<>~^|, +]*$`
+	// shortOfAMinute matches durations that are less, of those that schemaDuration takes.
+	shortOfAMinute = `^(0+(\.0+)?h)?(0+(\.[0-9]+)?m)?((0*[0-5]?[0-9])(\.[0-9]+)?s)?(0*[0-9]{0,4}(\.[0-9]+)?ms)?$`
+)
 
 // severities are the settings of findings, a code each.
 func severities() map[string]any {

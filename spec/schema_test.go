@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -94,6 +95,7 @@ func TestSchemaHasTheLoadersKeys(t *testing.T) {
 		"x-skep":         "x-skep: {" + unknown + "}\n" + services + "}}",
 		"x-skep-rollout": "x-skep: {rollout: {" + unknown + "}}\n" + services + "}}",
 		"x-skep-service": services + ", x-skep: {" + unknown + "}}}",
+		"x-skep-follow":  services + ", x-skep: {follow: {" + unknown + "}}}}",
 	} {
 		properties := mapping(defs, def, "properties")
 		if got, want := sortedKeys(properties), knownKeys(t, file); !slices.Equal(got, want) {
@@ -153,13 +155,18 @@ func drawBlock(t *rapid.T) map[string]any {
 		"on_failure": words("rollback", "hold"), "scope": words("stack", "service"),
 	}
 	rollouts := rapid.OneOf(drawMapping(rollout), drawMapping(rollout), anything)
+	follow := map[string]*rapid.Generator[any]{
+		"tag":    words("1.27", "latest", "v1", "a:b", "-x", "a b", 1.27, nil),
+		"semver": words("~1.27", "^1", ">=1.2 <3", "1.x", "* || 2", "one", "{", 1, nil),
+		"every":  rapid.OneOf(durations, rapid.SampledFrom([]any{"59s", "1m", "60s", "0h1m", "59.9s", "0.5h"})),
+	}
 	return drawMapping(map[string]*rapid.Generator[any]{
 		"suspend": words(true, false), "prune": words(true, false),
 		"depends_on": several([]any{"infra", "a-b", "x_1"}, []any{"a b", "-", 5, nil, ""}),
 		"profiles":   several([]any{"debug", "*", "a b"}, []any{"", 5, nil}),
 		"drift":      words("correct", "report"), "images": words("pin", "as-written"),
 		"ignore":  several([]any{"services.web.deploy.replicas", "services.web.image", "services.web.deploy.resources", "services.web.deploy.labels.a.b"}, []any{"services.web", "services.web.deploy.replica", "services.web.healthcheck.tests", "web.image", "services.web.nope", 5, ""}),
-		"rollout": rollouts,
+		"rollout": rollouts, "follow": rapid.OneOf(drawMapping(follow), drawMapping(follow), anything),
 		"notify": several([]any{"team-shop", "a", "a", map[string]any{"to": "ops"}, map[string]any{"to": "a", "on": []any{"rolled-back", "held"}}, map[string]any{"to": "b", "on": nil}},
 			[]any{"Team", "", 5, nil, "a b", map[string]any{}, map[string]any{"to": 5}, map[string]any{"to": "a", "on": "held"}, map[string]any{"to": "a", "on": []any{"rolled back"}}, map[string]any{"to": "a", "event": []any{}}}),
 		"findings": rapid.OneOf(anything, drawMapping(map[string]*rapid.Generator[any]{
@@ -194,8 +201,8 @@ func TestSchemaAgreesWithTheLoader(t *testing.T) {
 		block := drawBlock(t)
 		if rapid.Bool().Draw(t, "in a service") {
 			delete(block, "ignore")
-			if rollout, ok := block["rollout"]; ok && rapid.Bool().Draw(t, "nothing else") {
-				block = map[string]any{"rollout": rollout}
+			if rapid.Bool().Draw(t, "nothing else") {
+				maps.DeleteFunc(block, func(key string, _ any) bool { return key != "rollout" && key != "follow" })
 			}
 			service["x-skep"] = block
 		} else {

@@ -112,6 +112,8 @@ type Service struct {
 	DependsOn []string
 	// Rollout is the stack's rollout policy with the service's own over it.
 	Rollout Rollout
+	// Follow is which tags of its image the service follows, if any.
+	Follow Follow
 	// StartFirstUnsafe says why start-first is not safe for this service, in
 	// words; empty where it is.
 	StartFirstUnsafe string

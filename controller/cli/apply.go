@@ -108,8 +108,10 @@ ready in time.`,
 			if err != nil {
 				return engine.explain(err)
 			}
+			chosen := maps.Clone(snapshot.Stacks)
+			maps.DeleteFunc(chosen, func(name string, _ *spec.Stack) bool { return len(names) > 0 && !slices.Contains(names, name) })
 			results := controller.Settle(ctx, reconciler, snapshot, names, wait, progress.pass,
-				controller.SettleOptions{Waited: before, Confirmed: []string{confirmed}, AllowOlder: older})
+				controller.SettleOptions{Found: acting.askRegistries(ctx, chosen), Waited: before, Confirmed: []string{confirmed}, AllowOlder: older})
 			progress.board.end()
 			if err := cmd.Context().Err(); err != nil {
 				return fmt.Errorf("apply: %w (what was begun goes on in the Swarm)", err)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -269,6 +270,7 @@ type actingFlags struct {
 	pruneStacks    bool
 	history        int
 	registryConfig string
+	insecure       []string
 	guard          guardFlags
 }
 
@@ -279,6 +281,12 @@ func (x *actingFlags) install(cmd *cobra.Command) {
 	f.BoolVar(&x.pruneStacks, "prune-stacks", false, "Remove stacks whose file is gone")
 	f.IntVar(&x.history, "history", 10, "Releases to remember of a stack")
 	f.StringVar(&x.registryConfig, "registry-config", "", "Docker config file, or its directory, with the credentials of registries (default: DOCKER_CONFIG, else ~/.docker)")
+	f.StringSliceVar(&x.insecure, "insecure-registry", nil, "Registry that is asked without TLS for what services follow, as images name it; repeatable")
+}
+
+// askRegistries asks what the services of stacks follow.
+func (x *actingFlags) askRegistries(ctx context.Context, stacks map[string]*spec.Stack) map[string]map[string]reconcile.Found {
+	return controller.AskRegistries(ctx, stacks, x.credentials(), x.insecure)
 }
 
 func (x *actingFlags) credentials() reconcile.Credentials {

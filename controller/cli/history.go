@@ -282,6 +282,9 @@ func printEntry(w io.Writer, e reconcile.HistoryEntry, now time.Time) {
 	line("Now", marks(e))
 	line("Reason", reconcile.Printable(e.Message))
 	line("Revision", strings.TrimSpace(reconcile.Printable(e.Revision+" "+e.Subject)))
+	if words := reconcile.Printable(strings.Join(e.Followed, ", ")); words != reconcile.Printable(e.Subject) {
+		line("Followed", strings.TrimPrefix(words, "followed "))
+	}
 	line("Digest", reconcile.Printable(e.Digest))
 	line("By", by(e))
 	line("Started", moment(now, e.Started))

@@ -19,7 +19,7 @@ import (
 type planner interface {
 	Refresh(ctx context.Context) (changed []string, err error)
 	Stacks() []string
-	Plan(ctx context.Context, stack *spec.Stack) (*reconcile.Plan, error)
+	PlanFollowing(ctx context.Context, stack *spec.Stack, found map[string]reconcile.Found) (*reconcile.Plan, error)
 }
 
 func (a *app) plan() *cobra.Command {
@@ -81,6 +81,7 @@ give warning of is for skep validate to tell.`,
 			}
 			defer swarm.Close()
 			p := planning{planner: acting.reconciler(swarm, guard), explain: engine.explain, whole: whole}
+			p.found = acting.askRegistries(cmd.Context(), byName(stacks))
 			if err := p.make(cmd.Context(), stacks); err != nil {
 				return err
 			}
@@ -136,6 +137,14 @@ func choose(snapshot *spec.Snapshot, names []string) ([]*spec.Stack, error) {
 	return stacks, nil
 }
 
+func byName(stacks []*spec.Stack) map[string]*spec.Stack {
+	out := make(map[string]*spec.Stack, len(stacks))
+	for _, s := range stacks {
+		out[s.Name] = s
+	}
+	return out
+}
+
 // known tells, for an error, the stack that was probably meant, and those there are.
 func known(snapshot *spec.Snapshot, name string) string {
 	names := slices.Collect(maps.Keys(snapshot.Stacks))
@@ -155,6 +164,7 @@ func known(snapshot *spec.Snapshot, name string) string {
 type planning struct {
 	planner
 	explain func(error) error
+	found   map[string]map[string]reconcile.Found // what registries said, by stack
 
 	plans   []*reconcile.Plan
 	orphans []string            // stacks that live without a file
@@ -167,7 +177,7 @@ func (p *planning) make(ctx context.Context, stacks []*spec.Stack) error {
 		return p.explain(err)
 	}
 	for _, stack := range stacks {
-		plan, err := p.Plan(ctx, stack)
+		plan, err := p.PlanFollowing(ctx, stack, p.found[stack.Name])
 		if err != nil {
 			return fmt.Errorf("plan stack %s: %w", stack.Name, p.explain(err))
 		}

@@ -23,7 +23,7 @@ type planned struct {
 
 func (p *planned) Refresh(context.Context) ([]string, error) { return nil, nil }
 func (p *planned) Stacks() []string                          { return p.stacks }
-func (p *planned) Plan(_ context.Context, s *spec.Stack) (*reconcile.Plan, error) {
+func (p *planned) PlanFollowing(_ context.Context, s *spec.Stack, _ map[string]reconcile.Found) (*reconcile.Plan, error) {
 	return p.plans[s.Name], p.err
 }
 

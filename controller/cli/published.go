@@ -30,6 +30,20 @@ func withPublished(r reconcile.Result, name string, p *controller.Published) (re
 	return p.Over(r, name)
 }
 
+// followedBy is what services of a stack follow, as the acting controller tells.
+func followedBy(p *controller.Published, stack string) []reconcile.FollowStatus {
+	if p == nil {
+		return nil
+	}
+	var out []reconcile.FollowStatus
+	for _, f := range p.Follows {
+		if f.Stack == stack {
+			out = append(out, f.FollowStatus)
+		}
+	}
+	return out
+}
+
 // tellAway takes in who acts: of a report that is left by one who does not any more, what
 // it says is marked as such.
 func (w *watch) tellAway(holder controller.Holder, now time.Time) {

@@ -119,6 +119,7 @@ says that another one acts.`,
 			config.Check = func(ctx context.Context) error { return controller.CheckEngine(ctx, swarm) }
 			config.Explain = func(err error) error { return controller.ExplainEngine(swarm.DaemonHost(), err) }
 			config.Owner, config.PruneStacks, config.History = acting.owner, acting.pruneStacks, acting.history
+			config.InsecureRegistries = acting.insecure
 			config.PolicyFile, config.AllowHostRoot = acting.guard.policy, acting.guard.allowHostRoot
 			config.Version = buildVersion().Version
 			err = controller.Run(cmd.Context(), config)

@@ -60,6 +60,8 @@ type stackStatus struct {
 	left bool // reported by a controller when nobody acts any more
 
 	Conditions []reconcile.Condition `json:"conditions"`
+	// Followed is what services follow, as the acting controller tells.
+	Followed []reconcile.FollowStatus `json:"followed,omitempty"`
 	// Findings are those that the newest release began with, and those of the Swarm now.
 	Findings []spec.Finding `json:"findings"`
 }
@@ -333,6 +335,7 @@ func (w *watch) look(ctx context.Context) error {
 			if known {
 				s.Reported = w.report.At
 			}
+			s.Followed = followedBy(w.report, name)
 			if w.report != nil && !w.report.Source.Ready {
 				s.Source = &w.report.Source
 			}
@@ -497,6 +500,9 @@ func (a *app) printStack(stacks []stackStatus, now time.Time, infos, whole bool)
 		}
 		if s.Progress != nil {
 			fmt.Fprintf(a.out, "Under way: %s%s\n", s.Progress.Step, times(now, s.Progress.Since, s.Progress.Until))
+		}
+		for _, f := range s.Followed {
+			fmt.Fprintf(a.out, "Follows:   %s\n", printable(f.String()))
 		}
 		fmt.Fprintln(a.out)
 		if len(s.Services) > 0 {

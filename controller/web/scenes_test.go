@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/swarm"
@@ -30,12 +31,23 @@ func base() *Snapshot {
 func fleet() *Snapshot {
 	s := base()
 	s.Stacks = []Stack{
-		well("blog", 3), well("infra", 2), rollingOut("shop"), wentBack("search"), degraded("queue"), invalid("wiki"), blocked("mail"), suspended("stats"), unknown("new"),
+		well("blog", 3), following("infra"), rollingOut("shop"), wentBack("search"), degraded("queue"), invalid("wiki"), blocked("mail"), suspended("stats"), unknown("new"),
 	}
 	for i := range 4 {
 		s.Stacks = append(s.Stacks, well(fmt.Sprintf("team-%c", 'a'+i), 1+i))
 	}
 	s.Findings = []spec.Finding{{File: "stacks/_old", Severity: spec.Info, Code: "passed-over", Message: "names that begin with _ are passed over"}}
+	return s
+}
+
+// following is a stack that a newer tag was rolled out of, and whose registry limits now.
+func following(name string) Stack {
+	s := well(name, 2)
+	s.Glance.Releases[0].Subject = "followed app 1.6.9 → 1.7.0"
+	s.Glance.Releases[0].Followed = []string{s.Glance.Releases[0].Subject}
+	image := "registry.example.com/app:1.7.0@sha256:" + strings.Repeat("7", 64)
+	s.Result.Followed = []reconcile.FollowStatus{{Service: "web", Name: name + "_web", Follows: "registry.example.com/app, semver ^1.6", Image: image,
+		Found: reconcile.Found{Image: image, Asked: before(20 * time.Minute), Problem: "the registry registry.example.com limits how often it is asked"}}}
 	return s
 }
 

@@ -121,7 +121,8 @@ type StackPage struct {
 	Controller Controller `json:"controller"`
 	Notices    []Notice   `json:"notices"`
 	StackLine
-	Asked      []string              `json:"asked"` // what people ask of it, in sentences
+	Asked      []string              `json:"asked"`              // what people ask of it, in sentences
+	Followed   []string              `json:"followed,omitempty"` // what its services follow, in sentences
 	Conditions []reconcile.Condition `json:"conditions"`
 	Services   []Service             `json:"services"`
 	Timeline   *Timeline             `json:"timeline,omitempty"`
@@ -403,6 +404,9 @@ func NewStackPage(s *Snapshot, name string, changed map[int]Change) *StackPage {
 	p := &StackPage{At: s.Now, Controller: controllerOf(s), Notices: notices(s), StackLine: lineOf(x), Asked: asked(x.Result.State),
 		Conditions: conditionsOf(x.Result.Conditions), Services: servicesOf(x), Timeline: NewTimeline(&x.Glance, s.Now),
 		History: historyOf(x.Glance.Releases, changed), Findings: plain(x.Result.Findings)}
+	for _, f := range x.Result.Followed {
+		p.Followed = append(p.Followed, safe(f.String()))
+	}
 	if b := x.Result.State.Blockade(name); b != nil && x.Result.Reason == reconcile.PruneBlocked {
 		p.Notices = append([]Notice{{Kind: "prune-blocked", Level: "warn", Since: b.Since, Title: "A removal of services waits for a person",
 			Message: safe(why(b)), Command: "skep prune --confirm " + b.ID}}, p.Notices...)
