@@ -117,7 +117,9 @@ func (v *visitor) leaves() {
 		}
 		var marks []string
 		for _, m := range p.Timeline.Marks {
-			marks = append(marks, m.Kind)
+			if m.Kind != "baking" { // which what is sick after a while comes to, or not
+				marks = append(marks, m.Kind)
+			}
 		}
 		versions := versionsOf(p.Timeline)
 		if p.Condition != "Stalled" || p.Timeline.Live || !versions["new"] || fmt.Sprint(marks) != "[began failed back]" {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -103,20 +104,35 @@ func (h *ServiceHealth) blame(y *symptom) {
 }
 
 // culprit is what most of the tasks died of on which Swarm gave up: those of the
-// current spec or, where it went back, of the one before; or what they wait for.
+// current spec or, where it went back, of the one before; or what they wait for. What
+// Swarm made in the place of a dead one may happen to run at this moment: that it gave
+// up is still for the one that died.
 func (x *exam) culprit(verdict string) *symptom {
-	var all []symptom
-	if verdict == string(swarm.UpdateStateRollbackStarted) || verdict == string(swarm.UpdateStateRollbackCompleted) {
-		for _, list := range slotsOf(x.s, x.tasks.Old, x.nodes) {
-			if deaths := x.inARow(list); len(deaths) > 0 {
-				y := x.death(&slot{tasks: list, deaths: deaths[:1]})
-				y.slots = 1
-				all = append(all, y)
+	worst := worstOfSymptoms(x.symptoms)
+	switch verdict {
+	case string(swarm.UpdateStateRollbackStarted), string(swarm.UpdateStateRollbackCompleted):
+		return cmp.Or(x.diedIn(slotsOf(x.s, x.tasks.Old, x.nodes)), worst)
+	case string(swarm.UpdateStatePaused), string(swarm.UpdateStateRollbackPaused):
+		if worst == nil || worst.gravity <= gravityWaiting {
+			var all [][]*swarm.Task
+			for i := range x.slots {
+				all = append(all, x.slots[i].tasks)
 			}
+			return cmp.Or(x.diedIn(all), worst)
 		}
 	}
-	if len(all) == 0 {
-		all = x.symptoms
+	return worst
+}
+
+// diedIn is what most of the tasks in slots died of last, nil where none did.
+func (x *exam) diedIn(slots [][]*swarm.Task) *symptom {
+	var all []symptom
+	for _, list := range slots {
+		if deaths := x.inARow(list); len(deaths) > 0 {
+			y := x.death(&slot{tasks: list, deaths: deaths[:1]})
+			y.slots = 1
+			all = append(all, y)
+		}
 	}
 	return worstOfSymptoms(all)
 }
