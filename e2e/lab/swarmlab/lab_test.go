@@ -149,7 +149,7 @@ func runs(ctx context.Context, l *Lab, asked int, name string, want uint64) erro
 }
 
 // recovered waits until a service runs want tasks although node i's engine was ended
-// under it. About one in a hundred times, on a busy machine, Swarm leaves a task
+// under it. Now and then, on a busy machine, Swarm leaves a task
 // assigned to such a node for minutes; like an operator, it then starts that engine
 // once more, and fails only if that does not help.
 func recovered(t *testing.T, l *Lab, i int, name string, want uint64) {
