@@ -142,6 +142,21 @@ type dueStatus struct {
 	since time.Time
 }
 
+// A rest is how long no status of a stack is tried, after some failed.
+type rest struct {
+	until time.Time
+	pause time.Duration // before jitter
+}
+
+// longer is the rest after one more failure.
+func (r rest) longer(now time.Time) rest {
+	pause := statusPause
+	if r.pause > 0 {
+		pause = min(2*r.pause, statusPauseMost)
+	}
+	return rest{now.Add(jitter(pause)), pause}
+}
+
 // statuses are the notices' part that tells forges. It belongs to the notices' lock.
 type statuses struct {
 	poster CommitPoster
@@ -152,6 +167,7 @@ type statuses struct {
 
 	early map[string]commitSight // seen before the ledger was read
 	due   []dueStatus
+	rests map[string]rest
 	busy  bool // the first of them is being posted
 	wake  chan struct{}
 	bad   string // the stack of which it was told that an attempt failed; the poster's own
@@ -166,7 +182,7 @@ func newStatuses(c Config, m *metrics) *statuses {
 		poster: c.CommitStatus, page: c.PageURL,
 		where: func(string) (forge.Repository, bool) { return forge.Repository{}, false },
 		ended: func(string, int) (commitSight, bool) { return commitSight{}, false },
-		count: m.commitTold, early: map[string]commitSight{}, wake: make(chan struct{}, 1),
+		count: m.commitTold, early: map[string]commitSight{}, rests: map[string]rest{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -264,38 +280,38 @@ func (s *statuses) put(d dueStatus) {
 // forget drops what another controller will post.
 func (s *statuses) forget() {
 	if s != nil {
-		s.due, s.busy, s.early = nil, false, map[string]commitSight{}
+		s.due, s.busy, s.early, s.rests = nil, false, map[string]commitSight{}, map[string]rest{}
 	}
 }
 
 // tellCommits posts statuses until ctx ends, and then what waits, each once and without
 // a pause, until flush ends or one fails: whoever acts next finds out what is left.
 func (c *notices) tellCommits(ctx, flush context.Context) {
-	pause := statusPause
 	for {
-		d, ok := c.nextStatus()
+		d, rest, ok := c.nextStatus()
 		if !ok {
+			var rested <-chan time.Time
+			if rest > 0 {
+				rested = time.After(rest)
+			}
 			select {
 			case <-ctx.Done():
 				return
 			case <-c.statuses.wake:
+			case <-rested:
 			}
 			continue
 		}
 		err := c.postStatus(flush, d)
-		wait := statusPace
 		over := err == nil || errors.Is(err, forge.ErrRefused) || c.now().Sub(d.since) > statusFor
 		c.statusDone(d, err, over)
-		if over {
-			pause = statusPause
-		} else if ctx.Err() != nil {
+		if !over && ctx.Err() != nil {
 			return
-		} else {
-			wait, pause = jitter(pause), min(2*pause, statusPauseMost)
-			var later *forge.LaterError
-			if errors.As(err, &later) {
-				wait = max(wait, later.After)
-			}
+		}
+		wait := statusPace
+		var later *forge.LaterError
+		if errors.As(err, &later) { // it is the token's, whatever it is used for
+			wait = max(wait, later.After)
 		}
 		select {
 		case <-ctx.Done():
@@ -304,15 +320,29 @@ func (c *notices) tellCommits(ctx, flush context.Context) {
 	}
 }
 
-// nextStatus is the one to post now, if this controller acts.
-func (c *notices) nextStatus() (dueStatus, bool) {
+// nextStatus is the one to post now, if this controller acts; else how long all that
+// wait have to rest, 0 where none does.
+func (c *notices) nextStatus() (dueStatus, time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.statuses.due) == 0 || !c.leads() {
-		return dueStatus{}, false
+	if !c.leads() {
+		return dueStatus{}, 0, false
 	}
-	c.statuses.busy = true
-	return c.statuses.due[0], true
+	var rest time.Duration
+	for i, d := range c.statuses.due {
+		left := c.statuses.rests[d.stack].until.Sub(c.now())
+		if left > 0 {
+			if rest == 0 || left < rest {
+				rest = left
+			}
+			continue
+		}
+		// It is the first of its stack: those before it rest, and are of others.
+		c.statuses.due = slices.Insert(slices.Delete(c.statuses.due, i, i+1), 0, d)
+		c.statuses.busy = true
+		return d, 0, true
+	}
+	return dueStatus{}, rest, false
 }
 
 func (c *notices) postStatus(ctx context.Context, d dueStatus) error {
@@ -347,8 +377,7 @@ func (c *notices) postStatus(ctx context.Context, d dueStatus) error {
 }
 
 // statusDone takes a status out that was posted, or given up, which is over: both count
-// as told. Else those of its stack go behind the others, which may be of a repository
-// that is well.
+// as told. Else its stack rests, and no other: that may be of a repository that is well.
 func (c *notices) statusDone(d dueStatus, err error, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -358,9 +387,10 @@ func (c *notices) statusDone(d dueStatus, err error, over bool) {
 		return
 	}
 	if !over {
-		slices.SortStableFunc(due, func(a, b dueStatus) int { return boolInt(a.stack == d.stack) - boolInt(b.stack == d.stack) })
+		c.statuses.rests[d.stack] = c.statuses.rests[d.stack].longer(c.now())
 		return
 	}
+	delete(c.statuses.rests, d.stack)
 	c.statuses.due = slices.Delete(due, 0, 1)
 	if err != nil {
 		c.statuses.count(givenUp)

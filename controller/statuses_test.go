@@ -213,7 +213,8 @@ func TestCommitsShowWhatBecameOfThem(t *testing.T) {
 			}
 		}
 		deliver := func(fails bool) bool {
-			d, ok := x.nextStatus()
+			at = at.Add(2 * statusPauseMost) // whoever rested has rested
+			d, _, ok := x.nextStatus()
 			if !ok {
 				return false
 			}

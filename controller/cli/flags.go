@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func (s *specFlags) options(lookup func(string) (string, bool)) (spec.Options, e
 
 // keys are what encrypted files are opened with.
 func (s *specFlags) keys() (*sops.Keys, error) {
-	mode := sops.Mode(s.sops)
+	mode := cmp.Or(sops.Mode(s.sops), sops.Auto)
 	if mode != sops.Auto && mode != sops.Never && mode != sops.Always {
 		return nil, usagef("--sops %q is none of auto, never and always", s.sops)
 	}
