@@ -226,7 +226,7 @@ func (c *notices) changed() {
 
 // standing is the ledger as it is to be kept: those for whom letters wait are behind.
 func (c *notices) standing() ledger {
-	out := ledger{Lines: c.ledger.Lines, Commits: c.ledger.Commits}
+	out := ledger{Lines: c.ledger.Lines, Commits: c.ledger.Commits, Refused: c.ledger.Refused}
 	for _, n := range c.all {
 		behind := map[string]line{}
 		for _, l := range n.queue {
@@ -370,6 +370,9 @@ func (c *controller) told(in reconcile.Input, r reconcile.Result) {
 	if s, ok := seeCommit(r); ok {
 		c.notices.seeCommit(in.Name, s)
 	}
+	if c.desired.Load().problems[in.Name] == nil { // else the pass is over what was there before
+		c.notices.seeRefusal(in.Name, refusedBy(in, r))
+	}
 }
 
 func receivers(s *spec.Stack) []spec.Receiver {
@@ -387,6 +390,7 @@ func (c *controller) seeAll() {
 		for _, name := range c.notices.readable(d) {
 			t := trouble{}
 			if d.problems[name] != nil {
+				c.notices.seeRefusal(name, d.unloaded(name))
 				t = trouble{Key: "file", Reason: sourceInvalid, Message: d.problem(name)}
 			}
 			c.notices.see(name, apart(map[spec.Event]trouble{spec.EventSourceUnreadable: t}), receivers(d.stacks[name]))
@@ -484,6 +488,12 @@ func (c *notices) only(d *desired, known map[string]bool) {
 	for name := range c.ledger.Commits {
 		if over(name) {
 			delete(c.ledger.Commits, name)
+			c.changed()
+		}
+	}
+	for name := range c.ledger.Refused {
+		if over(name) {
+			delete(c.ledger.Refused, name)
 			c.changed()
 		}
 	}

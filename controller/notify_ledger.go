@@ -243,6 +243,8 @@ type ledger struct {
 	Behind map[string]map[string]line `json:"behind,omitempty"` // by notifier and stack
 	// Commits is what forges were told of each stack (see statuses).
 	Commits map[string]commitLine `json:"commits,omitempty"`
+	// Refused are commits that made no release, and that was told (see refusal).
+	Refused map[string]refusedLine `json:"refused,omitempty"`
 }
 
 // maxLedger is how many bytes are kept: thousands of stacks. What is left out counts as
@@ -268,11 +270,12 @@ func (l ledger) text() string {
 		if err != nil {
 			panic("encode what was told: " + err.Error()) // plain data
 		}
-		if len(b) <= maxLedger || len(l.Lines)+len(l.Commits) == 0 {
+		if len(b) <= maxLedger || len(l.Lines)+len(l.Commits)+len(l.Refused) == 0 {
 			return string(b)
 		}
 		l.Behind = nil
 		l.Lines = fewer(l.Lines, func(x line) int { return len(x.Open) })
+		l.Refused = fewer(l.Refused, func(refusedLine) int { return 0 })
 		l.Commits = fewer(l.Commits, func(x commitLine) int { return boolInt(x.State == forge.Pending) })
 	}
 }

@@ -28,6 +28,7 @@ import (
 //	                                               earlier release runs again is not
 //	                                               this commit's, nor news of the other
 //	a newer one came before that was told          how it ended, or canceled
+//	the newest commit makes no release             failure (see refusal)
 //
 // Of releases by hand, without a commit, or of files that differ from theirs nobody is told.
 
@@ -241,7 +242,7 @@ func (c *notices) takeCommit(stack string, s commitSight) {
 // saidOf is what was told last of a stack's commits, or is about to be.
 func (c *notices) saidOf(stack string) *commitLine {
 	for _, d := range slices.Backward(c.statuses.due) {
-		if d.stack == stack {
+		if d.stack == stack && d.release != refusedRelease {
 			return new(d.line())
 		}
 	}
@@ -399,11 +400,18 @@ func (c *notices) statusDone(d dueStatus, err error, over bool) {
 		}
 		c.log.Debug("a commit's status was given up", zap.String("stack", d.stack), zap.String("commit", d.commit), zap.Error(err))
 	}
+	c.changed()
+	if d.release == refusedRelease {
+		if c.ledger.Refused == nil {
+			c.ledger.Refused = map[string]refusedLine{}
+		}
+		c.ledger.Refused[d.stack] = refusal{d.commit, d.text}.line()
+		return
+	}
 	if c.ledger.Commits == nil {
 		c.ledger.Commits = map[string]commitLine{}
 	}
 	c.ledger.Commits[d.stack] = d.line()
-	c.changed()
 }
 
 // jitter is d, longer or shorter by up to a half.

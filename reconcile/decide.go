@@ -334,6 +334,10 @@ func claimed(p *Plan) *spec.Finding {
 	return nil
 }
 
+// ReasonOf is the reason of a result, or a condition, that a finding of this code is the
+// cause of.
+func ReasonOf(code string) string { return camel(code) }
+
 // camel makes a condition's reason of a finding's code.
 func camel(code string) string {
 	var b strings.Builder
