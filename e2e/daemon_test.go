@@ -257,10 +257,25 @@ func awaitReady(t *testing.T, d *daemon, stack string, release int) {
 		case res.Release == nil:
 			return fmt.Errorf("no release yet")
 		case res.Release.Number < release || !ready(res):
-			return fmt.Errorf("release %d is %s: %s", res.Release.Number, res.Release.Phase, res.Message)
+			return fmt.Errorf("release %d is %s: %s; tasks:%s", res.Release.Number, res.Release.Phase, res.Message, tasksOf(t, stack))
 		}
 		return nil
 	})
+}
+
+// tasksOf tells every task of a stack, a line each.
+func tasksOf(t *testing.T, stack string) string {
+	t.Helper()
+	all, err := lab.Client(0).TaskList(t.Context(), swarm.TaskListOptions{Filters: filters.NewArgs(filters.Arg("label", "com.docker.stack.namespace="+stack))})
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, k := range all {
+		fmt.Fprintf(&b, "\n%s of %s, slot %d on %s: %s (wanted %s) since %s, %s %s", k.ID, k.ServiceID, k.Slot, k.NodeID,
+			k.Status.State, k.DesiredState, k.Status.Timestamp.Format(time.TimeOnly), k.Status.Message, k.Status.Err)
+	}
+	return b.String()
 }
 
 // service returns a live service, or nil.
