@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"go.uber.org/goleak"
 
@@ -340,6 +341,17 @@ func TestStoreIsRenewed(t *testing.T) {
 
 func (r *repo) manyOrOne(i int) string {
 	return r.commit(fmt.Sprint(i), map[string]string{"web.yml": stack(fmt.Sprint("nginx:", i))})
+}
+
+// A repository in a directory that has the git library panic fails its source, and not
+// the process.
+func TestPanicOfTheLibrary(t *testing.T) {
+	p := &packing{ctx: t.Context(), objects: []plumbing.Hash{{1}}} // without a repository
+	d := p.deliver()
+	defer d.close()
+	if _, err := io.ReadAll(d.pack); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+		t.Errorf("the error is %v", err)
+	}
 }
 
 // A disk that is full leaves the last commit in force and nothing half-written behind.
