@@ -46,6 +46,8 @@ type Source struct {
 	// Look asks Keep to look soon whether there is something new; nil: there is nobody to
 	// ask. It never blocks.
 	Look func()
+	// Asked tells what came of Keep's looks at a remote, for metrics; nil: there is none.
+	Asked func() Asked
 }
 
 // DefaultSource is the name of Config.Specs.

@@ -354,6 +354,46 @@ func TestPanicOfTheLibrary(t *testing.T) {
 	}
 }
 
+// Looks are counted by what came of them.
+func TestLooksAreCounted(t *testing.T) {
+	r := newRepo(t)
+	r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
+	s := open(t, Config{URL: r.url()})
+	for _, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, LookChanged}, {func() {}, LookUnchanged},
+		{func() { r.git("branch", "-m", "main", "other") }, LookRefused},
+		{func() {
+			if err := os.Rename(r.dir, r.dir+".away"); err != nil {
+				t.Fatal(err)
+			}
+		}, LookFailed},
+	} {
+		step.do()
+		before := s.Status()
+		looked(t, s)
+		after := s.Status()
+		for _, result := range LookResults() {
+			n, counted := after.Looks[result]
+			if n-before.Looks[result] != uint64(boolInt(result == step.want)) || !counted {
+				t.Errorf("%s: %v after %v", step.want, after.Looks, before.Looks)
+			}
+		}
+		if step.want != LookFailed && !after.Heard.After(before.Heard) || step.want == LookFailed && after.Heard != before.Heard {
+			t.Errorf("%s: heard at %s after %s", step.want, after.Heard, before.Heard)
+		}
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // A disk that is full leaves the last commit in force and nothing half-written behind.
 func TestDiskFull(t *testing.T) {
 	r := newRepo(t)
