@@ -79,6 +79,7 @@ type Source struct {
 	err   error     // why the directory may be old
 	heard time.Time // when the remote last said what it has
 	looks map[string]uint64
+	began time.Time // when the look that is under way began; zero: none is
 	state progress
 }
 
@@ -232,8 +233,17 @@ func (s *Source) Look() {
 func (s *Source) State() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err == nil && !s.began.IsZero() && s.cfg.Now().Sub(s.began) >= fetchLimit+overdueAfter {
+		// Which commit is in force is not asked: the cache may be what hangs.
+		return refused(GitUnreachable, "%s is looked at since %s without an end (is it, or the cache, on a mount that hangs? What was fetched last stays in force)",
+			s.at, s.began.UTC().Format(time.RFC3339))
+	}
 	return s.err
 }
+
+// overdueAfter is how much longer than it may a look takes before it counts as one that
+// hangs: no context ends a system call.
+const overdueAfter = time.Minute
 
 // What comes of a look at the remote, in one word each.
 const (
@@ -341,7 +351,9 @@ func delay(interval time.Duration, fails int, chance float64) time.Duration {
 // lookOnce looks, and keeps what came of it.
 func (s *Source) lookOnce(ctx context.Context, changed func()) {
 	before, _ := s.cache.head()
+	s.underWay(s.cfg.Now())
 	heard, err := s.look(ctx)
+	s.underWay(time.Time{})
 	if ctx.Err() != nil && err != nil {
 		return // nobody knows what it would have come to
 	}
@@ -369,6 +381,13 @@ func (s *Source) lookOnce(ctx context.Context, changed func()) {
 	if before != after || told(was) != told(now) {
 		changed()
 	}
+}
+
+// underWay takes in when a look began, zero when it ended.
+func (s *Source) underWay(began time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.began = began
 }
 
 func lookResult(heard, changed bool, err error) string {

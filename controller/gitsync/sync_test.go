@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -459,6 +460,45 @@ type blocked struct{ ctx context.Context }
 func (b blocked) Read([]byte) (int, error) {
 	<-b.ctx.Done()
 	return 0, b.ctx.Err()
+}
+
+// A look that never comes back, as of a mount that hangs, is told when it is overdue; what
+// it comes back with counts again.
+func TestLookThatHangs(t *testing.T) {
+	r := newRepo(t)
+	r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
+	now := time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
+	var clock sync.Mutex
+	s := open(t, Config{URL: r.url(), Now: func() time.Time {
+		clock.Lock()
+		defer clock.Unlock()
+		return now
+	}})
+	looked(t, s)
+	asked, release := make(chan struct{}), make(chan struct{})
+	s.dial = func(c *Config, at address) (connection, error) {
+		close(asked)
+		<-release
+		return dial(c, at)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.lookOnce(t.Context(), func() {})
+	}()
+	<-asked
+	pass := func(d time.Duration) {
+		clock.Lock()
+		defer clock.Unlock()
+		now = now.Add(d)
+	}
+	pass(fetchLimit)
+	wantState(t, s, "")
+	pass(overdueAfter)
+	wantState(t, s, GitUnreachable, "since 2024-05-01T12:00:00Z", "hangs")
+	close(release)
+	<-done
+	wantState(t, s, "")
 }
 
 // A remote that stops in the middle is given up.
