@@ -16,8 +16,9 @@ LABEL org.opencontainers.image.title="skep" \
       org.opencontainers.image.description="Keeps a Docker Swarm as a directory of compose files says" \
       org.opencontainers.image.licenses="Apache-2.0"
 # In the environment rather than in CMD, so that health asks where run listens, and
-# so that the other verbs find the same directory.
-ENV SKEP_SPECS=/specs \
+# so that the other verbs find the same directory; which counts where nothing else
+# (--specs, --sources, --git) says where stacks are.
+ENV SKEP_DEFAULT_SPECS=/specs \
     SKEP_LISTEN=:9470
 EXPOSE 9470
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["/skep", "health"]

@@ -305,6 +305,7 @@ func newController(cfg Config, e edges) *controller {
 	register(cfg.Registry, prometheus.Collector(&stateCollector{fleet: c.fleet, findings: c.directoryFindings, sources: c.sources,
 		policy: func() *policyFile { return c.policy }, engine: c.engine.up, leads: c.leads}))
 	register(cfg.Registry, prometheus.Collector(&pruneCollector{c.pruneWaits}))
+	register(cfg.Registry, prometheus.Collector(&gitCollector{func() []Source { return c.Sources }}))
 	return c
 }
 

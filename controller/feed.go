@@ -46,6 +46,8 @@ type Source struct {
 	// Look asks Keep to look soon whether there is something new; nil: there is nobody to
 	// ask. It never blocks.
 	Look func()
+	// Asked tells what came of Keep's looks at a remote, for metrics; nil: there is none.
+	Asked func() Asked
 }
 
 // DefaultSource is the name of Config.Specs.
@@ -242,6 +244,10 @@ type feeds struct {
 
 	mu    sync.Mutex
 	later *time.Timer // the next scans that a missing stack wants
+
+	asking sync.Mutex
+	asked  time.Time   // when readSoon had all read last
+	soon   *time.Timer // when it will next; nil: it need not
 }
 
 func newFeeds(c *controller) *feeds {
@@ -270,6 +276,30 @@ func (x *feeds) readAgain() {
 	for _, f := range x.all {
 		poke(f.rescan)
 	}
+}
+
+// readEvery is how far apart the readings are at least that somebody has asked for from
+// outside, maybe by one request that is sent again and again.
+const readEvery = time.Second
+
+// readSoon has every source read: at once, or readEvery after it last had.
+func (x *feeds) readSoon() {
+	x.asking.Lock()
+	defer x.asking.Unlock()
+	if x.soon != nil {
+		return
+	}
+	if wait := readEvery - time.Since(x.asked); wait > 0 {
+		x.soon = time.AfterFunc(wait, func() {
+			x.asking.Lock()
+			x.soon, x.asked = nil, time.Now()
+			x.asking.Unlock()
+			x.readAgain()
+		})
+		return
+	}
+	x.asked = time.Now()
+	x.readAgain()
 }
 
 // complete says that every source was read at least once, or given up waiting for. The

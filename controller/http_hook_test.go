@@ -184,6 +184,34 @@ func TestHookHasTheSourcesLookedAt(t *testing.T) {
 	})
 }
 
+// One genuine hook that is sent again and again does not have the directories read again
+// and again, and the last one is not forgotten.
+func TestReplayedHooksAreFewReadings(t *testing.T) {
+	inDaemon(t, func(w *world) {
+		w.snapshot = snapshot(stack("a", "1"))
+		w.Resync = time.Hour
+	}, func(t *testing.T, w *world) {
+		w.sleep(time.Second)
+		w.with(func() { w.scans = 0 })
+		for range 500 {
+			w.look()
+			w.sleep(10 * time.Millisecond)
+		}
+		w.taken()
+		w.with(func() { w.snapshot = snapshot(stack("a", "2")) })
+		w.look()
+		w.sleep(2 * time.Second)
+		if passes, _ := w.taken(); len(passes) != 1 {
+			t.Errorf("the last one came to passes %v", passes)
+		}
+		w.with(func() {
+			if w.scans > 8 {
+				t.Errorf("%d scans in 7 seconds", w.scans)
+			}
+		})
+	})
+}
+
 // Over the network, with all that stands between: headers, limits, chunks.
 func TestHooksOverTheNetwork(t *testing.T) {
 	var looks atomic.Int32

@@ -40,6 +40,9 @@ func everything(t *testing.T) *world {
 	w.metrics.notifies("hook")
 	w.metrics.tellsCommits()
 	w.metrics.hears()
+	w.Sources[0].Asked = func() Asked {
+		return Asked{Heard: w.Now(), Results: map[string]uint64{"unchanged": 7, "changed": 2, "refused": 1, "error": 0}}
+	}
 	return w
 }
 

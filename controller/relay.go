@@ -49,7 +49,7 @@ func (c *controller) lookHere() {
 			s.Look()
 		}
 	}
-	c.feeds.readAgain()
+	c.feeds.readSoon()
 }
 
 // relayed is told of a config of KindLook that somebody wrote.

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,10 @@ type concealment struct {
 	// field of an object, and the object, has one of.
 	secrets map[string]string
 	used    map[field][]string
-	// replacers put the names of a field's variables in place of their values.
+	// replacers put the names of a field's variables in place of their values, and pieces
+	// tell of which a few letters in a row are.
 	replacers map[field]*strings.Replacer
+	pieces    map[field]map[string]string
 	// taken are variables that secrets take their value from, whatever they are
 	// called.
 	taken map[string]bool
@@ -112,6 +115,7 @@ const minConcealed = 4
 func (r *report) uses(at []string, name, value string) {
 	if r.used == nil {
 		r.secrets, r.used, r.replacers = map[string]string{}, map[field][]string{}, map[field]*strings.Replacer{}
+		r.pieces = map[field]map[string]string{}
 	}
 	r.secrets[name] = value
 	for n := range min(len(at), 3) + 1 {
@@ -119,6 +123,7 @@ func (r *report) uses(at []string, name, value string) {
 		if names := r.used[where]; len(names) == 0 || names[len(names)-1] != name {
 			r.used[where] = append(names, name)
 			delete(r.replacers, where)
+			delete(r.pieces, where)
 		}
 	}
 }
@@ -131,9 +136,53 @@ func (r *report) conceal(at []string, message string) string {
 	}
 	docs, paths := r.of(at)
 	for i, doc := range docs {
-		message = r.replacer(fieldAt(doc, paths[i])).Replace(message)
+		where := fieldAt(doc, paths[i])
+		message = r.withoutPieces(where, r.replacer(where).Replace(message))
 	}
 	return message
+}
+
+// inQuotes is what a message quotes.
+var inQuotes = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*\"|\\B'[^']*'|`[^`]*`")
+
+// withoutPieces puts the variable's name in place of what is quoted and has a piece of
+// its value in it: a parser may quote what it made of a value, as a size without its unit.
+func (r *report) withoutPieces(where field, message string) string {
+	if !strings.ContainsAny(message, "\"'`") {
+		return message
+	}
+	pieces := r.piecesOf(where)
+	if len(pieces) == 0 {
+		return message
+	}
+	return inQuotes.ReplaceAllStringFunc(message, func(quoted string) string {
+		for i := 1; i+minConcealed < len(quoted); i++ {
+			if name, ok := pieces[quoted[i:i+minConcealed]]; ok {
+				return quoted[:1] + "${" + name + "}" + quoted[len(quoted)-1:]
+			}
+		}
+		return quoted
+	})
+}
+
+// maxPieced is of how much of a value, in bytes, pieces are known.
+const maxPieced = 4096
+
+// piecesOf are the pieces of the values in a field, each with its variable's name.
+func (r *report) piecesOf(where field) map[string]string {
+	if known := r.pieces[where]; known != nil {
+		return known
+	}
+	pieces := map[string]string{}
+	for _, name := range r.used[where] {
+		value := r.secrets[name]
+		value = value[:min(len(value), maxPieced)]
+		for i := 0; i+minConcealed <= len(value); i++ {
+			pieces[value[i:i+minConcealed]] = name
+		}
+	}
+	r.pieces[where] = pieces
+	return pieces
 }
 
 // replacer is that of a field, of an object, or of a whole document.

@@ -59,10 +59,10 @@ func TestSecretVariablesAreNotTold(t *testing.T) {
 		"depends_on: ['X']", "extra_hosts: ['X']", "restart: 'X'", "isolation: 'X'", "stop_grace_period: 'X'", "init: 'X'", "oom_score_adj: 'X'",
 		"extends: 'X'", "extends: {service: 'X'}", "healthcheck: {test: x, interval: 'X'}", "configs: [{source: c, mode: 'X'}]",
 		"deploy: {replicas: 'X'}", "deploy: {mode: 'X'}", "deploy: {endpoint_mode: 'X'}", "deploy: {resources: {limits: {cpus: 'X'}}}", "deploy: {resources: {limits: {memory: 'X'}}}",
-		"ulimits: {nofile: 'X'}", "volumes: [{type: tmpfs, target: /x, tmpfs: {size: 'X'}}]", "credential_spec: {config: 'X'}", "env_file: [{path: x, format: 'X'}]",
+		"shm_size: 'X'", "stop_grace_period: '7X'", "mem_limit: 'X'", "ulimits: {nofile: 'X'}", "volumes: [{type: tmpfs, target: /x, tmpfs: {size: 'X'}}]", "credential_spec: {config: 'X'}", "env_file: [{path: x, format: 'X'}]",
 	}
 	for _, name := range []string{"DB_PASSWORD", "TAKEN"} {
-		for _, value := range []string{"Valued-thing", "pre:Valued-thing/post", `a "Valued-thing`} {
+		for _, value := range []string{"Valued-thing", "pre:Valued-thing/post", `a "Valued-thing`, "Valued7thing", "7Valued-thing", "/pre/7Valued"} {
 			for _, field := range fields {
 				text := "services: {web: {image: 'x:1', " + strings.ReplaceAll(field, "X", "${"+name+"}") + "}}\n" +
 					"configs: {c: {content: x}}\nsecrets: {s: {environment: TAKEN}}\n"

@@ -46,7 +46,34 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 		}
 		a.byVariable[f.Name] = true
 	})
-	return failed
+	if failed != nil {
+		return failed
+	}
+	return a.presetSpecs(cmd.Flags())
+}
+
+// presetSpecsVariable names the directory that stacks are in where nothing else says so. It is
+// for images, which have one: SKEP_SPECS would stand beside a repository.
+const presetSpecsVariable = "SKEP_DEFAULT_SPECS"
+
+func (a *app) presetSpecs(flags *pflag.FlagSet) error {
+	dir, _ := a.lookup(presetSpecsVariable)
+	if dir == "" || flags.Lookup("specs") == nil {
+		return nil
+	}
+	for _, name := range []string{"specs", "sources", "git"} {
+		if flags.Changed(name) {
+			return nil
+		}
+	}
+	if err := flags.Set("specs", dir); err != nil {
+		return usagef("%s=%q: %s", presetSpecsVariable, dir, innermost(err))
+	}
+	if a.byVariable == nil {
+		a.byVariable = map[string]bool{}
+	}
+	a.byVariable["specs"] = true
+	return nil
 }
 
 // innermost leaves out pflag's own words, which name a flag that nobody gave.

@@ -125,6 +125,10 @@ func (g *gitFlags) open(c SourceConfig) (controller.Source, error) {
 	return controller.Source{
 		Name: cmp.Or(c.Name, controller.DefaultSource), Dir: source.Dir(), Remote: c.Git,
 		Keep: source.Run, State: source.State, Look: source.Look,
+		Asked: func() controller.Asked {
+			s := source.Status()
+			return controller.Asked{Heard: s.Heard, Results: s.Looks}
+		},
 	}, nil
 }
 

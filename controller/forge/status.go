@@ -269,12 +269,13 @@ type statusBody struct {
 }
 
 // stateNames are the forges' words. A status of GitLab that is pending waits for somebody
-// to take it up: a rollout runs. GitHub and Gitea have no word for what was given up but
-// that for what could not be found out.
+// to take it up: a rollout runs. GitHub has no word for what was given up but that for what
+// could not be found out, as CI systems use it there; Gitea has one that does not look like
+// a failure.
 var stateNames = map[Kind]map[State]string{
 	GitHub: {Pending: "pending", Success: "success", Failure: "failure", Canceled: "error"},
 	GitLab: {Pending: "running", Success: "success", Failure: "failed", Canceled: "canceled"},
-	Gitea:  {Pending: "pending", Success: "success", Failure: "failure", Canceled: "error"},
+	Gitea:  {Pending: "pending", Success: "success", Failure: "failure", Canceled: "warning"},
 }
 
 // descriptionMost is how many characters a description may have: GitHub refuses more.

@@ -157,7 +157,7 @@ func TestStatuses(t *testing.T) {
 	words := map[Kind][]string{
 		GitHub: {"pending", "success", "failure", "error"},
 		GitLab: {"running", "success", "failed", "canceled"},
-		Gitea:  {"pending", "success", "failure", "error"},
+		Gitea:  {"pending", "success", "failure", "warning"},
 	}
 	for _, tt := range []struct {
 		kind       Kind

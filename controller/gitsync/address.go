@@ -38,6 +38,10 @@ func parseAddress(raw string, allowHTTP bool) (address, error) {
 		if m == nil {
 			return address{}, errors.New("this is no URL of a repository (write https://…, ssh://…, file:///… or user@host:path)")
 		}
+		// user:password@host/path, which would be shown as a path.
+		if first, _, _ := strings.Cut(m[3], "/"); strings.Contains(first, "@") {
+			return address{}, errors.New("the URL has a password in it, or no https:// before it (write https://HOST/PATH, and put the password into a file: --git-token-file)")
+		}
 		return address{"ssh", m[1], m[2], m[3]}.checked(allowHTTP)
 	}
 	u, err := url.Parse(raw)

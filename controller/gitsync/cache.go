@@ -175,6 +175,15 @@ func (c *cacheDir) store() (st *store, fresh bool, err error) {
 	return st, true, err
 }
 
+// storeInForce is the store that the tree in force was made of.
+func (c *cacheDir) storeInForce() (*store, error) {
+	_, number, _ := strings.Cut(c.inForce(), ".")
+	if _, err := strconv.Atoi(number); err != nil {
+		return nil, fmt.Errorf("what is in force is called %q, which names no store", clean(c.inForce()))
+	}
+	return openStore(c.path("repo", number))
+}
+
 // stores are the numbers of all stores.
 func (c *cacheDir) stores() []int {
 	entries, _ := os.ReadDir(c.path("repo"))

@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,8 @@ type Source struct {
 	mu    sync.Mutex
 	err   error     // why the directory may be old
 	heard time.Time // when the remote last said what it has
+	looks map[string]uint64
+	began time.Time // when the look that is under way began; zero: none is
 	state progress
 }
 
@@ -102,7 +105,10 @@ func New(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{cfg: cfg, at: at, dial: dial, asked: make(chan struct{}, 1)}
+	s := &Source{cfg: cfg, at: at, dial: dial, asked: make(chan struct{}, 1), looks: map[string]uint64{}}
+	for _, result := range LookResults() {
+		s.looks[result] = 0
+	}
 	if s.cache, err = openCache(cfg.Cache, identity{at.String(), cfg.Ref, cfg.Path}); err != nil {
 		return nil, fmt.Errorf("open the cache of %s: %w", at, err)
 	}
@@ -227,14 +233,37 @@ func (s *Source) Look() {
 func (s *Source) State() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err == nil && !s.began.IsZero() && s.cfg.Now().Sub(s.began) >= fetchLimit+overdueAfter {
+		// Which commit is in force is not asked: the cache may be what hangs.
+		return refused(GitUnreachable, "%s is looked at since %s without an end (is it, or the cache, on a mount that hangs? What was fetched last stays in force)",
+			s.at, s.began.UTC().Format(time.RFC3339))
+	}
 	return s.err
+}
+
+// overdueAfter is how much longer than it may a look takes before it counts as one that
+// hangs: no context ends a system call.
+const overdueAfter = time.Minute
+
+// What comes of a look at the remote, in one word each.
+const (
+	LookUnchanged = "unchanged" // it has nothing new
+	LookChanged   = "changed"   // what it has is in force now
+	LookRefused   = "refused"   // what it has is not taken
+	LookFailed    = "error"     // it gave no answer that could be used, or the cache failed
+)
+
+// LookResults are all of them.
+func LookResults() []string {
+	return []string{LookUnchanged, LookChanged, LookRefused, LookFailed}
 }
 
 // A Status is what there is to tell of a Source beside State.
 type Status struct {
-	Commit string    // in force, 40 hex digits; "": none
-	Since  time.Time // when it was written out; zero: unknown
-	Heard  time.Time // when the remote last said what it has; zero: not since the start
+	Commit string            // in force, 40 hex digits; "": none
+	Since  time.Time         // when it was written out; zero: unknown
+	Heard  time.Time         // when the remote last said what it has; zero: not since the start
+	Looks  map[string]uint64 // how many there were since the start, by LookResults
 }
 
 // Status tells how the Source stands.
@@ -242,7 +271,7 @@ func (s *Source) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	commit, since := s.cache.head()
-	return Status{commit, since, s.heard}
+	return Status{commit, since, s.heard, maps.Clone(s.looks)}
 }
 
 // old adds to err what is in force, and when the remote was last heard of, if that was
@@ -322,7 +351,9 @@ func delay(interval time.Duration, fails int, chance float64) time.Duration {
 // lookOnce looks, and keeps what came of it.
 func (s *Source) lookOnce(ctx context.Context, changed func()) {
 	before, _ := s.cache.head()
+	s.underWay(s.cfg.Now())
 	heard, err := s.look(ctx)
+	s.underWay(time.Time{})
 	if ctx.Err() != nil && err != nil {
 		return // nobody knows what it would have come to
 	}
@@ -330,12 +361,13 @@ func (s *Source) lookOnce(ctx context.Context, changed func()) {
 	if heard {
 		s.state.fails = 0
 	}
+	after, _ := s.cache.head()
 	s.mu.Lock()
 	if heard {
 		s.heard = s.cfg.Now()
 	}
+	s.looks[lookResult(heard, before != after, err)]++
 	was := s.err
-	after, _ := s.cache.head()
 	switch {
 	case err == nil:
 		s.err = nil
@@ -349,6 +381,25 @@ func (s *Source) lookOnce(ctx context.Context, changed func()) {
 	if before != after || told(was) != told(now) {
 		changed()
 	}
+}
+
+// underWay takes in when a look began, zero when it ended.
+func (s *Source) underWay(began time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.began = began
+}
+
+func lookResult(heard, changed bool, err error) string {
+	switch {
+	case err != nil && heard:
+		return LookRefused
+	case err != nil:
+		return LookFailed
+	case changed:
+		return LookChanged
+	}
+	return LookUnchanged
 }
 
 func told(err error) string {

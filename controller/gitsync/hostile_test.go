@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -230,5 +231,28 @@ func TestClean(t *testing.T) {
 		if got := clean(text); got != want {
 			t.Errorf("%q is told as %q", text, got)
 		}
+	}
+}
+
+// A commit whose words are a book is refused, however it comes, and whatever it is to the
+// one that is wanted: each is read as a whole.
+func TestLargeCommits(t *testing.T) {
+	r := newRepo(t)
+	first := r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
+	srv := httptest.NewServer(httpBackend(t, filepath.Dir(r.dir)))
+	defer srv.Close()
+	for _, url := range []string{r.url(), srv.URL + "/stacks/.git"} {
+		r.git("reset", "-q", "--hard", first)
+		s := open(t, Config{URL: url})
+		looked(t, s)
+		wantState(t, s, "")
+		gitIn(t, r.dir, []byte(strings.Repeat("word ", maxMeta/5+1)), "commit", "-q", "--allow-empty", "-F", "-")
+		looked(t, s)
+		wantState(t, s, GitTooLarge)
+		wantCommit(t, s, first)
+		r.commit("on top of it", map[string]string{"web.yml": stack("nginx:2")})
+		looked(t, s)
+		wantState(t, s, GitTooLarge)
+		wantCommit(t, s, first)
 	}
 }

@@ -67,17 +67,29 @@ func (l *localRemote) fetch(ctx context.Context, q request) (*delivery, error) {
 	if err := p.list(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.at, err)
 	}
+	d := p.deliver()
+	d.ShallowUpdate = p.update
+	return d, nil
+}
+
+// deliver makes the pack while it is read.
+func (p *packing) deliver() *delivery {
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() {
+			if v := recover(); v != nil { // of the git library, about a repository that is damaged, or half copied
+				w.CloseWithError(fmt.Errorf("the repository cannot be read: %v", v))
+			}
+		}()
 		w.CloseWithError(p.write(w))
 	}()
-	return &delivery{ShallowUpdate: p.update, pack: r, close: func() error {
+	return &delivery{pack: r, close: func() error {
 		r.Close()
 		<-done
 		return nil
-	}}, nil
+	}}
 }
 
 func (l *localRemote) secrets() []string { return nil }

@@ -78,6 +78,9 @@ func hide(err error, secrets []string) error {
 	}
 	words := err.Error()
 	for _, secret := range secrets {
+		if secret == "" { // a user's without a password
+			continue
+		}
 		words = strings.ReplaceAll(words, secret, "…")
 	}
 	if words == err.Error() {
@@ -158,11 +161,11 @@ func (s *Source) doubtCached() error {
 	if commit == "" {
 		return nil
 	}
-	st, _, err := s.cache.store()
-	if err != nil {
-		return err
+	st, err := s.cache.storeInForce()
+	if err == nil {
+		err = s.verify(st, plumbing.NewHash(commit))
 	}
-	if err := s.verify(st, plumbing.NewHash(commit)); err != nil {
+	if err != nil {
 		return s.cache.forget()
 	}
 	return nil

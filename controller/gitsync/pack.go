@@ -136,7 +136,7 @@ func (x *indexer) scanOne() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	if err := x.take(h.Length); err != nil {
+	if err := errors.Join(x.take(h.Length), tooWordy(h.Type, h.Length)); err != nil {
 		return err
 	}
 	e := packEntry{offset: h.Offset, size: h.Length, kind: h.Type, base: whole}
@@ -169,6 +169,15 @@ func (x *indexer) scanOne() error {
 		return err
 	}
 	x.entries = append(x.entries, e)
+	return nil
+}
+
+// tooWordy refuses commits and tags that nobody writes: whoever compares history reads
+// each of them as a whole.
+func tooWordy(kind plumbing.ObjectType, n int64) error {
+	if (kind == plumbing.CommitObject || kind == plumbing.TagObject) && n > maxMeta {
+		return tooLarge("a %s has %s, and %s is the limit", kind, size(n), size(maxMeta))
+	}
 	return nil
 }
 
@@ -302,7 +311,7 @@ func (x *indexer) apply(i int32, base *body, kind plumbing.ObjectType) (*body, e
 			base.close()
 		}
 	}()
-	if err := x.take(e.size); err != nil {
+	if err := errors.Join(x.take(e.size), tooWordy(kind, e.size)); err != nil {
 		return nil, err
 	}
 	if _, err := x.scanner.SeekObjectHeader(e.offset); err != nil {

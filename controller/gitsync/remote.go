@@ -102,11 +102,34 @@ func (q request) encode() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// maxAnswer bounds what is read of an answer before the pack: where history ends, some
+// 80,000 commits.
+const maxAnswer = 4 << 20
+
 // answer reads the answer to a request up to where the pack begins.
 func (q request) answer(r io.Reader) (*delivery, error) {
+	limited := &io.LimitedReader{R: r, N: maxAnswer}
+	d, err := q.preamble(limited)
+	if err != nil && limited.N <= 0 {
+		return nil, tooLarge("what it answers before the pack is longer than %s", size(maxAnswer))
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.pack = r
+	for _, band := range sideBands {
+		if q.advertised.Capabilities.Supports(band.capability) {
+			d.pack = packReader{sideband.NewDemuxer(band.kind, r)}
+			break
+		}
+	}
+	return d, nil
+}
+
+// preamble reads what comes before the pack, and not a byte more.
+func (q request) preamble(r io.Reader) (*delivery, error) {
 	d := &delivery{}
-	adv := q.advertised.Capabilities
-	if q.depth > 0 && adv.Supports(capability.Shallow) {
+	if q.depth > 0 && q.advertised.Capabilities.Supports(capability.Shallow) {
 		if err := d.ShallowUpdate.Decode(r); err != nil {
 			return nil, fmt.Errorf("read what history is sent: %w", spoken(err))
 		}
@@ -121,20 +144,12 @@ func (q request) answer(r io.Reader) (*delivery, error) {
 		}
 		words := strings.Fields(string(lines.Bytes()))
 		if len(words) == 1 && words[0] == "NAK" || len(words) == 2 && words[0] == "ACK" {
-			break
+			return d, nil
 		}
 		if len(words) < 3 || words[0] != "ACK" { // ACK … common: the last one is yet to come
 			return nil, errors.New("read the answer to a request: the server does not speak git's protocol")
 		}
 	}
-	d.pack = r
-	for _, band := range sideBands {
-		if adv.Supports(band.capability) {
-			d.pack = packReader{sideband.NewDemuxer(band.kind, r)}
-			break
-		}
-	}
-	return d, nil
 }
 
 // A packReader gives what the server says instead of a pack as an error that is bounded.

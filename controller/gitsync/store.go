@@ -223,14 +223,23 @@ func ofKind(st *filesystem.Storage, kind plumbing.ObjectType, hash plumbing.Hash
 	return o, nil
 }
 
+// bounded sees that a commit, tree or tag is one that can be read as a whole.
+func bounded(st *filesystem.Storage, what string, hash plumbing.Hash) error {
+	n, err := st.EncodedObjectSize(hash)
+	if err == nil && n > maxMeta {
+		err = tooLarge("%s %s has %s, and %s is the limit", what, hash, size(n), size(maxMeta))
+	}
+	return err
+}
+
 // readMeta reads a commit, tree or tag.
 func readMeta(st *filesystem.Storage, kind plumbing.ObjectType, hash plumbing.Hash) ([]byte, error) {
+	if err := bounded(st, kind.String(), hash); err != nil {
+		return nil, err
+	}
 	o, err := ofKind(st, kind, hash)
 	if err != nil {
 		return nil, err
-	}
-	if o.Size() > maxMeta {
-		return nil, tooLarge("%s %s has %s, and %s is the limit", kind, hash, size(o.Size()), size(maxMeta))
 	}
 	r, err := o.Reader()
 	if err != nil {
@@ -244,6 +253,9 @@ func readMeta(st *filesystem.Storage, kind plumbing.ObjectType, hash plumbing.Ha
 
 // readCommit is what a commit says of its tree and its parents.
 func readCommit(st *filesystem.Storage, hash plumbing.Hash) (tree plumbing.Hash, parents []plumbing.Hash, err error) {
+	if err := bounded(st, "commit", hash); err != nil {
+		return tree, nil, fmt.Errorf("read commit %s: %w", hash, err)
+	}
 	c, err := object.GetCommit(st, hash)
 	if err != nil {
 		return tree, nil, fmt.Errorf("read commit %s: %w", hash, err)
@@ -253,6 +265,9 @@ func readCommit(st *filesystem.Storage, hash plumbing.Hash) (tree plumbing.Hash,
 
 // readTag is what a tag is about; other objects are none.
 func readTag(st *filesystem.Storage, hash plumbing.Hash) (target plumbing.Hash, isTag bool, err error) {
+	if err := bounded(st, "what the ref is about,", hash); err != nil {
+		return target, false, fmt.Errorf("read %s: %w", hash, err)
+	}
 	o, err := st.EncodedObject(plumbing.AnyObject, hash)
 	if err != nil {
 		return target, false, fmt.Errorf("read %s: %w", hash, err)

@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"go.uber.org/goleak"
 
@@ -342,6 +344,57 @@ func (r *repo) manyOrOne(i int) string {
 	return r.commit(fmt.Sprint(i), map[string]string{"web.yml": stack(fmt.Sprint("nginx:", i))})
 }
 
+// A repository in a directory that has the git library panic fails its source, and not
+// the process.
+func TestPanicOfTheLibrary(t *testing.T) {
+	p := &packing{ctx: t.Context(), objects: []plumbing.Hash{{1}}} // without a repository
+	d := p.deliver()
+	defer d.close()
+	if _, err := io.ReadAll(d.pack); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Looks are counted by what came of them.
+func TestLooksAreCounted(t *testing.T) {
+	r := newRepo(t)
+	r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
+	s := open(t, Config{URL: r.url()})
+	for _, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, LookChanged}, {func() {}, LookUnchanged},
+		{func() { r.git("branch", "-m", "main", "other") }, LookRefused},
+		{func() {
+			if err := os.Rename(r.dir, r.dir+".away"); err != nil {
+				t.Fatal(err)
+			}
+		}, LookFailed},
+	} {
+		step.do()
+		before := s.Status()
+		looked(t, s)
+		after := s.Status()
+		for _, result := range LookResults() {
+			n, counted := after.Looks[result]
+			if n-before.Looks[result] != uint64(boolInt(result == step.want)) || !counted {
+				t.Errorf("%s: %v after %v", step.want, after.Looks, before.Looks)
+			}
+		}
+		if step.want != LookFailed && !after.Heard.After(before.Heard) || step.want == LookFailed && after.Heard != before.Heard {
+			t.Errorf("%s: heard at %s after %s", step.want, after.Heard, before.Heard)
+		}
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // A disk that is full leaves the last commit in force and nothing half-written behind.
 func TestDiskFull(t *testing.T) {
 	r := newRepo(t)
@@ -407,6 +460,45 @@ type blocked struct{ ctx context.Context }
 func (b blocked) Read([]byte) (int, error) {
 	<-b.ctx.Done()
 	return 0, b.ctx.Err()
+}
+
+// A look that never comes back, as of a mount that hangs, is told when it is overdue; what
+// it comes back with counts again.
+func TestLookThatHangs(t *testing.T) {
+	r := newRepo(t)
+	r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
+	now := time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
+	var clock sync.Mutex
+	s := open(t, Config{URL: r.url(), Now: func() time.Time {
+		clock.Lock()
+		defer clock.Unlock()
+		return now
+	}})
+	looked(t, s)
+	asked, release := make(chan struct{}), make(chan struct{})
+	s.dial = func(c *Config, at address) (connection, error) {
+		close(asked)
+		<-release
+		return dial(c, at)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.lookOnce(t.Context(), func() {})
+	}()
+	<-asked
+	pass := func(d time.Duration) {
+		clock.Lock()
+		defer clock.Unlock()
+		now = now.Add(d)
+	}
+	pass(fetchLimit)
+	wantState(t, s, "")
+	pass(overdueAfter)
+	wantState(t, s, GitUnreachable, "since 2024-05-01T12:00:00Z", "hangs")
+	close(release)
+	<-done
+	wantState(t, s, "")
 }
 
 // A remote that stops in the middle is given up.

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
@@ -395,6 +397,60 @@ func TestAnswersOfHTTP(t *testing.T) {
 	}
 }
 
+// What comes before the pack is bounded too: a server that goes on and on with it does not
+// have skep remember all of that.
+func TestAnswerWithoutEnd(t *testing.T) {
+	for name, line := range map[string]string{
+		"history":  "0035shallow " + strings.Repeat("2", 40) + "\n",
+		"promises": "0038ACK " + strings.Repeat("2", 40) + " common\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			adv := packp.NewAdvRefs()
+			_ = adv.Capabilities.Set(capability.Shallow)
+			q := request{advertised: adv, depth: 1}
+			if name == "promises" {
+				q.depth = 0
+			}
+			read := &countingReader{text: []byte(line)}
+			if _, err := q.answer(read); reasonOf(err) != GitTooLarge {
+				t.Fatalf("the error is %v", err)
+			}
+			if read.n > 2*maxAnswer {
+				t.Errorf("%d bytes were read", read.n)
+			}
+		})
+	}
+}
+
+// A countingReader gives a text again and again, up to 100 MB.
+type countingReader struct {
+	text []byte
+	n    int
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	if r.n > 100<<20 {
+		return 0, io.EOF
+	}
+	at := r.n % len(r.text)
+	n := copy(p, r.text[at:])
+	r.n += n
+	return n, nil
+}
+
+// Who is known by a name alone has nothing to hide.
+func TestHide(t *testing.T) {
+	err := refused(GitDenied, "it said pw")
+	for _, c := range []struct {
+		secrets []string
+		want    string
+	}{{nil, "it said pw"}, {[]string{""}, "it said pw"}, {[]string{"pw"}, "it said …"}} {
+		if got := hide(err, c.secrets); got.Error() != c.want || reasonOf(got) != GitDenied {
+			t.Errorf("%q: %v", c.secrets, got)
+		}
+	}
+}
+
 // Nobody is believed who is not known.
 func TestTrust(t *testing.T) {
 	r := newRepo(t)
@@ -480,6 +536,10 @@ func TestAddress(t *testing.T) {
 		"ext::sh -c pw":                    "error: no URL",
 		"file://host/a.git":                "error: no host",
 		"git@git.example:-oProxy":          "error: no repository",
+		"oauth2:pw@git.example/a.git":      "error: has a password",
+		"oauth2:pw@git.example:a.git":      "error: has a password",
+		"git.example:a@b/c.git":            "error: has a password",
+		"git.example:a/b@c.git":            "ssh://git.example/a/b@c.git",
 		"/srv/a.git":                       "error: no URL",
 		"stacks":                           "error: no URL",
 		"":                                 "error: no URL",

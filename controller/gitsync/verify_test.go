@@ -121,6 +121,25 @@ func TestSignersAreReadAnew(t *testing.T) {
 	wantState(t, s, GitUnverified, "read who may sign", "no such file")
 }
 
+// A start finds the signature of the commit in force where that commit is, though the
+// last process was killed while it fetched into a new store.
+func TestVerifiedCommitOutlivesAStoreThatWasBegun(t *testing.T) {
+	r := newRepo(t)
+	ann, annPublic := sshKey(t)
+	r.signWith(ann)
+	commit := r.commit("one", map[string]string{"web.yml": stack("nginx:1")})
+	cfg := Config{URL: r.url(), VerifyFile: writeFile(t, filepath.Join(t.TempDir(), "signers"), "ann "+annPublic+"\n"), Cache: t.TempDir()}
+	s := open(t, cfg)
+	looked(t, s)
+	wantCommit(t, s, commit)
+	s.Close()
+	if err := os.Mkdir(filepath.Join(cfg.Cache, "repo", "2"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, cfg)
+	wantCommit(t, s, commit)
+}
+
 // Commits that gpg signs by way of git are taken.
 func TestVerifyOpenPGP(t *testing.T) {
 	home, err := os.MkdirTemp("/tmp", "gpg") // its socket's path has to be short

@@ -19,6 +19,7 @@ import (
 type Program struct {
 	path    string
 	environ []string
+	vaults  string // which it may ask, see vaultsAllowed
 	limit   time.Duration
 	hung    *atomic.Int64 // when it last took too long, in Unix nanoseconds
 }
@@ -37,7 +38,8 @@ func NewProgram(path string, environ []string) *Program {
 		name, _, _ := strings.Cut(entry, "=")
 		return !Passed(name)
 	})
-	return &Program{path: path, environ: environ, limit: programLimit, hung: &atomic.Int64{}}
+	vaults := vaultsAllowed(environ)
+	return &Program{path: path, environ: append(environ, vaultList+"="+vaults), vaults: vaults, limit: programLimit, hung: &atomic.Int64{}}
 }
 
 func (p *Program) with(entry string) *Program {
@@ -62,6 +64,9 @@ func Passed(name string) bool {
 
 // open has the program decrypt a file, from its input to its output.
 func (p *Program) open(ctx context.Context, f *File) ([]byte, error) {
+	if !vaultsFit(p.vaults, f.vaults) {
+		return nil, noKey("its key is kept by a Vault that is none of those which may be asked (set VAULT_ADDR to the Vault's address, or SOPS_HC_VAULT_ALLOWLIST to those of several)")
+	}
 	if hung := p.hung.Load(); hung != 0 && time.Since(time.Unix(0, hung)) < restAfter {
 		return nil, noKey("the program sops did not end within %s for another file, and is left alone for a minute (see whether its KMS can be reached)", p.limit)
 	}

@@ -100,6 +100,59 @@ func TestWhatTheProgramGets(t *testing.T) {
 	}
 }
 
+// A file names the Vault that its key is asked of, and the program sends the token there.
+// So the Vault has to be the one that the operator named, whoever wrote the file.
+func TestNoVaultButTheOperators(t *testing.T) {
+	t.Parallel()
+	const own, other = "https://vault.example.com:8200", "https://vault.example.com:8200.evil.example"
+	meta := func(address string) string {
+		return "{mac: 'x', lastmodified: '2024-01-01T00:00:00Z', hc_vault: [{vault_address: '" + address + "', engine_path: a, key_name: b, enc: c}]}"
+	}
+	asJSON := func(sops, vault, address string) string {
+		return `{"a": "` + encPrefix + `YQ==]", "sops": {"mac": "x", "lastmodified": "2024-01-01T00:00:00Z", "pgp": [{}]}, "` + sops + `": {"hc_vault": [{"` + vault + `": "` + address + `"}]}}`
+	}
+	for _, c := range []struct {
+		name, text string
+		environ    []string
+		runs       bool
+	}{
+		{"a.yaml", "sops: " + meta(own), []string{"VAULT_ADDR=" + own}, true},
+		{"a.yaml", "sops: " + meta(own), []string{"VAULT_ADDR=" + own + "/"}, true},
+		{"a.yaml", "sops: " + meta(own+"/"), []string{"VAULT_ADDR=" + own}, true},
+		{"a.yaml", "sops: " + meta(other), []string{"VAULT_ADDR=" + own}, false},
+		{"a.yaml", "sops: " + meta(own+"@evil.example"), []string{"VAULT_ADDR=" + own}, false},
+		{"a.yaml", "sops: " + meta(own), nil, false},
+		{"a.yaml", "sops: " + meta(other), []string{"SOPS_HC_VAULT_ALLOWLIST=all"}, true},
+		{"a.yaml", "sops: " + meta(other), []string{"SOPS_HC_VAULT_ALLOWLIST=https://x/," + other + "/"}, true},
+		{"a.yaml", "sops: " + meta(own), []string{"SOPS_HC_VAULT_ALLOWLIST=none", "VAULT_ADDR=" + own}, false},
+		{"a.yaml", "m: &m " + meta(other) + "\nsops: {<<: *m, mac: x, lastmodified: '2024-01-01T00:00:00Z', pgp: [{}]}", []string{"VAULT_ADDR=" + own}, false},
+		{"a.yaml", "sops: {mac: x, lastmodified: '2024-01-01T00:00:00Z', key_groups: [{hc_vault: [{vault_address: '" + other + "'}]}]}", []string{"VAULT_ADDR=" + own}, false},
+		{"a.yaml", "sops: {mac: x, lastmodified: '2024-01-01T00:00:00Z', hc_vault: [{vault_address: [x]}]}", []string{"VAULT_ADDR=" + own}, false},
+		{"a.json", asJSON("sops2", "vault_address", other), nil, true},
+		{"a.json", asJSON("SOPS", "Vault_Address", other), []string{"VAULT_ADDR=" + own}, false},
+		{"a.env", "sops_mac=x\nsops_lastmodified=2024-01-01T00:00:00Z\nsops_hc_vault__list_0__map_vault_address=" + other, []string{"VAULT_ADDR=" + own}, false},
+		{"a.env", "sops_mac=x\nsops_lastmodified=2024-01-01T00:00:00Z\nsops_hc_vault__list_0__map_vault_address=" + own, []string{"VAULT_ADDR=" + own}, true},
+		{"a.ini", "[sops]\nmac = ENC[x]\nhc_vault__list_0__map_vault_address = " + other, []string{"VAULT_ADDR=" + own}, false},
+		{"a.ini", "[sops]\nmac = ENC[x]\nhc_vault__list_0__map_vault_address = " + own, []string{"VAULT_ADDR=" + own}, true},
+	} {
+		f, err := Recognise(c.name, []byte(c.text+"\n"))
+		if err != nil || f == nil {
+			t.Fatalf("%s: %v %v", c.text, f, err)
+		}
+		keys, err := NewKeys("", Always, programOf(t, "cat >/dev/null; printf \"$SOPS_HC_VAULT_ALLOWLIST\"", c.environ...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := keys.Open(t.Context(), f, &Budget{})
+		if (err == nil) != c.runs || err != nil && (!errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), "VAULT_ADDR")) {
+			t.Errorf("%s of %s with %q: %q, %v", c.text, c.name, c.environ, got, err)
+		}
+		if err == nil && len(got) == 0 {
+			t.Errorf("%s with %q: newer programs are not told", c.text, c.environ)
+		}
+	}
+}
+
 // What the program says is told on a line, without what may be a value.
 func TestWhatTheProgramSays(t *testing.T) {
 	t.Parallel()

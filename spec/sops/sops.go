@@ -39,6 +39,7 @@ type File struct {
 	data   []byte
 	tree   []branch // its documents without metadata; nil for INI and Age
 	meta   metadata
+	vaults []string // addresses that it would have the program sops ask
 	header ageHeader
 }
 
@@ -110,7 +111,9 @@ func Recognise(name string, data []byte) (*File, error) {
 		return nil, damaged("it is encrypted, and has more than the %d MiB that are read of such a file", maxSize>>20)
 	}
 	if format == INI {
-		return &File{Format: INI, data: data}, nil
+		f := &File{Format: INI, data: data}
+		f.vaults = vaultsNamed(f)
+		return f, nil
 	}
 	return parse(format, data)
 }
@@ -160,6 +163,7 @@ func parse(format Format, data []byte) (*File, error) {
 		}
 		return nil, damaged("it holds encrypted values and %v", err)
 	}
+	f.vaults = vaultsNamed(f)
 	meta, ok := f.takeMetadata()
 	if !ok {
 		return nil, nil

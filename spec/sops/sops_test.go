@@ -79,6 +79,30 @@ func TestOpensWhatTheProgramsSealed(t *testing.T) {
 	}
 }
 
+// Aliases do not make a small file a large one: whoever knows the public key could have
+// it come to gigabytes, under a MAC that holds.
+func TestAliasesDoNotMakeMuchOfLittle(t *testing.T) {
+	t.Parallel()
+	const sops = "sops: {mac: x, lastmodified: '2024-01-01T00:00:00Z', age: [{recipient: a, enc: b}]}\n"
+	enc := encPrefix + "YQ==]"
+	long, many := strings.Repeat("x", 50_000), 2_000
+	for name, text := range map[string]string{
+		"values":   "b: " + enc + "\na: [&a " + long + strings.Repeat(", *a", many) + "]\n",
+		"sealed":   "a: [&a '" + encPrefix + long + "]'" + strings.Repeat(", *a", many) + "]\n",
+		"keys":     "b: " + enc + "\na: [&a {? " + long + " : b}" + strings.Repeat(", *a", many) + "]\n",
+		"comments": "b: " + enc + "\na:\n- &a\n  # " + long + "\n  b: c\n" + strings.Repeat("- *a\n", many),
+	} {
+		f, err := Recognise("a.yaml", []byte(text+sops))
+		if f != nil || !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	text := "a: [&a '" + encPrefix + "YQ==]'" + strings.Repeat(", *a", many) + "]\n"
+	if f, err := Recognise("a.yaml", []byte(text+sops)); f == nil || err != nil {
+		t.Errorf("aliases of little: %v", err)
+	}
+}
+
 // Without the key a file is in order, and tells whom it is for.
 func TestNoKey(t *testing.T) {
 	t.Parallel()

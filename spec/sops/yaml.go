@@ -19,8 +19,10 @@ var (
 	errNotYAML = errors.New("is not YAML, or not as sops writes it")
 )
 
-// A yamlReader turns nodes into trees, with aliases expanded.
-type yamlReader struct{ nodes int }
+// A yamlReader turns nodes into trees, with aliases expanded. What it counts are nodes,
+// and bytes of keys, values and comments: without aliases these are no more than the
+// file has, and sops writes none.
+type yamlReader struct{ nodes, bytes int }
 
 // readYAML reads all documents of a text.
 func readYAML(data []byte) (tree []branch, err error) {
@@ -45,9 +47,15 @@ func readYAML(data []byte) (tree []branch, err error) {
 		if err != nil {
 			return nil, err
 		}
+		if r.isTooMuch() {
+			return nil, errTooMuch
+		}
 		tree = append(tree, b)
 	}
 }
+
+// isTooMuch says that what was counted is beyond bounds.
+func (r *yamlReader) isTooMuch() bool { return r.nodes > maxNodes || r.bytes > maxSize }
 
 // tooManyMarks says that a parser would take more memory than its text is worth.
 func tooManyMarks(data []byte) bool {
@@ -63,7 +71,7 @@ func tooManyMarks(data []byte) bool {
 
 // count counts a value.
 func (r *yamlReader) count(depth int) error {
-	if r.nodes++; r.nodes > maxNodes || depth > maxDepth {
+	if r.nodes++; r.isTooMuch() || depth > maxDepth {
 		return errTooMuch
 	}
 	return nil
@@ -75,6 +83,7 @@ func (r *yamlReader) lines(text string, inline bool) []comment {
 	for line := range strings.SplitSeq(text, "\n") {
 		if line != "" {
 			r.nodes++
+			r.bytes += len(line)
 			out = append(out, comment{line[1:], inline})
 		}
 	}
@@ -147,6 +156,7 @@ func (r *yamlReader) mapping(n *yaml.Node, b branch, told bool, depth int) (bran
 			return nil, fmt.Errorf("has a key that is not text, or one twice in a mapping, which sops does not write")
 		}
 		seen[text] = true
+		r.bytes += len(text)
 		v, err := r.value(value, own, depth+1)
 		if err != nil {
 			return nil, err
@@ -199,6 +209,7 @@ func (r *yamlReader) value(n *yaml.Node, told bool, depth int) (any, error) {
 	case yaml.AliasNode:
 		return r.value(n.Alias, false, depth+1)
 	case yaml.ScalarNode:
+		r.bytes += len(n.Value)
 		var v any
 		if err := n.Decode(&v); err != nil || v != nil && !leaf(v) {
 			return nil, errNotYAML
