@@ -32,6 +32,7 @@ import (
 func TestGit(t *testing.T) {
 	t.Parallel()
 	t.Run("push", func(t *testing.T) { t.Parallel(); gitPush(t) })
+	t.Run("faults", func(t *testing.T) { t.Parallel(); gitFaults(t) })
 }
 
 // A gitDaemon is a skep that follows repositories: a process of its own.

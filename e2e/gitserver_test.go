@@ -330,7 +330,7 @@ func (r *gitRepo) git(args ...string) string {
 }
 
 // commit writes files, removes those without a text, and commits all that there is.
-func (r *gitRepo) commit(subject string, files map[string]string) string {
+func (r *gitRepo) commit(subject string, files map[string]string, options ...string) string {
 	r.t.Helper()
 	for name, text := range files {
 		file := filepath.Join(r.work, name)
@@ -341,7 +341,7 @@ func (r *gitRepo) commit(subject string, files map[string]string) string {
 		r.must(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644))
 	}
 	r.git("add", "-A")
-	r.git("commit", "-q", "--allow-empty", "-m", subject)
+	r.git(append([]string{"commit", "-q", "--allow-empty", "-m", subject}, options...)...)
 	return r.head()
 }
 
