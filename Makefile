@@ -102,10 +102,11 @@ release:
 engine:
 	@e2e/install-engine.sh
 
-## tools: that, what the race detector and the tests need besides, and Prometheus, which is only unpacked
+## tools: that, what the race detector and the tests need besides, what serves git (apache2-bin, openssh-server; nothing of it is started), and Prometheus, which is only unpacked
 tools:
 	@e2e/install-engine.sh cc git debootstrap chromium
 	@e2e/install-prometheus.sh
+	@e2e/install-git.sh
 
 clean:
 	rm -rf bin dist

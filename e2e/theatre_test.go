@@ -109,7 +109,7 @@ func (th *theatre) furnish(ctx context.Context) error {
 	return nil
 }
 
-// A process is a daemon that can be killed as the kernel would: this test's own
+// A process is a daemon that can be killed as the kernel would. Skep is this test's own
 // binary under another hat, so that the race detector watches it too.
 type process struct {
 	cmd   *exec.Cmd
@@ -165,11 +165,19 @@ func launch(lab *swarmlab.Lab, out io.Writer, args ...string) (*process, error) 
 	if err != nil {
 		return nil, fmt.Errorf("find skep: %w", err)
 	}
-	p := &process{ended: make(chan struct{})}
-	p.cmd = exec.Command(self, args...)
-	p.cmd.Env = append(lab.Env(0), asSkep+"=1", "DOCKER_HOST=")
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(lab.Env(0), asSkep+"=1", "DOCKER_HOST=")
+	cmd.Stdout, cmd.Stderr = out, out
+	return begin(cmd, syscall.SIGKILL)
+}
+
+// begin starts a program, which gets a signal when this process ends.
+func begin(cmd *exec.Cmd, atTheEnd syscall.Signal) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = atTheEnd
 	started := make(chan error)
 	go func() {
 		defer close(p.ended)
@@ -182,7 +190,7 @@ func launch(lab *swarmlab.Lab, out io.Writer, args ...string) (*process, error) 
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start skep: %w", err)
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
 	}
 	return p, nil
 }
