@@ -43,6 +43,9 @@ type Source struct {
 	// State says why what is in Dir may be old, with a *spec.SourceError; nil: it never
 	// is, or it is not just now. What can be read of it stays in force.
 	State func() error
+	// Rewinds says that Keep follows its remote back in time, too: where State is nil, what
+	// is in Dir is what is meant, although something newer was rolled out.
+	Rewinds bool
 	// Look asks Keep to look soon whether there is something new; nil: there is nobody to
 	// ask. It never blocks.
 	Look func()

@@ -230,7 +230,17 @@ func (c *controller) question(name string, d *desired) (*reconcile.SourceCheck, 
 func (c *controller) sourceCheck(name string, d *desired, doubt string) *reconcile.SourceCheck {
 	check := &reconcile.SourceCheck{Seen: c.beginnings.saw(name), Doubt: doubt}
 	askCommits(check, d.stacks[name], d.directories, func(i int, commit, other string) (spec.Descent, error) {
-		return c.descents[i].tell(commit, other)
+		return c.descends(i, commit, other)
 	})
 	return check
+}
+
+// descends says how a source's commit stands to another. Where rewinds are followed, what
+// its remote has now is newer than all that was, whatever it descends from.
+func (c *controller) descends(i int, commit, other string) (spec.Descent, error) {
+	d, err := c.descents[i].tell(commit, other)
+	if err == nil && d != spec.DescentSame && c.Sources[i].Rewinds && c.feeds.all[i].ask() == nil {
+		d = spec.DescentNewer
+	}
+	return d, err
 }

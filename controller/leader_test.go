@@ -379,9 +379,10 @@ func TestOnceNeedsTheLease(t *testing.T) {
 	})
 }
 
-// A check asks the repository that the directory really lies in.
-func TestSourceCheckAsksTheRepository(t *testing.T) {
-	dir := t.TempDir()
+// atTheSecond is a work tree of three commits, the second of which is checked out.
+func atTheSecond(t *testing.T) (dir string, hashes []string) {
+	t.Helper()
+	dir = t.TempDir()
 	repo, err := git.PlainInit(dir, false)
 	if err != nil {
 		t.Fatal(err)
@@ -402,10 +403,16 @@ func TestSourceCheckAsksTheRepository(t *testing.T) {
 		}
 		return hash.String()
 	}
-	hashes := []string{commit("app:1"), commit("app:2"), commit("app:3")}
+	hashes = []string{commit("app:1"), commit("app:2"), commit("app:3")}
 	if err := tree.Checkout(&git.CheckoutOptions{Hash: plumbing.NewHash(hashes[1])}); err != nil {
 		t.Fatal(err)
 	}
+	return dir, hashes
+}
+
+// A check asks the repository that the directory really lies in.
+func TestSourceCheckAsksTheRepository(t *testing.T) {
+	dir, hashes := atTheSecond(t)
 	cfg := Config{Specs: dir}
 	if err := cfg.check(); err != nil {
 		t.Fatal(err)
@@ -423,5 +430,24 @@ func TestSourceCheckAsksTheRepository(t *testing.T) {
 				t.Errorf("%s: to commit %d: %q %v, want %q", name, i+1, got, err, want)
 			}
 		}
+	}
+}
+
+// Where rewinds are followed, what the remote has is newer than all that was rolled out;
+// a copy of it that may be old is not.
+func TestBranchThatIsMovedBackOnPurpose(t *testing.T) {
+	dir, hashes := atTheSecond(t)
+	var old error
+	cfg := Config{Sources: []Source{{Name: "stacks", Dir: dir, Rewinds: true, State: func() error { return old }}}}
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	c := newController(cfg, edges{reconciler: quietEngine{}})
+	defer c.queue.work.ShutDown()
+	for _, want := range []spec.Descent{spec.DescentNewer, spec.DescentOlder} {
+		if got, err := c.descends(0, hashes[1], hashes[2]); err != nil || got != want {
+			t.Errorf("%q %v, want %q", got, err, want)
+		}
+		old = &spec.SourceError{Reason: "GitUnreachable"}
 	}
 }

@@ -123,7 +123,7 @@ func (g *gitFlags) open(c SourceConfig) (controller.Source, error) {
 	}
 	g.opened = append(g.opened, source)
 	return controller.Source{
-		Name: cmp.Or(c.Name, controller.DefaultSource), Dir: source.Dir(), Remote: c.Git,
+		Name: cmp.Or(c.Name, controller.DefaultSource), Dir: source.Dir(), Remote: c.Git, Rewinds: c.AllowRewind,
 		Keep: source.Run, State: source.State, Look: source.Look,
 		Asked: func() controller.Asked {
 			s := source.Status()
