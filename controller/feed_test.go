@@ -337,7 +337,7 @@ func TestSourceThatMayBeOld(t *testing.T) {
 		}
 		for age := range 5 {
 			w.state("infra", old(age))
-			w.sleep(w.Resync)
+			w.sleep(rewordState / 10)
 		}
 		if n := w.told(zapcore.ErrorLevel, "source is not up to date, what was read last stays in force"); n != 1 {
 			t.Errorf("told %d times", n)
