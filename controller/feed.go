@@ -170,7 +170,7 @@ type feed struct {
 
 // rewordState is for how long the words of a State stay as they were, while its reason
 // does: they tell an age, and each change of them is news to whoever is told.
-const rewordState = 15 * time.Second
+const rewordState = 5 * time.Second
 
 // takeScan takes in a scan that was begun then.
 func (f *feed) takeScan(scan *spec.Snapshot, began time.Time, now time.Time) {

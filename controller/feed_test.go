@@ -345,7 +345,7 @@ func TestSourceThatMayBeOld(t *testing.T) {
 		if p := w.found(w.Now()); len(p.Sources) != 1 || p.Sources[0].Reason != "GitUnreachable" || !strings.Contains(p.Sources[0].Message, "1 minutes") {
 			t.Errorf("published: %+v", p.Sources)
 		}
-		w.sleep(rewordState)
+		w.sleep(rewordState + pulseEvery)
 		if p := w.found(w.Now()); !strings.Contains(p.Sources[0].Message, "4 minutes") {
 			t.Errorf("published later: %+v", p.Sources)
 		}

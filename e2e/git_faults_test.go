@@ -217,7 +217,7 @@ func gitHostile(l *gitLane) {
 		tree := hostile.tree()
 		commit := l.git("commit-tree", "-m", hostile.name, "-p", good, tree)
 		l.git("push", "-q", "origin", "+"+commit+":refs/heads/main")
-		l.stays(hostile.name, hostile.reason, hostile.words, good[:7])
+		l.stays(hostile.name, hostile.reason, hostile.words, commit[:7], good[:7])
 		l.must(l.daemon.has(good))
 	}
 	l.must(filepath.WalkDir(l.daemon.cache, func(path string, _ os.DirEntry, err error) error {
