@@ -280,4 +280,3 @@ func (r *gitRepo) manyFiles(n int) string {
 	runGit(r.t, r.work, in.Bytes(), "fast-import", "--quiet", "--force")
 	return r.commitOf("refs/heads/many^{tree}")
 }
-
