@@ -33,6 +33,7 @@ func TestGit(t *testing.T) {
 	t.Parallel()
 	t.Run("push", func(t *testing.T) { t.Parallel(); gitPush(t) })
 	t.Run("faults", func(t *testing.T) { t.Parallel(); gitFaults(t) })
+	t.Run("ssh", func(t *testing.T) { t.Parallel(); gitBySSH(t) })
 }
 
 // A gitDaemon is a skep that follows repositories: a process of its own.

@@ -247,6 +247,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PubkeyAuthentication yes
 UseDNS no
+SetEnv GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*
 `
 
 // ssh starts sshd. It has a /run and passwords of its own: nothing of this machine's is
