@@ -21,6 +21,19 @@ func gitBySSH(t *testing.T) {
 	l.push()
 	l.follows(commit)
 
+	t.Log("500 commits, in five pushes")
+	before := status(t, l.owner, l.stack(0)).Release.Number
+	for range 5 {
+		for range 100 {
+			commit = l.next()
+		}
+		l.push()
+	}
+	l.follows(commit)
+	if n := status(t, l.owner, l.stack(0)).Release.Number - before; n > 5 {
+		t.Errorf("%d releases of five pushes", n)
+	}
+
 	t.Log("the host shows a key that nobody knows")
 	known, err := os.ReadFile(h.known)
 	l.must(err)

@@ -324,6 +324,45 @@ func gitPush(t *testing.T) {
 	d.awaitRelease(stack, fixed, reconcile.PhaseHealthy)
 	awaitRunning(t, 2*time.Minute, stack+"_web", "app:1.0", 2)
 	board.await(t, fixed, "success")
+	gitForgeries(t, d, secret, stack)
+}
+
+// gitForgeries knocks at the hook without its secret, without end, and with what was heard
+// before.
+func gitForgeries(t *testing.T, d *gitDaemon, secret, stack string) {
+	t.Helper()
+	before, body := versions(t, stack), []byte(`{"ref": "refs/heads/main", "deleted": true}`)
+	knock := func(secret string) int {
+		t.Helper()
+		resp, err := http.DefaultClient.Do(hookRequest(t, d.addr, secret, body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	t.Log("hooks that are replayed, forged, and too many")
+	for range 20 {
+		if code := knock(secret); code != http.StatusAccepted {
+			t.Errorf("a hook that is replayed: %d", code)
+		}
+	}
+	codes := map[int]int{}
+	for range 300 {
+		codes[knock("not the secret")]++
+	}
+	if codes[http.StatusUnauthorized] == 0 || codes[http.StatusTooManyRequests] < 100 || len(codes) != 2 {
+		t.Errorf("forged hooks, by their answers: %v", codes)
+	}
+	await(t, time.Minute, "a genuine one is taken again", func() error {
+		if code := knock(secret); code != http.StatusAccepted {
+			return fmt.Errorf("answered %d", code)
+		}
+		return nil
+	})
+	if now := versions(t, stack); !maps.Equal(now, before) {
+		t.Errorf("versions moved from %v to %v", before, now)
+	}
 }
 
 // has is nil where a commit is in force at skep.

@@ -225,14 +225,6 @@ func (h *gitHost) awaitListener(p *process, addr string) {
 	})
 }
 
-// asked is how many times the list of a repository's branches was asked for by https.
-func (h *gitHost) asked(repo string) int {
-	h.t.Helper()
-	text, err := os.ReadFile(h.file("access.log"))
-	h.must(err)
-	return strings.Count(string(text), "/"+repo+".git/info/refs?service=git-upload-pack 200")
-}
-
 // sshdConfig is all that sshd needs. Its arguments are the directory, the address and the
 // port.
 const sshdConfig = `ListenAddress %[2]s
